@@ -1,0 +1,86 @@
+# Each target makes what it needs: the virtual environment, and in it an extra of pyproject.toml.
+#
+#   make PYTHON=python3.12 test     another interpreter (for a new environment)
+#   make VENV=/some/env test        another environment, made if missing
+#   make EXTRA=dev test lint        one extra for all targets, so that pip runs once (as .ci/run does)
+
+PYTHON ?= python3
+VENV ?= .venv
+EXTRA ?=
+# What `make test` hands to pytest: make test TESTS="tests/test_packaging.py -x"
+TESTS ?=
+# Which asv benchmarks, as a regular expression: make bench BENCH=Latency
+BENCH ?= .
+
+bin := $(abspath $(VENV))/bin
+needs = $(VENV)/.extra-$(or $(EXTRA),$(1))
+sources := $(shell find fastmaml kernels -name '*.py') fastmaml/py.typed
+wheel := build/wheel
+
+.PHONY: help demo test nojit doctest peers lint format docs bench bench-check against-jax clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' Makefile
+
+demo: $(call needs,cli) ## meta-train on sinusoids for about a minute; table and pictures in sinusoid-out/
+	$(bin)/fastmaml sinusoid --out sinusoid-out
+
+test: $(call needs,test) ## the test suite
+	$(bin)/pytest $(TESTS)
+
+nojit: $(call needs,test) ## the kernels as plain Python: bounds are checked and coverage is true
+	NUMBA_DISABLE_JIT=1 $(bin)/pytest $(NOJIT_TESTS)
+
+doctest: $(wheel)/.stamp ## the examples in the docstrings, on the built wheel
+	cd $(wheel) && $(bin)/pytest -c $(CURDIR)/pyproject.toml --rootdir=. -p no:cacheprovider \
+	  --doctest-modules fastmaml
+
+peers: $(call needs,peers) ## the results against JAX (and PyTorch where it is installed)
+	$(bin)/pytest -m peers
+
+lint: $(call needs,dev) $(wheel)/.stamp ## ruff, import rules, types
+	$(bin)/ruff check .
+	$(bin)/ruff format --check .
+	cd $(wheel) && $(bin)/lint-imports --no-cache --config $(CURDIR)/pyproject.toml
+	cd $(wheel) && $(bin)/mypy --config-file $(CURDIR)/pyproject.toml \
+	  --cache-dir $(CURDIR)/.mypy_cache -p fastmaml
+
+format: $(call needs,dev) ## let ruff format the code and mend what it can
+	$(bin)/ruff format .
+	$(bin)/ruff check --fix .
+
+docs: $(call needs,docs) ## check the links and run the code of README.md and docs/
+	$(bin)/pytest tests/test_docs.py
+
+bench: $(call needs,bench) ## every asv suite on the current commit (under an hour)
+	$(bin)/asv machine --yes
+	$(bin)/asv run --show-stderr --bench '$(BENCH)' 'HEAD^!'
+
+bench-check: $(call needs,bench) ## do the asv suites still run? one quick round on the working tree
+	$(bin)/asv machine --yes
+	$(bin)/asv check --python=same
+	$(bin)/asv run --quick --show-stderr --python=same --bench '$(BENCH)'
+
+against-jax: $(call needs,peers) ## the table of times against JAX
+	$(bin)/python -m benchmarks.against_jax
+
+clean: ## remove what the targets made, except the environment
+	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find fastmaml kernels tests benchmarks examples -name __pycache__ -exec rm -rf {} +
+
+$(bin)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.extra-%: pyproject.toml | $(bin)/python
+	$(bin)/python -m pip install --quiet --editable '.[$*]'
+	@touch $@
+
+# The package as users get it. Built from a source archive, so that nothing left lying in build/ can
+# slip in; unpacked beside the environment, whose editable install stays as it is.
+$(wheel)/.stamp: $(call needs,test) pyproject.toml README.md LICENSE $(sources)
+	rm -rf $(wheel) build/dist
+	$(bin)/python -m build --no-isolation --outdir build/dist . > build.log 2>&1 \
+	  || { cat build.log; exit 1; }
+	@rm -f build.log
+	$(bin)/python -m pip install --quiet --no-deps --target $(wheel) build/dist/*.whl
+	@touch $@

@@ -1,0 +1,49 @@
+"""asv: time and memory of one meta-gradient, by workload, dtype, activation and method."""
+
+from __future__ import annotations
+
+import fastmaml as fm
+
+from .workloads import ACTIVATIONS, DTYPES, WORKLOADS, problem
+
+METHODS = ("dense", "explicit")
+# `explicit` forms a P × P matrix a task and is meant for tens of parameters: 65 on `small`.
+EXPLICIT_MAX_PARAMETERS = 500
+
+
+class Call:
+    """One cell, called once in ``setup`` so that no compiling is in what is measured."""
+
+    param_names = ("workload", "dtype", "activation", "method")
+    timeout = 300
+
+    def setup(self, workload: str, dtype: str, activation: str, method: str) -> None:
+        work = problem(workload, dtype, activation)
+        if method == "explicit" and work.theta.size > EXPLICIT_MAX_PARAMETERS:
+            raise NotImplementedError  # asv's way to leave a cell out
+        model = fm.MLP(work.layers, activation)
+        self.maml = fm.MAML(model, inner_lr=work.inner_lr, steps=work.steps, method=method)
+        self.arguments = (work.theta, work.x, work.y, work.x_query, work.y_query)
+        self.maml.value_and_gradient(*self.arguments)
+
+
+class Speed(Call):
+    params = (list(WORKLOADS), DTYPES, ACTIVATIONS, METHODS)
+
+    def time_value_and_gradient(self, *cell: str) -> None:
+        self.maml.value_and_gradient(*self.arguments)
+
+
+class Memory(Call):
+    """Of the whole process: ``peakmem_import_fastmaml`` in bench_startup.py is the ground level."""
+
+    params = (list(WORKLOADS), DTYPES, ("relu",), METHODS)
+
+    def setup_cache(self) -> None:
+        """Compile in a process whose memory is not counted; ours then loads from the disk."""
+        for dtype in DTYPES:
+            for method in METHODS:
+                self.setup("small", dtype, "relu", method)
+
+    def peakmem_value_and_gradient(self, *cell: str) -> None:
+        self.maml.value_and_gradient(*self.arguments)

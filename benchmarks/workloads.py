@@ -1,0 +1,80 @@
+"""The problems that every benchmark runs, made with NumPy only.
+
+This list is append-only: results of different commits and machines can be compared only while a
+name means the same sizes and the same numbers. So the arrays come from a seed of the workload's own
+and not from ``fastmaml``, and a peer's process builds its problem without importing ``fastmaml``.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+DTYPES = ("float32", "float64")
+ACTIVATIONS = ("relu", "tanh")
+
+
+class Workload(NamedTuple):
+    """The sizes of a problem. Support and query sets have ``n_rows`` rows each."""
+
+    layers: tuple[int, ...]
+    n_tasks: int
+    n_rows: int
+    steps: int
+    inner_lr: float  # for the half_sse loss; small enough that the adapted parameters stay finite
+    seed: int
+
+
+WORKLOADS = {
+    "sin": Workload((1, 40, 40, 1), 25, 10, 1, 2e-3, 1),
+    "sin5": Workload((1, 40, 40, 1), 25, 10, 5, 2e-3, 2),
+    "many": Workload((1, 40, 40, 1), 1000, 5, 1, 4e-3, 3),
+    "small": Workload((2, 16, 1), 256, 10, 1, 2e-3, 4),
+    "wide": Workload((16, 512, 512, 1), 32, 10, 1, 1e-4, 5),
+    "control": Workload((6, 32, 32, 3), 1, 20, 3, 2e-3, 6),
+}
+
+
+class Problem(NamedTuple):
+    """One meta-gradient call: the arrays of a workload in one dtype."""
+
+    layers: tuple[int, ...]
+    activation: str
+    steps: int
+    inner_lr: float
+    theta: np.ndarray  # (P,): for each layer the weight (n_out, n_in) row-major, then the bias
+    x: np.ndarray  # (n_tasks, n_rows, n_inputs)
+    y: np.ndarray  # (n_tasks, n_rows, n_outputs)
+    x_query: np.ndarray
+    y_query: np.ndarray
+
+
+def problem(name: str, dtype: str, activation: str) -> Problem:
+    """Make a workload's arrays: each task is a sine wave along a direction of its own."""
+    work = WORKLOADS[name]
+    rng = np.random.default_rng(work.seed)
+    n_inputs, n_outputs = work.layers[0], work.layers[-1]
+
+    amplitude = rng.uniform(0.1, 5.0, (work.n_tasks, 1, n_outputs))
+    phase = rng.uniform(0.0, np.pi, (work.n_tasks, 1, n_outputs))
+    direction = rng.standard_normal((work.n_tasks, n_inputs, n_outputs))
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+
+    def rows() -> tuple[np.ndarray, np.ndarray]:
+        x = rng.uniform(-5.0, 5.0, (work.n_tasks, work.n_rows, n_inputs)) / np.sqrt(n_inputs)
+        y = amplitude * np.sin(x @ direction - phase)
+        return x.astype(dtype), y.astype(dtype)
+
+    gain = 2.0 if activation == "relu" else 1.0
+    layers = []
+    for n_in, n_out in pairwise(work.layers):
+        layers.append(rng.standard_normal(n_out * n_in) * np.sqrt(gain / n_in))
+        layers.append(0.1 * rng.standard_normal(n_out))
+    theta = np.concatenate(layers).astype(dtype)
+    x, y = rows()
+    x_query, y_query = rows()
+    return Problem(
+        work.layers, activation, work.steps, work.inner_lr, theta, x, y, x_query, y_query
+    )

@@ -1,0 +1,27 @@
+"""The exact MAML meta-gradient for squared-error regression, from NumPy arrays.
+
+>>> import fastmaml as fm
+>>> model = fm.MLP([1, 40, 40, 1], activation="relu")
+>>> maml = fm.MAML(model, inner_lr=0.01)
+
+`MAML` is a specification with methods, `meta_gradient` the one-call form, `equations` the derivation as
+functions; `learn` trains, `datasets` samples tasks.
+"""
+
+from importlib.metadata import version as _version
+
+from . import datasets as datasets
+from . import equations as equations
+from . import learn as learn
+from . import models as models
+from .maml import MAML as MAML
+from .maml import MetaGradient as MetaGradient
+from .maml import meta_gradient as meta_gradient
+from .models import MLP as MLP
+from .models import Linear as Linear
+
+__version__ = _version("fastmaml")
+
+__all__ = [
+    "MAML", "MLP", "Linear", "MetaGradient", "datasets", "equations", "learn", "meta_gradient", "models",
+]  # fmt: skip

@@ -1,0 +1,369 @@
+"""One ``as_*`` function for each kind of argument: the normalised value, or a clear error.
+
+``TypeError`` says that the kind or dtype is wrong (complex, object, text, masked arrays, ``None``),
+``ValueError`` that the shape or a value is. Each text names the argument, what was given and what
+is accepted. No function here writes to what it was given.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from .models.base import Network
+
+__all__ = [
+    "InnerRate",
+    "all_finite",
+    "as_array",
+    "as_choice",
+    "as_count",
+    "as_dtype",
+    "as_flag",
+    "as_float_dtype",
+    "as_inner_lr",
+    "as_number",
+    "as_positive",
+    "as_rng",
+    "as_step_weights",
+    "as_theta",
+    "rate_gradient",
+    "real_array",
+    "require_finite",
+    "shape_text",
+]
+
+FLOAT32: np.dtype[Any] = np.dtype(np.float32)
+FLOAT64: np.dtype[Any] = np.dtype(np.float64)
+
+
+# Arrays ------------------------------------------------------------------------------------------
+
+
+def real_array(name: str, value: Any) -> NDArray[Any]:
+    """Return `value` as an ndarray of real numbers, of whatever dtype and layout it has.
+
+    Accepts nested sequences and anything with ``__array__``; booleans count as 0 and 1.
+    """
+    if type(value) is np.ndarray:
+        array = value
+    elif value is None:
+        raise TypeError(f"{name} is None; accepted are arrays of real numbers")
+    elif isinstance(value, str | bytes):
+        raise TypeError(f"{name} is text, {value!r:.40}; accepted are arrays of real numbers")
+    elif _holds_masked(value):
+        # np.asarray would drop the mask without a word and compute with the masked values.
+        raise TypeError(
+            f"{name} is a masked array; accepted are plain arrays (fill or drop what is masked)"
+        )
+    else:
+        try:
+            array = np.asarray(value)
+        except ValueError as error:
+            raise ValueError(
+                f"{name} is no regular array; accepted are arrays of real numbers ({error})"
+            ) from error
+        except Exception as error:  # whatever a foreign __array__ raises
+            raise TypeError(
+                f"{name} is a {type(value).__name__} that NumPy cannot convert; "
+                f"accepted are arrays of real numbers ({error})"
+            ) from error
+    if array.dtype.kind not in "fiub":
+        raise TypeError(
+            f"{name} has dtype {array.dtype}; accepted are real numbers (float, integer or bool)"
+        )
+    return array
+
+
+def as_array(name: str, value: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return `value` as a C-contiguous, aligned, native array of `dtype`; no copy if it is one.
+
+    What comes back is for reading only. It is nevertheless always flagged writeable: a read-only
+    array is another type to Numba, and so another compilation of the whole kernel.
+    """
+    array = real_array(name, value)
+    if array.dtype == dtype and array.flags.carray:
+        return array
+    # A number too large for `dtype` becomes inf here; the check for finite values names it.
+    with np.errstate(all="ignore"):
+        array = np.require(array, dtype, ["C", "A"])
+    return array if array.flags.writeable else np.asarray(_Writeable(array))
+
+
+class _Writeable:
+    """The memory of a read-only array, described as writeable, so that it needs no copy."""
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self.array = array  # keeps the memory alive
+        interface = dict(array.__array_interface__)
+        interface["data"] = (interface["data"][0], False)
+        self.__array_interface__ = interface
+
+
+def _holds_masked(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return any(_holds_masked(item) for item in value)
+    return isinstance(value, np.ma.MaskedArray)
+
+
+def all_finite(array: NDArray[Any]) -> bool:
+    """Return whether no entry of a contiguous float array is NaN or inf."""
+    # A sum of squares has no cancellation, so it is finite unless an entry is not, or is huge: then
+    # the full scan decides. np.vdot is the cheapest way to it and, unlike sum and dot, never warns
+    # of overflow. Long arrays are scanned at once: on them vdot would start the threads of BLAS,
+    # which go on spinning on the cores that the kernel needs next.
+    if array.size <= 8192 and math.isfinite(np.vdot(array, array)):
+        return True
+    return bool(np.isfinite(array).all())
+
+
+def require_finite(name: str, array: NDArray[Any], axes: Sequence[str] = ()) -> None:
+    """Raise ValueError if `array` holds NaN or inf; `axes` are words for its axes, if any."""
+    if not all_finite(array):
+        first = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        where = ", ".join(f"{word} {i}" for word, i in zip(axes, first, strict=False))
+        raise ValueError(
+            f"{name} holds {array[first]}{' at ' if where else ''}{where}; "
+            f"accepted are finite {array.dtype} numbers"
+        )
+
+
+def shape_text(shape: Sequence[int | str]) -> str:
+    """Return a shape as Python writes it; words stand for sizes that are free.
+
+    >>> shape_text(("n_tasks", "rows", 1)), shape_text((5,))
+    ('(n_tasks, rows, 1)', '(5,)')
+    """
+    return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
+
+
+def as_dtype(name: str, value: Any) -> np.dtype[Any]:
+    """Return the dtype to compute in: float32 for float32, float64 for every other real dtype."""
+    given = real_array(name, value).dtype
+    return FLOAT32 if given.kind == "f" and given.itemsize == 4 else FLOAT64
+
+
+def as_float_dtype(name: str, value: Any) -> np.dtype[Any]:
+    """Return the dtype that `value` names, which must be float32 or float64."""
+    try:
+        dtypes = [d for d in (FLOAT32, FLOAT64) if value is not None and np.dtype(value) == d]
+    except TypeError:  # no dtype at all
+        dtypes = []
+    if not dtypes:
+        raise TypeError(f"{name} is {value!r:.60}; accepted are float32 and float64")
+    return dtypes[0]
+
+
+def as_theta(
+    model: Network, theta: Any, n_tasks: int | None = None, *, check_finite: bool = True
+) -> NDArray[Any]:
+    """Return parameters of shape (P,) or, when `n_tasks` is given, (n_tasks, P).
+
+    Parameters
+    ----------
+    model : Network
+        Says what P is.
+    theta : array_like
+        The parameters: float32 stays float32, every other real dtype becomes float64.
+    n_tasks : int, optional
+        None: only (P,) is accepted. A number: (P,) and (n_tasks, P) are. -1: (P,) and any number
+        of tasks are.
+    check_finite : bool
+        Whether NaN and inf are errors.
+    """
+    size = model.n_params
+    if type(theta) is np.ndarray and theta.dtype in (FLOAT64, FLOAT32) and theta.flags.carray:
+        array = theta  # as the next lines would find, but faster
+    else:
+        given = real_array("theta", theta)
+        array = as_array("theta", given, as_dtype("theta", given))
+    shape = array.shape
+    if shape != (size,):
+        accepted = shape_text((size,))
+        if n_tasks is not None:
+            accepted += f" or {shape_text(('n_tasks' if n_tasks == -1 else n_tasks, size))}"
+        if n_tasks is None or len(shape) != 2 or shape[1] != size or not shape[0]:
+            raise ValueError(
+                f"theta has shape {shape_text(shape)}, the model takes {accepted} ({model!r})"
+            )
+        if n_tasks not in (-1, shape[0]):
+            raise ValueError(
+                f"theta has {shape[0]} tasks, x has {n_tasks}; accepted is shape {accepted}"
+            )
+    if check_finite:
+        require_finite("theta", array, ("task", "parameter")[-array.ndim :])
+    return array
+
+
+# Scalars -----------------------------------------------------------------------------------------
+
+
+def as_choice(name: str, value: Any, allowed: Sequence[str]) -> str:
+    """Return `value`, which must be one of the words in `allowed`."""
+    accepted = ", ".join(map(repr, allowed))
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is {value!r:.60}; accepted are the words {accepted}")
+    if value not in allowed:
+        raise ValueError(f"{name} is {value!r:.60}; accepted are {accepted}")
+    return str(value)
+
+
+def as_flag(name: str, value: Any) -> bool:
+    """Return a bool."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} is {value!r:.60}; accepted are True and False")
+    return bool(value)
+
+
+def as_count(name: str, value: Any, minimum: int = 0) -> int:
+    """Return an int that is at least `minimum`; NumPy integers are integers, bools are not."""
+    try:
+        if isinstance(value, bool | np.bool_):
+            raise TypeError
+        count = operator.index(value)
+    except TypeError:
+        raise TypeError(
+            f"{name} is {value!r:.60}; accepted are integers of at least {minimum}"
+        ) from None
+    if count < minimum:
+        raise ValueError(f"{name} is {count}; accepted are integers of at least {minimum}")
+    return count
+
+
+def as_number(name: str, value: Any) -> float:
+    """Return one finite real number as a float; arrays of shape () count, bools do not."""
+    try:
+        array = real_array(name, value)
+        accepted = array.shape == () and array.dtype.kind != "b"
+    except (TypeError, ValueError):
+        accepted = False
+    if not accepted:
+        raise TypeError(f"{name} is {value!r:.60}; accepted is one real number")
+    number = float(array)
+    if not math.isfinite(number):
+        raise ValueError(f"{name} is {number}; accepted are finite numbers")
+    return number
+
+
+def as_positive(name: str, value: Any) -> float:
+    """Return one finite number above zero as a float."""
+    number = as_number(name, value)
+    if number <= 0.0:
+        raise ValueError(f"{name} is {number}; accepted are numbers above 0")
+    return number
+
+
+def as_rng(name: str, value: Any) -> np.random.Generator:
+    """Return a random generator from a seed, a Generator (itself) or None (fresh entropy)."""
+    if value is None or isinstance(value, np.random.Generator):
+        return np.random.default_rng(value)
+    try:
+        return np.random.default_rng(as_count(name, value))
+    except TypeError:
+        raise TypeError(
+            f"{name} is {value!r:.60}; accepted are a seed (an integer of at least 0), "
+            "a numpy.random.Generator and None"
+        ) from None
+
+
+# Inner rates and step weights --------------------------------------------------------------------
+
+
+class InnerRate(NamedTuple):
+    """The inner learning rate in one of two canonical forms, and the shape it was given in."""
+
+    per_layer: NDArray[Any] | None  # (steps, n_layers) float64, for every form but the next
+    per_parameter: NDArray[Any] | None  # (P,) float64
+    shape: tuple[int, ...]  # () for a scalar
+
+
+def as_inner_lr(model: Network, inner_lr: Any, steps: int) -> InnerRate:
+    """Return `inner_lr` in canonical form, as fresh arrays.
+
+    Accepted shapes, with S steps, L layers and P parameters: (), (S,), (L,), (S, L), (S, 1),
+    (1, L), (P,), (1, P). A shape (k,) that fits two of (S,), (L,), (P,) with different meanings is
+    an error that names the forms with two axes, which are never ambiguous.
+    """
+    layers, size = model.n_layers, model.n_params
+    if isinstance(inner_lr, bool | np.bool_):
+        raise TypeError(f"inner_lr is {inner_lr}; accepted are real numbers")
+    try:
+        rate = as_array("inner_lr", inner_lr, FLOAT64)
+    except ValueError:  # a nested list that is not regular
+        raise ValueError(
+            f"inner_lr is no regular array; {_rate_choices(layers, size, steps)} ({model!r})"
+        ) from None
+    shape = rate.shape
+    require_finite("inner_lr", rate)
+    by_step = shape in ((steps,), (steps, 1))
+    by_layer = shape in ((layers,), (1, layers))
+    by_parameter = shape in ((size,), (1, size))
+    # Length 1 means the same whichever way it is read. No layer has less than one parameter, so
+    # n_layers == P also leaves nothing to choose.
+    if len(shape) == 1 and shape != (1,) and by_step and (by_layer or by_parameter):
+        two = [("n_layers", f"(1, {layers}) per layer")] if by_layer else []
+        two += [("n_params", f"(1, {size}) per parameter")] if by_parameter else []
+        raise ValueError(
+            f"inner_lr has shape {shape_text(shape)}, which is ambiguous: steps"
+            f"{''.join(f' == {word}' for word, _ in two)} == {steps} ({model!r}); "
+            f"accepted are ({steps}, 1) per step"
+            f"{''.join(f', {form}' for _, form in two)}"
+        )
+    if shape == () or shape == (steps, layers) or by_layer:
+        full = rate
+    elif by_step:
+        full = rate.reshape(steps, 1)
+    elif by_parameter:
+        return InnerRate(None, rate.reshape(size).copy(), shape)
+    else:
+        raise ValueError(
+            f"inner_lr has shape {shape_text(shape)}; {_rate_choices(layers, size, steps)} "
+            f"({model!r})"
+        )
+    return InnerRate(np.broadcast_to(full, (steps, layers)).copy(), None, shape)
+
+
+def _rate_choices(layers: int, size: int, steps: int) -> str:
+    return (
+        f"accepted are a scalar, ({steps},) per step, ({layers},) per layer, ({steps}, {layers}) "
+        f"per step and layer, ({size},) per parameter, and ({steps}, 1), (1, {layers}), (1, {size})"
+    )
+
+
+def rate_gradient(rate: InnerRate, gradient: NDArray[Any]) -> float | NDArray[Any]:
+    """Return the gradient in `rate`'s canonical form, summed to the shape the user gave.
+
+    A number that stands for several canonical entries gets the sum of their gradients.
+    """
+    if rate.per_layer is None:
+        return gradient.reshape(rate.shape)
+    if rate.shape == ():
+        return float(gradient.sum())
+    steps, layers = rate.per_layer.shape
+    if rate.shape == (steps, layers):
+        return gradient
+    axis = 1 if rate.shape in ((steps,), (steps, 1)) else 0
+    summed: NDArray[Any] = np.sum(gradient, axis=axis)
+    return summed.reshape(rate.shape)
+
+
+def as_step_weights(step_weights: Any, steps: int) -> NDArray[Any]:
+    """Return (steps + 1,) float64 weights; None puts all weight on the last step."""
+    if step_weights is None:
+        weights = np.zeros(steps + 1)
+        weights[-1] = 1.0
+        return weights
+    weights = as_array("step_weights", step_weights, FLOAT64)
+    if weights.shape != (steps + 1,):
+        raise ValueError(
+            f"step_weights has shape {shape_text(weights.shape)}; accepted are None and "
+            f"({steps + 1},), a weight before the first and after each of {steps} steps"
+        )
+    require_finite("step_weights", weights, ("entry",))
+    return weights.copy()

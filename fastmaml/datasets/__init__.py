@@ -1,0 +1,6 @@
+"""Families of tasks to meta-train on: each samples whole batches from a NumPy Generator."""
+
+from .base import Tasks
+from .sinusoid import Sinusoid
+
+__all__ = ["Sinusoid", "Tasks"]

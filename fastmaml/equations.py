@@ -1,0 +1,320 @@
+"""The derivation, equation by equation, as functions.
+
+A task is a set of rows (x_j, y_j); the model is f(theta, x) with P parameters; r_j = f(theta, x_j) - y_j is
+the residual of row j and df/dtheta (x_j) its Jacobian, one row of P numbers for each output. With the loss
+``"half_sse"``:
+
+The aim (equation 1) is to lower the sum over tasks of the loss after adaptation,
+
+    theta <- theta - beta d/dtheta sum_i L_i(theta'_i)                                        (1)
+
+where a task's loss is half the sum of squared residuals, before and after adaptation (2, 3):
+
+    L(theta) = 1/2 sum_j r_j^2                                                                (2, 3)
+
+theta' is a function of theta, so by the chain rule a task's meta-gradient is a row vector times a matrix,
+
+    dL(theta')/dtheta = dL/dtheta' . dtheta'/dtheta                                           (4)
+
+The first factor is the gradient of the loss, at theta'; differentiating (2),
+
+    dL/dtheta = sum_j r_j df/dtheta (x_j)                                                     (5, 11)
+
+The second factor is that of the inner step. The step, and its derivative:
+
+    theta' = theta - alpha dL/dtheta                                                          (8)
+    dtheta'/dtheta = I - alpha H                                                              (7, 9)
+
+and H = d2L/dtheta2 follows by differentiating (5) once more; the product rule gives a term with the
+curvature of f, weighted by the residuals, and one with its slopes:
+
+    H = sum_j [ r_j d2f/dtheta2 (x_j) + (df/dtheta (x_j))^T df/dtheta (x_j) ]                 (10, 12)
+
+Put together,
+
+    dL(theta')/dtheta = dL/dtheta' (I - alpha H)                                              (13)
+
+and the meta-gradient is the sum of (13) over the tasks. The other losses multiply L, and so its gradient
+and Hessian, by a factor. For a rate per parameter alpha is the diagonal matrix of the rates: I - diag(alpha) H.
+
+These functions are for reading, teaching and checking. Each returns the very object that its equation
+names, with one inner step; for fast gradients and more steps there is `fastmaml.MAML`. `theta` is (P,), or (n_tasks, P)
+with a row for each task; the data are given as to `MAML`; `theta` decides the dtype.
+
+The derivation follows C. Finn, P. Abbeel, S. Levine, Model-agnostic meta-learning for fast adaptation of
+deep networks, ICML 2017 (equation 1 and algorithm 2 there), with the second-order term written out.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .checks import as_array, as_dtype, as_flag, as_inner_lr, as_number, as_theta, real_array, shape_text
+from .maml import loss_of
+from .models.base import Network
+from .run import Derivatives, Loss, derivatives
+from .tasks import Rows, as_rows, as_tasks, split
+
+__all__ = [
+    "adaptation_jacobian",
+    "adapted_parameters",
+    "jacobian",
+    "meta_gradient",
+    "meta_update",
+    "residuals",
+    "task_gradient",
+    "task_hessian",
+    "task_loss",
+    "task_meta_gradient",
+]
+
+
+def _prepare(model: Network, theta: Any, x: Any, y: Any) -> tuple[NDArray[Any], Rows]:
+    if not isinstance(model, Network):
+        raise TypeError(f"model is {model!r:.60}; accepted are MLP and Linear")
+    rows = as_rows(model, x, y, as_dtype("theta", theta))
+    return as_theta(model, theta, rows.n_tasks), rows
+
+
+def _derive(
+    model: Network, theta: Any, x: Any, y: Any, loss: str, *wanted: str
+) -> tuple[Derivatives, Rows]:
+    scale = loss_of(loss, model.n_outputs)
+    parameters, rows = _prepare(model, theta, x, y)
+    return derivatives(model, parameters, rows, scale, wanted), rows
+
+
+def _rates(model: Network, inner_lr: Any) -> NDArray[np.float64]:
+    """A scalar rate as it is, or the rates of the parameters (P,)."""
+    if np.ndim(inner_lr) == 0:
+        return np.float64(as_number("inner_lr", inner_lr))  # type: ignore[return-value]
+    rate = as_inner_lr(model, inner_lr, 1).per_parameter
+    if rate is None:
+        raise ValueError(
+            f"inner_lr has shape {shape_text(np.shape(inner_lr))}; accepted here are a scalar and "
+            f"({model.n_params},) per parameter ({model!r})"
+        )
+    return rate
+
+
+def residuals(
+    model: Network, theta: ArrayLike, x: Any, y: Any
+) -> NDArray[Any] | list[NDArray[Any]]:
+    """Return r = f(theta, x) - y.
+
+    Parameters
+    ----------
+    model : MLP or Linear
+    theta : array_like, shape (P,) or (n_tasks, P)
+    x, y : array_like or list of array_like
+        Rows of each task; see `fastmaml.MAML`.
+
+    Returns
+    -------
+    r : ndarray, shape (n_tasks, K, n_outputs), or list of ndarray
+        A list of arrays (K_i, n_outputs) if tasks differ in rows.
+    """
+    found, rows = _derive(model, theta, x, y, "half_sse", "residuals")
+    return split(found.residuals, rows)
+
+
+def jacobian(model: Network, theta: ArrayLike, x: Any) -> NDArray[Any] | list[NDArray[Any]]:
+    """Return df/dtheta at every row.
+
+    Parameters
+    ----------
+    model : MLP or Linear
+    theta : array_like, shape (P,) or (n_tasks, P)
+    x : array_like or list of array_like
+        Rows of each task; see `fastmaml.MAML`.
+
+    Returns
+    -------
+    J : ndarray, shape (n_tasks, K, n_outputs, P), or list of ndarray
+        A list of arrays (K_i, n_outputs, P) if tasks differ in rows.
+    """
+    found, rows = _derive(model, theta, x, None, "half_sse", "jacobians")
+    return split(found.jacobians, rows)
+
+
+def task_loss(
+    model: Network, theta: ArrayLike, x: Any, y: Any, *, loss: str = "half_sse"
+) -> NDArray[Any]:
+    """Return the loss of each task (equations 2 and 3).
+
+    Parameters
+    ----------
+    model : MLP or Linear
+    theta : array_like, shape (P,) or (n_tasks, P)
+    x, y : array_like or list of array_like
+        Rows of each task; see `fastmaml.MAML`.
+    loss : {"half_sse", "half_mse", "sse", "mse"}
+        ½ Σ r² (the derivation's own); that divided by K; Σ r²; Σ r² / (K n_outputs).
+
+    Returns
+    -------
+    L : ndarray, shape (n_tasks,)
+    """
+    found, rows = _derive(model, theta, x, y, loss, "residuals")
+    scale = loss_of(loss, model.n_outputs)
+    squares = np.add.reduceat((found.residuals**2).sum(axis=1), rows.offsets[:-1])
+    factor = scale.scale / 2 / (np.diff(rows.offsets) if scale.mean else 1)
+    return (factor * squares).astype(squares.dtype)
+
+
+def task_gradient(
+    model: Network, theta: ArrayLike, x: Any, y: Any, *, loss: str = "half_sse"
+) -> NDArray[Any]:
+    """Return dL/dtheta = sum_j r_j df/dtheta (x_j) of each task (equations 5 and 11).
+
+    Parameters are those of `task_loss`.
+
+    Returns
+    -------
+    g : ndarray, shape (n_tasks, P)
+    """
+    return _derive(model, theta, x, y, loss, "gradients")[0].gradients
+
+
+def task_hessian(
+    model: Network, theta: ArrayLike, x: Any, y: Any, *, loss: str = "half_sse"
+) -> NDArray[Any]:
+    """Return H = sum_j [r_j d2f/dtheta2 + (df/dtheta)^T df/dtheta] of each task (10 and 12).
+
+    Parameters are those of `task_loss`. At a kink of relu or leaky_relu the curvature counts as 0.
+
+    Returns
+    -------
+    H : ndarray, shape (n_tasks, P, P)
+        Symmetric.
+    """
+    return _derive(model, theta, x, y, loss, "hessians")[0].hessians
+
+
+def adapted_parameters(
+    model: Network, theta: ArrayLike, x: Any, y: Any, *, inner_lr: Any, loss: str = "half_sse"
+) -> NDArray[Any]:
+    """Return theta' = theta - alpha dL/dtheta of each task (equation 8).
+
+    Parameters
+    ----------
+    model, theta, x, y, loss
+        As for `task_loss`.
+    inner_lr : float or array_like, shape (P,)
+        alpha, for all parameters or for each.
+
+    Returns
+    -------
+    adapted : ndarray, shape (n_tasks, P)
+    """
+    alpha = _rates(model, inner_lr)
+    gradient = task_gradient(model, theta, x, y, loss=loss)
+    return as_theta(model, theta, -1) - (alpha * gradient).astype(gradient.dtype)
+
+
+def adaptation_jacobian(
+    model: Network, theta: ArrayLike, x: Any, y: Any, *, inner_lr: Any, loss: str = "half_sse"
+) -> NDArray[Any]:
+    """Return dtheta'/dtheta = I - alpha H of each task (equations 7 and 9).
+
+    Parameters are those of `adapted_parameters`.
+
+    Returns
+    -------
+    M : ndarray, shape (n_tasks, P, P)
+        Row p is the derivative of parameter p of theta'.
+    """
+    alpha = _rates(model, inner_lr)
+    hessian = task_hessian(model, theta, x, y, loss=loss)
+    scaled = alpha * hessian if np.ndim(alpha) == 0 else alpha[:, None] * hessian
+    return np.eye(model.n_params, dtype=hessian.dtype) - scaled.astype(hessian.dtype)
+
+
+def task_meta_gradient(
+    model: Network,
+    theta: ArrayLike,
+    x: Any,
+    y: Any,
+    x_query: Any = None,
+    y_query: Any = None,
+    *,
+    inner_lr: Any,
+    loss: str = "half_sse",
+) -> NDArray[Any]:
+    """Return dL(theta')/dtheta = dL/dtheta' (I - alpha H) of each task (equations 4 and 13).
+
+    Parameters
+    ----------
+    model, theta, x, y, inner_lr, loss
+        As for `adapted_parameters`; x and y are the support rows.
+    x_query, y_query : array_like or list of array_like, optional
+        Query rows, on which dL/dtheta' is taken. By default the support rows.
+
+    Returns
+    -------
+    g : ndarray, shape (n_tasks, P)
+    """
+    as_tasks(model, x, y, x_query, y_query, as_dtype("theta", theta))  # checks them together
+    adapted = adapted_parameters(model, theta, x, y, inner_lr=inner_lr, loss=loss)
+    query = (x, y) if x_query is None else (x_query, y_query)
+    outer = task_gradient(model, adapted, *query, loss=loss)
+    inner = adaptation_jacobian(model, theta, x, y, inner_lr=inner_lr, loss=loss)
+    return np.einsum("tp,tpq->tq", outer, inner)
+
+
+def meta_gradient(
+    model: Network,
+    theta: ArrayLike,
+    x: Any,
+    y: Any,
+    x_query: Any = None,
+    y_query: Any = None,
+    *,
+    inner_lr: Any,
+    loss: str = "half_sse",
+    task_mean: bool = False,
+) -> NDArray[Any]:
+    """Return the sum over tasks of `task_meta_gradient` (the mean, if `task_mean`).
+
+    Parameters are those of `task_meta_gradient`.
+
+    Returns
+    -------
+    g : ndarray, shape (P,)
+    """
+    mean = as_flag("task_mean", task_mean)
+    each = task_meta_gradient(model, theta, x, y, x_query, y_query, inner_lr=inner_lr, loss=loss)
+    total: NDArray[Any] = each.mean(axis=0) if mean else each.sum(axis=0)
+    return total
+
+
+def meta_update(theta: ArrayLike, gradient: ArrayLike, outer_lr: float) -> NDArray[Any]:
+    """Return theta - beta * gradient (equation 1).
+
+    Parameters
+    ----------
+    theta, gradient : array_like, shape (P,)
+        The meta-parameters and the meta-gradient.
+    outer_lr : float
+        beta, the learning rate of the meta-update.
+
+    Returns
+    -------
+    theta : ndarray, shape (P,)
+        A new array.
+    """
+    beta = as_number("outer_lr", outer_lr)
+    dtype = as_dtype("theta", theta)
+    start, slope = (
+        as_array(name, real_array(name, value), dtype)
+        for name, value in (("theta", theta), ("gradient", gradient))
+    )
+    if start.shape != slope.shape:
+        raise ValueError(
+            f"gradient has shape {shape_text(slope.shape)}; "
+            f"accepted is theta's, {shape_text(start.shape)}"
+        )
+    return start - beta * slope

@@ -1,0 +1,283 @@
+"""What every model has: its sizes, the flat layout of its parameters, initial values, predictions.
+
+To the kernels a model is the description of a network of weight layers: ``layer_sizes``, one
+activation between the layers, and whether the layers have intercepts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from ..checks import (
+    FLOAT64,
+    as_array,
+    as_choice,
+    as_count,
+    as_dtype,
+    as_flag,
+    as_float_dtype,
+    as_rng,
+    as_theta,
+    real_array,
+    require_finite,
+    shape_text,
+)
+from ..kernels.activations import CODES
+from ..tasks import as_rows, offsets_of, split
+
+__all__ = ["Network"]
+
+# These let through about half of the variance (or less), which He's factor 2 makes up for.
+HE_ACTIVATIONS = frozenset(("relu", "leaky_relu", "elu", "softplus", "silu", "gelu"))
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class Network:
+    """Base of the models: immutable, hashable, picklable; equal when all that is given is equal.
+
+    Attributes
+    ----------
+    layer_sizes : tuple of int
+        Sizes from the input to the output.
+    activation : str
+        Applied between the layers; the output layer is linear.
+    intercept : bool
+        Whether each layer adds a bias.
+    n_layers, n_params, n_inputs, n_outputs : int
+        Number of weight layers, of parameters (P), of input features, of outputs.
+    """
+
+    layer_sizes: tuple[int, ...]
+    activation: str
+    intercept: bool
+    n_layers: int = field(compare=False)
+    n_params: int = field(compare=False)
+    n_inputs: int = field(compare=False)
+    n_outputs: int = field(compare=False)
+
+    def __init__(self, layer_sizes: Iterable[int], activation: str, intercept: bool) -> None:
+        if isinstance(layer_sizes, str | bytes) or not isinstance(layer_sizes, Iterable):
+            raise TypeError(
+                f"layer_sizes is {layer_sizes!r:.60}; accepted are sequences of integers"
+            )
+        sizes = tuple(as_count(f"layer_sizes[{i}]", size, 1) for i, size in enumerate(layer_sizes))
+        if len(sizes) < 2:
+            raise ValueError(
+                f"layer_sizes is {list(sizes)}; accepted are two or more sizes, "
+                "from the inputs to the outputs"
+            )
+        put = object.__setattr__  # frozen from here on
+        put(self, "layer_sizes", sizes)
+        put(self, "activation", as_choice("activation", activation, tuple(CODES)))
+        put(self, "intercept", as_flag("intercept", intercept))
+        put(self, "n_layers", len(sizes) - 1)
+        put(self, "n_params", sum(n_out * (n_in + self.intercept) for n_in, n_out in self._layers))
+        put(self, "n_inputs", sizes[0])
+        put(self, "n_outputs", sizes[-1])
+
+    @property
+    def _layers(self) -> list[tuple[int, int]]:
+        """(n_in, n_out) of each weight layer."""
+        return list(pairwise(self.layer_sizes))
+
+    def init(
+        self, rng: int | np.random.Generator | None = None, dtype: DTypeLike = np.float64
+    ) -> NDArray[Any]:
+        """Draw initial parameters.
+
+        Weights are He normal, with standard deviation sqrt(2 / n_in), for relu, leaky_relu, elu,
+        softplus, silu and gelu, and Glorot uniform, on ±sqrt(6 / (n_in + n_out)), for the other
+        activations and for linear models. Biases are zero.
+
+        Parameters
+        ----------
+        rng : int, numpy.random.Generator or None
+            A seed, a generator to draw from, or None for fresh entropy.
+        dtype : dtype
+            float64 or float32. The float32 numbers are the float64 numbers of that seed, rounded.
+
+        Returns
+        -------
+        theta : ndarray, shape (P,)
+
+        Raises
+        ------
+        TypeError
+            If `rng` or `dtype` is anything else.
+        ValueError
+            If the seed is negative.
+
+        References
+        ----------
+        K. He et al., Delving deep into rectifiers, ICCV 2015.
+        X. Glorot and Y. Bengio, Understanding the difficulty of training deep feedforward neural
+        networks, AISTATS 2010.
+        """
+        wanted = as_float_dtype("dtype", dtype)
+        generator = as_rng("rng", rng)
+        theta = np.zeros(self.n_params)
+        for weight, _ in self._split(theta):
+            n_out, n_in = weight.shape
+            if self.activation in HE_ACTIVATIONS:
+                weight[...] = generator.normal(0.0, math.sqrt(2.0 / n_in), weight.shape)
+            else:
+                limit = math.sqrt(6.0 / (n_in + n_out))
+                weight[...] = generator.uniform(-limit, limit, weight.shape)
+        return theta.astype(wanted, copy=False)
+
+    def pack(self, layers: Sequence[tuple[ArrayLike, ArrayLike | None]]) -> NDArray[Any]:
+        """Return the flat parameters of the given weights and biases.
+
+        Parameters
+        ----------
+        layers : sequence of (weight, bias)
+            One pair a layer: weight (n_out, n_in) and bias (n_out,), or None without intercept.
+
+        Returns
+        -------
+        theta : ndarray, shape (P,)
+            For each layer the weight row-major, then the bias: the order of PyTorch's
+            ``parameters_to_vector``. float32 if every array is float32, else float64.
+
+        Raises
+        ------
+        TypeError
+            If an array does not hold real numbers, or a bias is missing or too many.
+        ValueError
+            If the number of layers or a shape is not the model's.
+        """
+        pairs = list(layers)
+        if len(pairs) != self.n_layers:
+            raise ValueError(
+                f"layers has {len(pairs)} entries, the model has {self.n_layers} layers ({self!r})"
+            )
+        pieces: list[NDArray[Any]] = []
+        for i, (pair, (n_in, n_out)) in enumerate(zip(pairs, self._layers, strict=True)):
+            if not isinstance(pair, list | tuple) or len(pair) != 2:
+                raise TypeError(
+                    f"layers[{i}] is a {type(pair).__name__}; accepted are pairs (weight, bias)"
+                )
+            weight, bias = pair
+            pieces.append(self._piece(f"layers[{i}] weight", weight, (n_out, n_in)))
+            if self.intercept:
+                pieces.append(self._piece(f"layers[{i}] bias", bias, (n_out,)))
+            elif bias is not None:
+                raise TypeError(
+                    f"layers[{i}] has a bias, the model has no intercept; accepted is None"
+                )
+        dtypes = {as_dtype("layers", piece) for piece in pieces}
+        dtype = dtypes.pop() if len(dtypes) == 1 else FLOAT64
+        return np.concatenate([as_array("layers", piece, dtype).reshape(-1) for piece in pieces])
+
+    def _piece(self, name: str, value: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+        array = real_array(name, value)
+        if array.shape != shape:
+            raise ValueError(
+                f"{name} has shape {shape_text(array.shape)}, "
+                f"the model takes {shape_text(shape)} ({self!r})"
+            )
+        return array
+
+    def unpack(self, theta: ArrayLike) -> list[tuple[NDArray[Any], NDArray[Any] | None]]:
+        """Return the weights and biases that lie in the flat parameters, as views.
+
+        Parameters
+        ----------
+        theta : array_like, shape (..., P)
+            Parameters; leading axes, such as one of tasks, are kept.
+
+        Returns
+        -------
+        layers : list of (weight, bias)
+            One pair a layer: weight (..., n_out, n_in) and bias (..., n_out), or None without
+            intercept. Writing to them writes to `theta` if that is an ndarray.
+
+        Raises
+        ------
+        TypeError
+            If `theta` does not hold real numbers.
+        ValueError
+            If its last axis is not P long.
+        """
+        array = real_array("theta", theta)
+        if not array.ndim or array.shape[-1] != self.n_params:
+            raise ValueError(
+                f"theta has shape {shape_text(array.shape)}, "
+                f"the model takes (..., {self.n_params}) ({self!r})"
+            )
+        return self._split(array)
+
+    def _split(self, theta: NDArray[Any]) -> list[tuple[NDArray[Any], NDArray[Any] | None]]:
+        layers: list[tuple[NDArray[Any], NDArray[Any] | None]] = []
+        lead = theta.shape[:-1]
+        at = 0
+        for n_in, n_out in self._layers:
+            weight = theta[..., at : at + n_out * n_in].reshape(*lead, n_out, n_in)
+            at += n_out * n_in
+            if self.intercept:
+                layers.append((weight, theta[..., at : at + n_out]))
+                at += n_out
+            else:
+                layers.append((weight, None))
+        return layers
+
+    def predict(self, theta: ArrayLike, x: Any) -> NDArray[Any] | list[NDArray[Any]]:
+        """Return f(theta, x).
+
+        Parameters
+        ----------
+        theta : array_like, shape (P,) or (n_tasks, P)
+            One set of parameters for everything, or one for each task. Decides the dtype.
+        x : array_like
+            (rows, n_inputs); (n_tasks, rows, n_inputs); or a list of arrays (rows_i, n_inputs),
+            one for each task. With theta (n_tasks, P), x (rows, n_inputs) is shared by all tasks.
+
+        Returns
+        -------
+        f : ndarray or list of ndarray
+            (rows, n_outputs) if `theta` and `x` have no axis of tasks, (n_tasks, rows, n_outputs)
+            if either has; a list of arrays (rows_i, n_outputs) if tasks differ in rows.
+
+        Raises
+        ------
+        TypeError
+            If an argument does not hold real numbers.
+        ValueError
+            If a shape does not fit the model or a number is not finite.
+        """
+        from ..run import predict_rows  # run imports the models
+
+        parameters = as_theta(self, theta, -1)
+        n_tasks = len(parameters) if parameters.ndim == 2 else None
+        if isinstance(x, list | tuple) and x and real_array("x[0]", x[0]).ndim > 1:
+            shared = None
+        else:
+            x = real_array("x", x)
+            shared = self._shared_rows(x, parameters.dtype) if x.ndim < 3 else None
+        if shared is None:
+            batch = as_rows(self, x, None, parameters.dtype)
+            if n_tasks not in (None, batch.n_tasks):
+                as_theta(self, parameters, batch.n_tasks)  # raises
+            return split(predict_rows(self, parameters, batch.x, batch.offsets), batch)
+        rows = len(shared)
+        every = shared if n_tasks is None else np.tile(shared, (n_tasks, 1))
+        f: NDArray[Any] = predict_rows(self, parameters, every, offsets_of(n_tasks or 1, rows))
+        return f if n_tasks is None else f.reshape(n_tasks, rows, self.n_outputs)
+
+    def _shared_rows(self, x: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+        if x.ndim != 2 or x.shape[1] != self.n_inputs or not len(x):
+            hint = "; x[:, None] adds the axis of features" if x.ndim == self.n_inputs == 1 else ""
+            raise ValueError(
+                f"x has shape {shape_text(x.shape)}; accepted are (rows, {self.n_inputs}) and "
+                f"(n_tasks, rows, {self.n_inputs}), rows at least 1 ({self!r}){hint}"
+            )
+        rows = as_array("x", x, dtype)
+        require_finite("x", rows, ("row", "feature"))
+        return rows

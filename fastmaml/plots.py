@@ -1,0 +1,105 @@
+"""The two pictures of the sinusoid experiment. Needs matplotlib, from the extra ``cli``."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+
+# A bare Figure draws with Agg: no pyplot, so neither a display nor global state is touched.
+from matplotlib.figure import Figure
+
+from .experiments import Heldout, SinusoidExperiment
+
+__all__ = ["adaptation_picture", "training_picture"]
+
+TRUTH = "#222222"
+BEFORE = "#9a9a9a"
+STEP_COLOURS = {1: "#e08214", 10: "#2166ac"}
+
+
+def training_picture(experiment: SinusoidExperiment, values: np.ndarray) -> Figure:
+    """Draw the meta-training curve: every iteration, and a running mean over it."""
+    figure = Figure(figsize=(8, 4.5), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    iterations = np.arange(1, len(values) + 1)
+    axes.plot(iterations, values, color="#b9cfe4", linewidth=0.6, label="each iteration")
+    window = max(1, len(values) // 100)
+    if window > 1:
+        smooth = np.convolve(values, np.full(window, 1 / window), mode="valid")
+        label = f"running mean of {window}"
+        axes.plot(iterations[window - 1 :], smooth, color="#2166ac", linewidth=1.8, label=label)
+    axes.set_yscale("log")
+    axes.set_xlim(0, max(len(values), 2))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(_leading_digits)
+    axes.set_xlabel("meta-iteration")
+    axes.set_ylabel(f"query MSE after {_steps(experiment.inner_steps)}")
+    axes.set_title(
+        f"Meta-training on sinusoids: {experiment.order} order, {experiment.shots} shots, "
+        f"{experiment.meta_batch} tasks an iteration"
+    )
+    _tidy(axes)
+    legend = axes.legend(frameon=False, loc="upper right")
+    for line in legend.get_lines():
+        line.set_linewidth(2)
+    return figure
+
+
+def adaptation_picture(experiment: SinusoidExperiment, tasks: Heldout) -> Figure:
+    """Draw held-out tasks, one a panel: truth, support points, before and after adaptation."""
+    n_rows = -(-len(tasks.x) // 3)
+    figure = Figure(figsize=(10, 0.8 + 2.7 * n_rows), dpi=150, layout="constrained")
+    panels = figure.subplots(n_rows, 3, sharex=True, sharey=True, squeeze=False)
+    for i, axes in enumerate(panels.flat[: len(tasks.x)]):
+        axes.plot(tasks.grid, tasks.truth[i], color=TRUTH, linewidth=4, alpha=0.25, label="truth")
+        for steps, predicted in tasks.predicted.items():
+            if steps == 0:
+                style = {"color": BEFORE, "linestyle": ":", "linewidth": 1.6}
+                label = "before adaptation"
+            else:
+                style = {"color": STEP_COLOURS[steps], "linewidth": 1.6}
+                label = f"after {_steps(steps)}"
+            # Far outside the panel is far enough: Agg cannot draw to 1e300.
+            shown = np.clip(predicted[i], -1e3, 1e3)
+            axes.plot(tasks.grid, shown, label=label, **style)
+        axes.plot(
+            tasks.x[i, :, 0],
+            tasks.y[i, :, 0],
+            linestyle="none",
+            marker="o",
+            markersize=5.5,
+            markerfacecolor=TRUTH,
+            markeredgecolor="white",
+            markeredgewidth=0.8,
+            zorder=5,
+            label="support points",
+        )
+        _tidy(axes)
+    # A diverging prediction must not flatten the panels, so the truth sets the limits.
+    limit = 1.35 * max(np.abs(tasks.truth).max(), 1.0)
+    panels[0, 0].set_ylim(-limit, limit)
+    panels[0, 0].set_xlim(tasks.grid[0], tasks.grid[-1])
+    for axes in panels[-1]:
+        axes.set_xlabel("x")
+    for axes in panels[:, 0]:
+        axes.set_ylabel("y")
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    figure.suptitle(f"Held-out sinusoids, adapted to {experiment.shots} points each")
+    return figure
+
+
+def _steps(n: int) -> str:
+    return "1 step" if n == 1 else f"{n} steps"
+
+
+def _leading_digits(value: float, _position: float | None = None) -> str:
+    """Label 2 and 5 between the powers of ten: enough to read a log axis, few enough to fit."""
+    text = f"{value:g}"
+    return text if text.strip("0.")[:1] in ("2", "5") and len(text.strip("0.")) == 1 else ""
+
+
+def _tidy(axes: Axes) -> None:
+    axes.grid(color="#e6e6e6", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,133 @@
+"""Kernels in pieces: functions that are compiled once and called through their symbol.
+
+Numba compiles a callee anew into every caller, and into every caller of that. For a kernel of thirty
+helpers most of the time goes into compiling the same code a dozen times. ``@linked`` compiles a
+function once for each set of argument types, under the C calling convention and a name of its own in
+LLVM's symbol table; callers only refer to the name. All methods and both twins of a kernel then run
+the very same machine code, which is also why their bits agree.
+
+Inside a linked function every array is a bare pointer to its first number, so it takes offsets and sizes as
+arguments. Integers and booleans arrive as int64, other numbers as float64. It returns nothing, or a
+float64 if its definition is annotated ``-> float``. Where the JIT is off, the decorator does nothing and the
+arrays are flat NumPy arrays.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba import config, njit, types
+from numba.core import cgutils
+from numba.core.ccallback import CFunc
+from numba.core.errors import TypingError
+from numba.core.extending import _Intrinsic
+
+from .cache import DiskCache
+
+Types = tuple[types.Type, ...]
+_registry: dict[str, _Piece] = {}
+
+
+def load(name: str, arguments: Types) -> None:
+    """Make sure that the symbol that a cached function refers to exists in this process."""
+    _registry[name].require(arguments)
+
+
+def _passed_as(argument: types.Type) -> types.Type:
+    """The C type that an argument of a call is passed as."""
+    if isinstance(argument, types.Array) and argument.is_c_contig:
+        return types.CPointer(argument.dtype)
+    if isinstance(argument, types.CPointer):
+        return argument
+    if isinstance(argument, types.Integer | types.Boolean | types.IntegerLiteral):
+        return types.int64
+    if isinstance(argument, types.Float):
+        return types.float64
+    raise TypingError(f"a linked function takes C-contiguous arrays and numbers, not {argument}")
+
+
+class _Piece:
+    """One linked function and its compiled versions."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.name = f"{function.__module__}.{function.__qualname__}"
+        self._function = function
+        self._result = types.float64 if function.__annotations__.get("return") == "float" else types.void
+        self._compiled: dict[Types, tuple[str, CFunc]] = {}
+
+    def require(self, arguments: Types) -> str:
+        """The symbol of the version for these argument types, compiled or loaded if need be."""
+        DiskCache.note(self.name, arguments)
+        if arguments not in self._compiled:
+            mangled = hashlib.sha256(repr((self.name, arguments)).encode()).hexdigest()[:16]
+            symbol = f"fastmaml_{self._function.__name__}_{mangled}"
+            options = {"error_model": "numpy"}
+            compiled = CFunc(self._function, (arguments, self._result), {}, options)
+            compiled._cache = DiskCache(self.name, load)
+            compiled.compile()
+            llvm.add_symbol(symbol, compiled.address)
+            self._compiled[arguments] = symbol, compiled
+        return self._compiled[arguments][0]
+
+    def call(self, typingctx: Any, *arguments: types.Type) -> Any:
+        """Type and emit one call."""
+        passed = tuple(_passed_as(argument) for argument in arguments)
+        symbol = self.require(passed)
+        result = self._result
+
+        def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            sent = []
+            for value, given, wanted in zip(values, arguments, passed, strict=True):
+                if isinstance(given, types.Array):
+                    value = cgutils.create_struct_proxy(given)(context, builder, value=value).data
+                else:
+                    value = context.cast(builder, value, given, wanted)
+                sent.append(value)
+            void = result is types.void
+            returned = ir.VoidType() if void else context.get_value_type(result)
+            kind = ir.FunctionType(returned, [value.type for value in sent])
+            function = cgutils.get_or_insert_function(builder.module, kind, symbol)
+            value = builder.call(function, sent)
+            return context.get_dummy_value() if void else value
+
+        return result(*arguments), emit
+
+
+class _Linked(_Intrinsic):
+    """A linked function as compiled code sees it; calling it from Python compiles a caller first."""
+
+    @functools.cached_property
+    def _caller(self) -> Any:
+        names = ", ".join(list(inspect.signature(self._defn).parameters)[1:])
+        scope = {"callee": self}
+        exec(f"def caller({names}):\n    return callee({names})", scope)
+        return njit(scope["caller"])
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._caller(*arguments)
+
+
+def linked(function: Callable[..., Any]) -> Any:
+    """Compile a function on its own, once for each set of argument types; see the module."""
+    if config.DISABLE_JIT:
+        return function
+    piece = _Piece(function)
+    _registry[piece.name] = piece
+
+    def definition(typingctx, *arguments):
+        return piece.call(typingctx, *arguments)
+
+    # Numba matches a call against the definition's signature: typing context first, then the arguments.
+    own = inspect.signature(definition).parameters["typingctx"]
+    parameters = inspect.signature(function).parameters.values()
+    definition.__signature__ = inspect.Signature([own, *parameters])  # type: ignore[attr-defined]
+    definition.__name__, definition.__doc__ = function.__name__, function.__doc__
+    made = _Linked(function.__name__, definition)
+    made._register()
+    return made

@@ -1,0 +1,56 @@
+"""f(theta, x) for the rows of many tasks."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import prange
+
+from .jit import kernel
+from .link import linked
+from .mlp import (
+    LD_IN, LD_OUT, N_IN, N_LAYERS, N_OUT, N_PADDED, N_TRANSPOSED, PLACE, ROW, WIDTH,
+    forward, load_rows, spread, transpose,
+)  # fmt: skip
+from .simd import offset
+
+#: rows worked at a time
+MAX_ROWS = 64
+
+
+def scratch_size(table: np.ndarray, max_rows: int) -> int:
+    """Numbers of scratch that one worker needs, for tasks of up to ``max_rows`` rows."""
+    blocks = min(max_rows, MAX_ROWS) * table[WIDTH]
+    return int(table[N_PADDED] + table[N_TRANSPOSED] + blocks)
+
+
+@linked
+def _work(
+    worker, n_workers, table, theta, theta_stride, x, offsets, n_tasks, scratch, scratch_stride, out
+):
+    scratch = offset(scratch, worker * scratch_stride)
+    size, last = table[N_PADDED], table[N_LAYERS] * ROW
+    blocks = size + table[N_TRANSPOSED]
+    n_in, n_out, ld_out = table[ROW + N_IN], table[last + N_OUT], table[last + LD_OUT]
+    for task in range(worker, n_tasks, n_workers):
+        if theta_stride > 0 or task == worker:
+            spread(table, theta, task * theta_stride, scratch, 0)
+            transpose(table, scratch, 0, scratch, size)
+        for r0 in range(offsets[task], offsets[task + 1], MAX_ROWS):
+            rows = min(MAX_ROWS, offsets[task + 1] - r0)
+            load_rows(n_in, table[ROW + LD_IN], rows, x, r0 * n_in, scratch, blocks)
+            forward(table, rows, scratch, blocks, 0, 0, False, scratch, 0, scratch, size)
+            value = blocks + rows * table[last + ROW + PLACE]
+            for i in range(rows):
+                for j in range(n_out):
+                    out[(r0 + i) * n_out + j] = scratch[value + i * ld_out + j]
+
+
+@kernel
+def predict(n_workers, table, theta, x, offsets, scratch, out):
+    """Write (N, n_outputs); theta is (1, P) for all rows or (n_tasks, P), ``scratch`` has a row per worker."""
+    stride = theta.shape[1] if theta.shape[0] > 1 else 0
+    for worker in prange(n_workers):
+        _work(
+            worker, n_workers, table, theta, stride, x, offsets, offsets.size - 1,
+            scratch, scratch.shape[1], out,
+        )  # fmt: skip

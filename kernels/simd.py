@@ -1,0 +1,286 @@
+"""Vector instructions for Numba: register tiles of small matrix products.
+
+Numba has no vector type, and LLVM does not find a good register tile in plain loops. So each tile is an
+``@intrinsic`` that writes its own LLVM loop: ``rows x vectors`` accumulators stay in registers while the
+shared dimension runs. Every multiply-add is an explicit ``llvm.fma`` in a fixed order, so a tile gives
+the same bits wherever it is inlined. Where the JIT is off, plain Python twins take their place.
+
+Operands are flat arrays with offsets. A vector holds ``LANES[dtype]`` numbers, and rows that are read
+as vectors are padded with zeros to a multiple of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import config, types
+from numba.core import cgutils
+from numba.core.codegen import get_host_cpu_features
+from numba.extending import intrinsic
+
+
+def _register_bytes() -> int:
+    """Bytes of the widest vector register that the target has."""
+    features = config.CPU_FEATURES
+    if features is None:
+        features = "" if config.CPU_NAME == "generic" else get_host_cpu_features()
+    if "+avx512f" in features:
+        return 64
+    return 32 if "+avx2" in features else 16
+
+
+REGISTER_BYTES = _register_bytes()
+#: numbers of a dtype in one vector register
+LANES = {np.dtype(t): REGISTER_BYTES // np.dtype(t).itemsize for t in ("float32", "float64")}
+#: tile height: with two vectors across, accumulators, operands and broadcasts fill the register file
+TILE_ROWS = 8 if REGISTER_BYTES == 64 else 6
+_SCALARS = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
+
+
+class _Emitter:
+    """The few LLVM phrases that a tile is made of."""
+
+    def __init__(self, context: Any, builder: Any, signature: Any, arguments: Any) -> None:
+        self.context, self.builder = context, builder
+        self.signature, self.arguments = signature, arguments
+        dtype = signature.args[0].dtype
+        self.scalar = _SCALARS[dtype]
+        self.itemsize = dtype.bitwidth // 8
+        self.lanes = REGISTER_BYTES // self.itemsize
+        self.vector = ir.VectorType(self.scalar, self.lanes)
+        self.int = ir.IntType(64)
+        self.zero = ir.Constant(self.vector, [0.0] * self.lanes)
+        suffix = f"v{self.lanes}f{dtype.bitwidth}"
+        module = builder.module
+        self._fma = cgutils.get_or_insert_function(
+            module, ir.FunctionType(self.vector, [self.vector] * 3), f"llvm.fma.{suffix}"
+        )
+        self._sum = cgutils.get_or_insert_function(
+            module,
+            ir.FunctionType(self.scalar, [self.scalar, self.vector]),
+            f"llvm.vector.reduce.fadd.{suffix}",
+        )
+
+    def base(self, array: int, offset: int) -> Any:
+        """Pointer to element ``offset`` of the array (both are argument positions)."""
+        kind, value = self.signature.args[array], self.arguments[array]
+        if isinstance(kind, types.Array):
+            value = cgutils.create_struct_proxy(kind)(self.context, self.builder, value=value).data
+        return self.at(value, self.arguments[offset])
+
+    def at(self, pointer: Any, index: Any) -> Any:
+        return self.builder.gep(pointer, [index])
+
+    def constant(self, value: int) -> Any:
+        return ir.Constant(self.int, value)
+
+    def mul(self, a: Any, b: int) -> Any:
+        return self.builder.mul(a, self.constant(b))
+
+    def load(self, pointer: Any) -> Any:
+        pointer = self.builder.bitcast(pointer, self.vector.as_pointer())
+        return self.builder.load(pointer, align=self.itemsize)
+
+    def store(self, value: Any, pointer: Any) -> None:
+        pointer = self.builder.bitcast(pointer, self.vector.as_pointer())
+        self.builder.store(value, pointer, align=self.itemsize)
+
+    def broadcast(self, pointer: Any) -> Any:
+        b = self.builder
+        value = b.load(pointer, align=self.itemsize)
+        lane = b.insert_element(
+            ir.Constant(self.vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0)
+        )
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
+        return b.shuffle_vector(lane, lane, mask)
+
+    def fma(self, a: Any, b: Any, c: Any) -> Any:
+        return self.builder.call(self._fma, [a, b, c])
+
+    def sum(self, vector: Any) -> Any:
+        """Sum of a vector's lanes, as a tree whose shape is fixed by the vector's width."""
+        start = ir.Constant(self.scalar, -0.0)
+        return self.builder.call(self._sum, [start, vector], fastmath=("reassoc",))
+
+    def either(self, flag: Any, read: Any) -> list[Any]:
+        """``read() if flag else zeros``, without touching memory when the flag is 0."""
+        b = self.builder
+        entry = b.block
+        then = b.append_basic_block("tile.read")
+        done = b.append_basic_block("tile.start")
+        b.cbranch(b.icmp_signed("!=", flag, self.constant(0)), then, done)
+        b.position_at_end(then)
+        values = read()
+        tail = b.block
+        b.branch(done)
+        b.position_at_end(done)
+        phis = [b.phi(self.vector) for _ in values]
+        for phi, value in zip(phis, values, strict=True):
+            phi.add_incoming(self.zero, entry)
+            phi.add_incoming(value, tail)
+        return phis
+
+    def loop(self, count: Any, start: list[Any], body: Any) -> list[Any]:
+        """``for index in range(count): values = body(index, values)``, values kept in registers."""
+        b = self.builder
+        entry = b.block
+        head = b.append_basic_block("tile.loop")
+        done = b.append_basic_block("tile.done")
+        b.cbranch(b.icmp_signed(">", count, self.constant(0)), head, done)
+        b.position_at_end(head)
+        index = b.phi(self.int)
+        index.add_incoming(self.constant(0), entry)
+        carried = [b.phi(self.vector) for _ in start]
+        for phi, value in zip(carried, start, strict=True):
+            phi.add_incoming(value, entry)
+        values = body(index, carried)
+        following = b.add(index, self.constant(1))
+        tail = b.block
+        index.add_incoming(following, tail)
+        for phi, value in zip(carried, values, strict=True):
+            phi.add_incoming(value, tail)
+        b.cbranch(b.icmp_signed("<", following, count), head, done)
+        b.position_at_end(done)
+        results = [b.phi(self.vector) for _ in start]
+        for phi, first, last in zip(results, start, values, strict=True):
+            phi.add_incoming(first, entry)
+            phi.add_incoming(last, tail)
+        return results
+
+
+def outer_tile(rows: int, vectors: int) -> Any:
+    """Make ``C = D + A B`` for ``rows`` rows and ``vectors`` vectors across.
+
+    ``C[i, :] = D[i, :] + sum_p A[i, p] B[p, :]`` with A[i, p] at ``a[ai + i * row + p * step]``: A is read
+    one number at a time, so a transposed A costs nothing. D is taken as zero unless ``add`` is set; it
+    may be C itself, and ``ldd = 0`` repeats one row.
+    """
+
+    def plain(c, ci, ldc, d, di, ldd, add, a, ai, row, step, b, bi, ldb, k):
+        n = vectors * LANES[c.dtype]
+        for i in range(rows):
+            value = d[di + i * ldd : di + i * ldd + n].copy() if add else np.zeros(n, c.dtype)
+            for p in range(k):
+                value += a[ai + i * row + p * step] * b[bi + p * ldb : bi + p * ldb + n]
+            c[ci + i * ldc : ci + i * ldc + n] = value
+
+    def emit(context, builder, signature, arguments):
+        e = _Emitter(context, builder, signature, arguments)
+        ldc, ldd, add, row, step, ldb, k = (arguments[i] for i in (2, 5, 6, 9, 10, 13, 14))
+        c, d, a, b = e.base(0, 1), e.base(3, 4), e.base(7, 8), e.base(11, 12)
+
+        def cells(pointer, stride):
+            starts = [e.at(pointer, e.mul(stride, i)) for i in range(rows)]
+            return [e.at(s, e.constant(v * e.lanes)) for s in starts for v in range(vectors)]
+
+        a_rows = [e.at(a, e.mul(row, i)) for i in range(rows)]
+
+        def body(index, values):
+            b_row = e.at(b, builder.mul(index, ldb))
+            across = [e.load(e.at(b_row, e.constant(v * e.lanes))) for v in range(vectors)]
+            at = builder.mul(index, step)
+            out = []
+            for i in range(rows):
+                factor = e.broadcast(e.at(a_rows[i], at))
+                out += [e.fma(factor, across[v], values[i * vectors + v]) for v in range(vectors)]
+            return out
+
+        start = e.either(add, lambda: [e.load(cell) for cell in cells(d, ldd)])
+        for value, cell in zip(e.loop(k, start, body), cells(c, ldc), strict=True):
+            e.store(value, cell)
+        return context.get_dummy_value()
+
+    if config.DISABLE_JIT:
+        return plain
+
+    @intrinsic
+    def tile(typingctx, c, ci, ldc, d, di, ldd, add, a, ai, row, step, b, bi, ldb, k):
+        i = types.int64
+        return types.void(c, i, i, d, i, i, i, a, i, i, i, b, i, i, i), emit
+
+    return tile
+
+
+def inner_tile(rows: int, columns: int) -> Any:
+    """Make ``C = [C +] A B^T`` for ``rows`` rows of A and ``columns`` rows of B, read as vectors.
+
+    ``C[i, j] = [C[i, j] +] sum_p A[i, p] B[j, p]``; ``k`` is a multiple of the vector's lanes.
+    """
+
+    def plain(c, ci, ldc, add, a, ai, lda, b, bi, ldb, k):
+        for i in range(rows):
+            for j in range(columns):
+                dot = a[ai + i * lda : ai + i * lda + k] @ b[bi + j * ldb : bi + j * ldb + k]
+                at = ci + i * ldc + j
+                c[at] = c[at] + dot if add else dot
+
+    def emit(context, builder, signature, arguments):
+        e = _Emitter(context, builder, signature, arguments)
+        ldc, add, lda, ldb, k = (arguments[i] for i in (2, 3, 6, 9, 10))
+        c, a, b = e.base(0, 1), e.base(4, 5), e.base(7, 8)
+        a_rows = [e.at(a, e.mul(lda, i)) for i in range(rows)]
+        b_rows = [e.at(b, e.mul(ldb, j)) for j in range(columns)]
+
+        def body(index, values):
+            at = e.mul(index, e.lanes)
+            left = [e.load(e.at(pointer, at)) for pointer in a_rows]
+            right = [e.load(e.at(pointer, at)) for pointer in b_rows]
+            pairs = [(x, y) for x in left for y in right]
+            return [e.fma(x, y, value) for (x, y), value in zip(pairs, values, strict=True)]
+
+        count = builder.sdiv(k, e.constant(e.lanes))
+        sums = [e.sum(value) for value in e.loop(count, [e.zero] * (rows * columns), body)]
+        some = builder.icmp_signed("!=", add, e.constant(0))
+        for position, value in enumerate(sums):
+            i, j = divmod(position, columns)
+            cell = e.at(e.at(c, e.mul(ldc, i)), e.constant(j))
+            before = builder.load(cell, align=e.itemsize)
+            total = builder.select(some, builder.fadd(value, before), value)
+            builder.store(total, cell, align=e.itemsize)
+        return context.get_dummy_value()
+
+    if config.DISABLE_JIT:
+        return plain
+
+    @intrinsic
+    def tile(typingctx, c, ci, ldc, add, a, ai, lda, b, bi, ldb, k):
+        i = types.int64
+        return types.void(c, i, i, i, a, i, i, b, i, i, i), emit
+
+    return tile
+
+
+def _plain_lanes(c):
+    return LANES[c.dtype]
+
+
+@intrinsic
+def _emit_lanes(typingctx, c):
+    count = REGISTER_BYTES // (c.dtype.bitwidth // 8)
+
+    def emit(context, builder, signature, arguments):
+        return ir.Constant(ir.IntType(64), count)
+
+    return types.int64(c), emit
+
+
+#: numbers of the array's dtype in one vector, a constant in compiled code
+lanes_of = _plain_lanes if config.DISABLE_JIT else _emit_lanes
+
+
+def _plain_offset(array, count):
+    return array[count:]
+
+
+@intrinsic
+def _emit_offset(typingctx, pointer, count):
+    def emit(context, builder, signature, arguments):
+        return builder.gep(arguments[0], [arguments[1]])
+
+    return pointer(pointer, types.int64), emit
+
+
+#: a flat array or pointer from element ``count`` on
+offset = _plain_offset if config.DISABLE_JIT else _emit_offset

@@ -1,0 +1,119 @@
+"""The same quantities by JAX: autodiff through the inner loop, in double precision.
+
+Independent of the package and of the NumPy reference: activations, losses and derivatives are JAX's
+own. Ragged tasks are padded with rows of zeros that a mask keeps out of the loss. Compiling costs
+more than running here, so XLA is told not to optimise and the inner loop is a scan.
+"""
+
+import functools
+from itertools import pairwise
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_disable_most_optimizations", True)
+
+ACTIVATIONS = {
+    "identity": lambda z: z,
+    "relu": jax.nn.relu,
+    "leaky_relu": jax.nn.leaky_relu,
+    "elu": jax.nn.elu,
+    "softplus": jax.nn.softplus,
+    "tanh": jnp.tanh,
+    "sigmoid": jax.nn.sigmoid,
+    "silu": jax.nn.silu,
+    "gelu": lambda z: jax.nn.gelu(z, approximate=False),
+    "sin": jnp.sin,
+}
+
+
+def network(model, theta, x):
+    """f (..., n_outputs) at x (..., n_inputs), from the flat parameters."""
+    start = 0
+    for depth, (n_in, n_out) in enumerate(pairwise(model.layer_sizes)):
+        if depth:
+            x = ACTIVATIONS[model.activation](x)
+        weight = theta[start : start + n_out * n_in].reshape(n_out, n_in)
+        start += n_out * n_in
+        x = x @ weight.T
+        if model.intercept:
+            x = x + theta[start : start + n_out]
+            start += n_out
+    return x
+
+
+def task_loss(model, kind, theta, x, y, mask):
+    """The loss of one task, from the rows that the mask keeps."""
+    squares = jnp.where(mask[:, None], network(model, theta, x) - y, 0.0) ** 2
+    if kind.endswith("sse"):
+        loss = jnp.sum(squares)
+    elif kind == "mse":
+        loss = jnp.sum(squares) / (jnp.sum(mask) * y.shape[1])
+    else:
+        loss = jnp.sum(squares) / jnp.sum(mask)
+    return 0.5 * loss if kind.startswith("half") else loss
+
+
+def rates(case, inner_lr):
+    """The inner learning rate of each step and parameter, (S, P)."""
+    model, steps = case.model, case.steps
+    if case.form == "step":
+        inner_lr = inner_lr.reshape(steps, 1)
+    if case.form in ("layer", "step_layer"):
+        inner_lr = inner_lr.reshape(-1, model.n_layers)
+        sizes = [n_out * (n_in + model.intercept) for n_in, n_out in pairwise(model.layer_sizes)]
+        inner_lr = jnp.repeat(inner_lr, np.array(sizes), axis=1, total_repeat_length=sum(sizes))
+    return jnp.broadcast_to(inner_lr, (steps, model.n_params))
+
+
+def task_value(case, theta, inner_lr, support, query):
+    """sum_s w_s L_query(theta_s) of one task, and its adapted parameters."""
+    weights = case.step_weights
+    if weights is None:
+        weights = np.eye(case.steps + 1)[-1]
+
+    def step(theta, rate_and_weight):
+        rate, weight = rate_and_weight
+        value = weight * task_loss(case.model, case.loss, theta, *query)
+        gradient = jax.grad(task_loss, argnums=2)(case.model, case.loss, theta, *support)
+        if case.order == "first":
+            gradient = jax.lax.stop_gradient(gradient)
+        return theta - rate * gradient, value
+
+    theta, values = jax.lax.scan(step, theta, (rates(case, inner_lr), jnp.asarray(weights[:-1])))
+    last = weights[-1] * task_loss(case.model, case.loss, theta, *query)
+    return jnp.sum(values) + last, theta
+
+
+def padded(x, y):
+    """Tasks of any numbers of rows as equal ones: x, y and the mask of true rows."""
+    counts = np.array([len(rows) for rows in x])
+    mask = np.arange(counts.max()) < counts[:, None]
+    full = []
+    for part in (x, y):
+        rows = np.zeros((*mask.shape, part[0].shape[1]))
+        rows[mask] = np.concatenate(part)
+        full.append(rows)
+    return *full, mask
+
+
+def evaluate(case):
+    """value, gradient, task_values, inner_lr_gradient and adapted parameters of a case."""
+    x, y, x_query, y_query = case.per_task
+    support, query = padded(x, y), padded(x_query, y_query)
+    share = len(x) if case.task_mean else 1
+
+    @jax.jit
+    @functools.partial(jax.value_and_grad, argnums=(0, 1), has_aux=True)
+    def total(theta, inner_lr):
+        def one_task(support, query):
+            return task_value(case, theta, inner_lr, support, query)
+
+        task_values, adapted = jax.vmap(one_task)(support, query)
+        return jnp.sum(task_values) / share, (task_values, adapted)
+
+    theta, inner_lr = jnp.asarray(case.theta), jnp.asarray(case.inner_lr)
+    (value, (task_values, adapted)), (gradient, by_rate) = total(theta, inner_lr)
+    return tuple(np.asarray(part) for part in (value, gradient, task_values, by_rate, adapted))

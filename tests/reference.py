@@ -1,0 +1,270 @@
+"""The equations of exact MAML in slow, plain NumPy: what the kernels are held against.
+
+Nothing here is shared with the package, and nothing is clever: one task at a time, one sample at a
+time, every matrix formed. A model is read only through ``layer_sizes``, ``activation`` and
+``intercept``. The number type is that of ``theta``: ``np.longdouble`` serves to measure the
+accuracy of double precision.
+
+For one sample x, with f = z of the last layer,
+
+    z_1 = W_1 x + b_1,    a_l = phi(z_l),    z_(l+1) = W_(l+1) a_l + b_(l+1)
+
+and for one task of K samples, with c from the loss convention and r_j = f(theta, x_j) - y_j,
+
+    L  = c sum_j |r_j|^2
+    g  = 2c sum_j r_j . df_j                                       (equations 5 and 11)
+    H  = 2c sum_j [ r_j . d2f_j + df_j^T df_j ]                    (equations 10 and 12)
+    theta_(s+1) = theta_s - alpha_s * g(theta_s)                   (equation 8)
+    d theta_(s+1) / d theta_s = I - diag(alpha_s) H(theta_s)       (equations 7 and 9)
+"""
+
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+
+class TaskResult(NamedTuple):
+    """The value of one task, its derivative by theta (P,) and by each step's rates (S, P)."""
+
+    value: np.floating
+    gradient: np.ndarray
+    rate_gradient: np.ndarray
+
+
+# ---- the model: one sample -----------------------------------------------------------------------
+
+
+def erf(z):
+    """The error function by its all-positive series, to the rounding of z's own number type."""
+    x = np.minimum(np.abs(z), 7)  # beyond 7 it is 1, even in long double
+    term = total = x
+    n = 0
+    while np.any(term > np.finfo(x.dtype).eps * total):
+        n += 1
+        term = term * (2 * x * x / (2 * n + 1))
+        total = total + term
+    pi = 4 * np.arctan(z.dtype.type(1))
+    return np.sign(z) * 2 / np.sqrt(pi) * np.exp(-x * x) * total
+
+
+def activation(name, z):
+    """phi(z), phi'(z) and phi''(z)."""
+    zero, one = np.zeros_like(z), np.ones_like(z)
+    if name == "identity":
+        return z, one, zero
+    if name == "relu":
+        return np.where(z > 0, z, zero), np.where(z > 0, one, zero), zero
+    if name == "leaky_relu":
+        slope = z.dtype.type(0.01)
+        return np.where(z > 0, z, slope * z), np.where(z > 0, one, slope), zero
+    if name == "elu":
+        left = np.exp(np.minimum(z, zero))
+        return np.where(z > 0, z, left - 1), np.where(z > 0, one, left), np.where(z > 0, zero, left)
+    if name == "tanh":
+        t = np.tanh(z)
+        return t, 1 - t * t, -2 * t * (1 - t * t)
+    if name == "sin":
+        return np.sin(z), np.cos(z), -np.sin(z)
+    if name == "gelu":
+        pi = 4 * np.arctan(z.dtype.type(1))
+        below = (1 + erf(z / np.sqrt(z.dtype.type(2)))) / 2  # the normal distribution function
+        density = np.exp(-z * z / 2) / np.sqrt(2 * pi)
+        return z * below, below + z * density, (2 - z * z) * density
+    s = 1 / (1 + np.exp(-z))
+    slope, bend = s * (1 - s), s * (1 - s) * (1 - 2 * s)
+    if name == "softplus":
+        return np.logaddexp(zero, z), s, slope
+    if name == "sigmoid":
+        return s, slope, bend
+    if name == "silu":
+        return z * s, s + z * slope, 2 * slope + z * bend
+    raise ValueError(name)
+
+
+def layers(model, theta):
+    """For each layer W, b and the places (indices into theta) of W and of b; b is 0 without one."""
+    sizes, start = model.layer_sizes, 0
+    for n_in, n_out in pairwise(sizes):
+        weight_at = start + np.arange(n_out * n_in).reshape(n_out, n_in)
+        start += n_out * n_in
+        bias_at = start + np.arange(n_out if model.intercept else 0)
+        start += bias_at.size
+        bias = theta[bias_at] if model.intercept else np.zeros(n_out, theta.dtype)
+        yield theta[weight_at], bias, weight_at, bias_at
+    assert start == theta.size
+
+
+def forward(model, theta, x):
+    """One sample through the network: (a_in, da_in, z, dz) of every layer, d being d/dtheta."""
+    passes = []
+    a, da = x, np.zeros((x.size, theta.size), theta.dtype)
+    for weight, bias, weight_at, bias_at in layers(model, theta):
+        z = weight @ a + bias
+        dz = weight @ da
+        for i, places in enumerate(weight_at):
+            dz[i, places] += a
+        for i, place in enumerate(bias_at):
+            dz[i, place] += 1
+        passes.append((a, da, z, dz))
+        phi, dphi, _ = activation(model.activation, z)
+        a, da = phi, dphi[:, None] * dz
+    return passes
+
+
+def output(model, theta, x):
+    """f (n_outputs,) and df/dtheta (n_outputs, P) of one sample."""
+    _, _, z, dz = forward(model, theta, x)[-1]
+    return z, dz
+
+
+def second_derivative(model, theta, x, r):
+    """r . d2f/dtheta2 (P, P) of one sample.
+
+    Second derivatives arise in two places only: in phi, as phi''(z) dz dz^T, and in the product of
+    a weight with the activation it multiplies. Each counts by how much r . f depends on the phi or
+    the product that it arises in.
+    """
+    total = np.zeros((theta.size, theta.size), theta.dtype)
+    passes, network = forward(model, theta, x), list(layers(model, theta))
+    by_z = r  # d(r . f) / dz, from the last layer to the first
+    for here in reversed(range(len(passes))):
+        weight, _, weight_at, _ = network[here]
+        _, da, _, _ = passes[here]
+        for i, places in enumerate(weight_at):
+            total[places, :] += by_z[i] * da
+            total[:, places] += by_z[i] * da.T
+        if here > 0:
+            _, _, z, dz = passes[here - 1]
+            _, dphi, d2phi = activation(model.activation, z)
+            by_phi = weight.T @ by_z
+            total += dz.T @ ((by_phi * d2phi)[:, None] * dz)
+            by_z = by_phi * dphi
+    return total
+
+
+def predict(model, theta, x):
+    """f (rows, n_outputs) at every row of x."""
+    return np.array([output(model, theta, row)[0] for row in x])
+
+
+# ---- one task ------------------------------------------------------------------------------------
+
+
+def loss_factor(loss, y):
+    """c of L = c sum r^2."""
+    rows, n_outputs = y.shape
+    one = y.dtype.type(1)
+    return {
+        "half_sse": one / 2,
+        "half_mse": one / (2 * rows),
+        "sse": one,
+        "mse": one / (rows * n_outputs),
+    }[loss]
+
+
+def residuals(model, theta, x, y):
+    return predict(model, theta, x) - y
+
+
+def jacobian(model, theta, x):
+    return np.array([output(model, theta, row)[1] for row in x])
+
+
+def task_loss(model, theta, x, y, loss="half_sse"):
+    return loss_factor(loss, y) * np.sum(residuals(model, theta, x, y) ** 2)
+
+
+def task_gradient(model, theta, x, y, loss="half_sse"):
+    total = np.zeros_like(theta)
+    for row, target in zip(x, y, strict=True):
+        f, df = output(model, theta, row)
+        total += (f - target) @ df
+    return 2 * loss_factor(loss, y) * total
+
+
+def task_hessian(model, theta, x, y, loss="half_sse"):
+    total = np.zeros((theta.size, theta.size), theta.dtype)
+    for row, target in zip(x, y, strict=True):
+        f, df = output(model, theta, row)
+        total += second_derivative(model, theta, row, f - target) + df.T @ df
+    return 2 * loss_factor(loss, y) * total
+
+
+def adaptation_jacobian(model, theta, x, y, rate, loss="half_sse"):
+    """I - diag(alpha) H of one step; rate is (P,)."""
+    hessian = task_hessian(model, theta, x, y, loss)
+    return np.eye(theta.size, dtype=theta.dtype) - rate[:, None] * hessian
+
+
+def trajectory(model, theta, x, y, rates, loss="half_sse"):
+    """theta_0 ... theta_S, (S + 1, P)."""
+    points = [theta]
+    for rate in rates:
+        points.append(points[-1] - rate * task_gradient(model, points[-1], x, y, loss))
+    return np.array(points)
+
+
+def evaluate_task(model, theta, x, y, x_query, y_query, rates, weights, loss, order):
+    """The exact or first-order derivatives of one task's value sum_s w_s L_query(theta_s).
+
+    Equations 4 and 13, once for every step; rates is (S, P), weights is (S + 1,).
+    """
+    points = trajectory(model, theta, x, y, rates, loss)
+    steps = len(rates)
+    values = [task_loss(model, point, x_query, y_query, loss) for point in points]
+    pulls = [task_gradient(model, point, x_query, y_query, loss) for point in points]
+    by_rate = np.zeros_like(rates)
+    by_theta = weights[steps] * pulls[steps]
+    for s in reversed(range(steps)):
+        by_rate[s] = -task_gradient(model, points[s], x, y, loss) * by_theta
+        if order == "exact":  # first order takes d theta_(s+1) / d theta_s for the identity
+            by_theta = by_theta @ adaptation_jacobian(model, points[s], x, y, rates[s], loss)
+        by_theta = by_theta + weights[s] * pulls[s]
+    return TaskResult(weights @ np.array(values), by_theta, by_rate)
+
+
+# ---- all tasks -----------------------------------------------------------------------------------
+
+
+def entry_used(model, form, steps):
+    """Which entry of a flattened ``inner_lr`` each step and parameter uses, (S, P)."""
+    sizes = model.layer_sizes
+    places = [n_out * (n_in + model.intercept) for n_in, n_out in pairwise(sizes)]
+    step = np.arange(steps)[:, None]
+    layer = np.repeat(np.arange(len(places)), places)
+    used = {
+        "scalar": 0 * layer,
+        "step": step,
+        "layer": layer,
+        "step_layer": step * len(places) + layer,
+        "parameter": np.arange(sum(places)),
+    }[form]
+    return np.broadcast_to(used, (steps, sum(places)))
+
+
+def spread_rate(model, inner_lr, form, steps):
+    """The inner learning rate of each step and parameter, (S, P), from any form of ``inner_lr``."""
+    return np.asarray(inner_lr).reshape(-1)[entry_used(model, form, steps)]
+
+
+def gather_rate(model, rate_gradient, form, shape):
+    """The derivative by ``inner_lr``, in its shape: each entry sums the places that used it."""
+    gathered = np.zeros(int(np.prod(shape)), rate_gradient.dtype)
+    np.add.at(gathered, entry_used(model, form, len(rate_gradient)), rate_gradient)
+    return gathered.reshape(shape)
+
+
+def evaluate(
+    model, theta, x, y, x_query, y_query, *, rates, loss="half_sse", order="exact", weights=None
+):
+    """A list of each task's result; the data are sequences of one (rows, features) array a task."""
+    number = theta.dtype.type
+    rates = np.asarray(rates, number)
+    weights = np.asarray([0] * len(rates) + [1] if weights is None else weights, number)
+    return [
+        evaluate_task(
+            model, theta, *(np.asarray(a, number) for a in task), rates, weights, loss, order
+        )
+        for task in zip(x, y, x_query, y_query, strict=True)
+    ]

@@ -1,0 +1,116 @@
+"""Task samplers: what they draw, and that they draw it again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import fastmaml as fm
+from fastmaml.datasets import Sinusoid, Tasks
+
+
+def test_defaults_are_those_of_the_paper() -> None:
+    sinusoid = Sinusoid()
+    amplitude, phase = sinusoid.sample_functions(20_000, rng=0)
+    tasks = sinusoid.sample(2_000, 10, 10, rng=0)
+    for draws, low, high in (
+        (amplitude, 0.1, 5.0),
+        (phase, 0.0, np.pi),
+        (tasks.x, -5.0, 5.0),
+        (tasks.x_query, -5.0, 5.0),
+    ):
+        assert draws.min() >= low
+        assert draws.max() <= high
+        # Uniform: the deciles are where they should be, to a hundredth of the range.
+        expected = low + np.linspace(0.1, 0.9, 9) * (high - low)
+        np.testing.assert_allclose(
+            np.quantile(draws, np.linspace(0.1, 0.9, 9)), expected, atol=0.015 * (high - low)
+        )
+
+
+def test_shapes_dtypes_and_layout() -> None:
+    tasks = Sinusoid().sample(7, n_support=3, n_query=5, rng=0)
+    assert isinstance(tasks, Tasks)
+    assert [array.shape for array in tasks] == [(7, 3, 1), (7, 3, 1), (7, 5, 1), (7, 5, 1)]
+    rounded = Sinusoid().sample(7, n_support=3, n_query=5, rng=0, dtype=np.float32)
+    for array, single in zip(tasks, rounded, strict=True):
+        assert array.dtype == np.float64
+        assert array.flags.c_contiguous
+        np.testing.assert_array_equal(single, array.astype(np.float32), strict=True)
+
+
+def test_targets_are_the_sine_of_each_task() -> None:
+    """Support and query of a task lie on one A sin(x - phi) = a sin(x) + b cos(x)."""
+    tasks = Sinusoid().sample(50, n_support=4, n_query=6, rng=1)
+    for x, y, x_query, y_query in zip(*tasks, strict=True):
+        basis = np.hstack([np.sin(x), np.cos(x)])
+        (a, b), *_ = np.linalg.lstsq(basis, y[:, 0], rcond=None)
+        np.testing.assert_allclose(basis @ [a, b], y[:, 0], atol=1e-10)
+        np.testing.assert_allclose(a * np.sin(x_query) + b * np.cos(x_query), y_query, atol=1e-8)
+        assert 0.1 <= np.hypot(a, b) <= 5.0 + 1e-8
+        assert b <= 1e-8  # sin(phi) >= 0
+
+
+def test_evaluate_broadcasts_a_shared_grid() -> None:
+    grid = np.linspace(-5, 5, 11)[:, None]
+    truth = Sinusoid.evaluate([1.0, 2.0], [0.0, np.pi / 2], grid)
+    assert truth.shape == (2, 11, 1)
+    np.testing.assert_allclose(truth[0], np.sin(grid), atol=1e-15)
+    np.testing.assert_allclose(truth[1], -2 * np.cos(grid), atol=1e-14)
+
+
+def test_a_seed_reproduces_and_a_generator_moves_on() -> None:
+    sinusoid = Sinusoid()
+    for first, again in zip(sinusoid.sample(3, 4, 5, 7), sinusoid.sample(3, 4, 5, 7), strict=True):
+        np.testing.assert_array_equal(first, again)
+    rng = np.random.default_rng(7)
+    np.testing.assert_array_equal(sinusoid.sample(3, 4, 5, rng).x, sinusoid.sample(3, 4, 5, 7).x)
+    assert not np.array_equal(sinusoid.sample(3, 4, 5, rng).x, sinusoid.sample(3, 4, 5, 7).x)
+
+
+def test_ranges_can_be_set() -> None:
+    sinusoid = Sinusoid(amplitude_range=(2, 2), phase_range=(0, 0), x_range=(1, 3))
+    tasks = sinusoid.sample(4, 5, 6, rng=0)
+    assert tasks.x.min() >= 1
+    assert tasks.x.max() <= 3
+    np.testing.assert_allclose(tasks.y, 2 * np.sin(tasks.x))
+    assert sinusoid == Sinusoid((2.0, 2.0), (0.0, 0.0), (1.0, 3.0))
+    assert hash(sinusoid) == hash(Sinusoid((2.0, 2.0), (0.0, 0.0), (1.0, 3.0)))
+
+
+def test_without_a_query_set_the_support_serves_as_both() -> None:
+    tasks = Sinusoid().sample(4, 5, 0, rng=0)
+    assert tasks.x_query is None
+    assert tasks.y_query is None
+    maml = fm.MAML(fm.MLP([1, 4, 1]))
+    theta = maml.model.init(0)
+    assert maml.value(theta, *tasks) == maml.value(theta, tasks.x, tasks.y, tasks.x, tasks.y)
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ((1.0, -1.0), r"x_range is \(1.0, -1.0\); accepted are two finite numbers"),
+        ((0.0, np.inf), "x_range is"),
+        ((0.0, np.nan), "x_range is"),
+        ((1.0, 2.0, 3.0), "x_range is"),
+        (3.0, "x_range is 3.0"),
+        (("a", "b"), "x_range is"),
+    ],
+)
+def test_a_bad_range_is_named(given: object, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        Sinusoid(x_range=given)  # type: ignore[arg-type]
+
+
+def test_bad_counts_are_named() -> None:
+    with pytest.raises(ValueError, match="n_tasks is 0"):
+        Sinusoid().sample(0, 5, 5, rng=0)
+    with pytest.raises(ValueError, match="n_support is 0"):
+        Sinusoid().sample(5, 0, 5, rng=0)
+    with pytest.raises(ValueError, match="n_query is -1"):
+        Sinusoid().sample(5, 5, -1, rng=0)
+    with pytest.raises(TypeError, match=r"n_tasks is 2\.5"):
+        Sinusoid().sample(2.5, 5, 5, rng=0)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="rng is 'seed'"):
+        Sinusoid().sample(5, 5, 5, rng="seed")  # type: ignore[arg-type]

@@ -1,0 +1,53 @@
+"""The scripts in examples/ run as a user would run them, and what they print holds."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def run(name: str) -> str:
+    script = EXAMPLES / name
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(script)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def last_numbers(line: str) -> list[float]:
+    return [float(text) for text in re.findall(r"\d+\.\d+", line)]
+
+
+def test_there_is_a_test_for_each() -> None:
+    tested = {"numpy_training_loop.py", "ragged_tasks.py", "scipy_lbfgs.py"}
+    assert {path.name for path in EXAMPLES.glob("*.py")} == tested
+
+
+def test_numpy_training_loop() -> None:
+    before, after = last_numbers(run("numpy_training_loop.py").splitlines()[-1])
+    assert after < before / 10
+
+
+def test_ragged_tasks() -> None:
+    before, *after = (last_numbers(line)[0] for line in run("ragged_tasks.py").splitlines())
+    assert len(after) == 4
+    assert max(after) < before / 2
+    assert after[-1] < after[0]
+
+
+def test_scipy_lbfgs() -> None:
+    pytest.importorskip("scipy")
+    first, last = run("scipy_lbfgs.py").splitlines()[-2:]
+    assert last_numbers(last)[0] < last_numbers(first)[0] / 5
+    assert last_numbers(last)[1] < last_numbers(first)[1] / 3

@@ -1,0 +1,114 @@
+"""Every method against the reference: value, gradients, adapted parameters, predictions."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from cases import (
+    ACTIVATIONS,
+    DTYPES,
+    FORMS,
+    LOSSES,
+    METHODS,
+    ORDERS,
+    TOLERANCE,
+    draw,
+    draw_for,
+    relative_error,
+)
+
+import fastmaml as fm
+
+STEPS = (0, 1, 2, 3, 5)
+
+
+def _grid():
+    """Pairs of a test's name and what it pins; the rest is drawn."""
+    for activation, steps in product(ACTIVATIONS, STEPS):
+        yield f"{activation}-{steps}", {"family": "mlp", "activation": activation, "steps": steps}
+    for intercept, n_outputs, steps in product((True, False), (1, 3), STEPS):
+        name = f"linear-{n_outputs}-{'affine' if intercept else 'through-0'}-{steps}"
+        pins = {"family": "linear", "intercept": intercept, "n_outputs": n_outputs, "steps": steps}
+        yield name, pins
+    for loss, form in product(LOSSES, FORMS):
+        yield f"{loss}-{form}", {"family": "mlp", "loss": loss, "form": form, "steps": 2}
+    for order, weighted, task_mean in product(ORDERS, (False, True), (False, True)):
+        name = f"{order}-{'all' if weighted else 'last'}-{'mean' if task_mean else 'sum'}"
+        pins = {"order": order, "weighted": weighted, "task_mean": task_mean, "steps": 3}
+        yield name, {"family": "mlp", "n_tasks": 3, **pins}
+    for support, query in product(("equal", "ragged"), ("equal", "ragged", "none")):
+        pins = {"n_tasks": 4, "support": support, "query": query, "n_support": 4}
+        yield f"support-{support}-query-{query}", {"family": "mlp", "steps": 2, **pins}
+    # sizes beside the multiples of a vector's length and of a block's rows
+    for hidden, rows in (((8, 16), 8), ((17, 9), 13), ((33, 20), 7), ((5,), 67), ((48,), 3)):
+        pins = {"hidden": hidden, "n_support": rows, "n_query": rows + 2, "n_tasks": 2, "steps": 2}
+        name = "x".join(map(str, hidden))
+        yield f"width-{name}-rows-{rows}", {"family": "mlp", "depth": len(hidden) + 1, **pins}
+
+
+CASES = [pytest.param(seed, pins, id=name) for seed, (name, pins) in enumerate(_grid(), start=1000)]
+every_case = pytest.mark.parametrize(("seed", "pins"), CASES)
+every_method = pytest.mark.parametrize("method", METHODS)
+every_dtype = pytest.mark.parametrize("dtype", DTYPES)
+
+
+@every_dtype
+@every_method
+@every_case
+def test_meta_gradient(seed, pins, method, dtype):
+    case = draw_for(method, seed, **pins)
+    maml, theta = case.maml(method), case.theta.astype(dtype)
+    got, want = maml.evaluate(theta, *case.data), case.expected
+    assert got.gradient.dtype == got.task_values.dtype == dtype
+    assert np.shape(got.inner_lr_gradient) == np.shape(case.inner_lr)
+    assert isinstance(got.value, float)
+    for name in want._fields:
+        error = relative_error(getattr(got, name), getattr(want, name))
+        assert error <= TOLERANCE[dtype], name
+    # the other ways to ask give the same numbers
+    value, gradient = maml.value_and_gradient(theta, *case.data)
+    for other in (value, maml.value(theta, *case.data)):
+        assert relative_error(other, want.value) <= TOLERANCE[dtype]
+    for other in (gradient, maml.gradient(theta, *case.data)):
+        assert other.dtype == dtype
+        assert relative_error(other, want.gradient) <= TOLERANCE[dtype]
+
+
+@every_dtype
+@every_method
+@every_case
+def test_adapt_and_predict(seed, pins, method, dtype):
+    case = draw_for(method, seed, **pins)
+    maml, theta = case.maml(method), case.theta.astype(dtype)
+    adapted = maml.adapt(theta, *case.data[:2])
+    assert adapted.dtype == dtype
+    assert relative_error(adapted, case.adapted) <= TOLERANCE[dtype]
+    predicted = maml.predict(theta, *case.data[:2], case.x_new)
+    assert predicted.dtype == dtype
+    assert relative_error(predicted, case.predicted) <= TOLERANCE[dtype]
+
+
+@every_method
+def test_predict_at_different_numbers_of_rows(method):
+    case = draw(0, family="mlp", n_tasks=3, steps=1, form="scalar")
+    x_new = [rows[: i + 1] for i, rows in enumerate(case.x_new)]
+    predicted = case.maml(method).predict(case.theta, *case.data[:2], x_new)
+    assert isinstance(predicted, list)
+    for i, (got, want) in enumerate(zip(predicted, case.predicted, strict=True)):
+        assert relative_error(got, want[: i + 1]) <= TOLERANCE["float64"]
+
+
+@every_method
+def test_the_function_is_the_method(method):
+    case = draw(1, steps=2, form="scalar")
+    by_function = fm.meta_gradient(
+        case.model, case.theta, *case.data, method=method, **case.options
+    )
+    np.testing.assert_array_equal(by_function, case.maml(method).gradient(case.theta, *case.data))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_auto_is_one_of_the_methods(seed):
+    case = draw(seed)
+    gradient = case.maml("auto").gradient(case.theta, *case.data)
+    assert relative_error(gradient, case.expected.gradient) <= TOLERANCE["float64"]
