@@ -26,6 +26,7 @@ __all__ = [
     "error_table",
     "heldout_errors",
     "heldout_tasks",
+    "initial_parameters",
     "meta_train",
     "save_parameters",
 ]
@@ -69,20 +70,29 @@ class SinusoidExperiment:
             task_mean=True,
         )
 
-    def generators(self) -> tuple[np.random.Generator, np.random.Generator]:
-        """Return two independent streams of the seed: to train from, and to test from."""
-        first, second = np.random.SeedSequence(self.seed).spawn(2)
-        return np.random.default_rng(first), np.random.default_rng(second)
+
+def initial_parameters(rng: np.random.Generator) -> np.ndarray:
+    """Draw theta as PyTorch does by default: uniform within 1 / sqrt(n_in), biases too.
+
+    It matters here. From the wider draws of ``MODEL.init`` (He), 15 000 iterations ended with 10 to
+    50 % more error, depending on the seed.
+    """
+    layers = []
+    for n_in, n_out in zip(MODEL.layer_sizes[:-1], MODEL.layer_sizes[1:], strict=True):
+        bound = 1 / math.sqrt(n_in)
+        weight = rng.uniform(-bound, bound, (n_out, n_in))
+        layers.append((weight, rng.uniform(-bound, bound, n_out)))
+    return MODEL.pack(layers)
 
 
 def meta_train(
     experiment: SinusoidExperiment, callback: Callable[[TrainState], bool | None]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Meta-train from fresh parameters; return theta (P,) and the values (iterations,)."""
-    rng, _ = experiment.generators()
+    rng = np.random.default_rng(experiment.seed)
     result = train(
         experiment.maml(experiment.inner_steps),
-        MODEL.init(rng),
+        initial_parameters(rng),
         lambda: DATASET.sample(experiment.meta_batch, experiment.shots, experiment.shots, rng),
         Adam(experiment.outer_lr),
         experiment.iterations,
@@ -103,6 +113,11 @@ def save_parameters(
         "iterations_done": len(values),
     }
     np.savez(file, theta=theta, values=values, configuration=json.dumps(configuration))
+
+
+def _test_generator() -> np.random.Generator:
+    """A stream of its own, which no seed of a training gives: the same test tasks for all."""
+    return np.random.default_rng(np.random.SeedSequence(2017, spawn_key=(1,)))
 
 
 class ErrorSummary(NamedTuple):
@@ -126,9 +141,10 @@ def heldout_errors(experiment: SinusoidExperiment, theta: np.ndarray) -> list[Er
     """Adapt theta to held-out tasks, for every number of test shots and steps.
 
     All share the same waves and test points, and all steps of one number of shots share their
-    support rows, so that a difference between them is not chance of the draw.
+    support rows; the seed of the experiment changes none of them. So a difference, be it between
+    steps or between trained parameters, is not chance of the draw.
     """
-    _, rng = experiment.generators()
+    rng = _test_generator()
     waves = DATASET.sample_functions(N_TEST_TASKS, rng)
     x_test, y_test = DATASET.sample_points(*waves, N_TEST_POINTS, rng)
     summaries = []
@@ -201,7 +217,7 @@ def heldout_tasks(
     experiment: SinusoidExperiment, theta: np.ndarray, n_tasks: int = 6, n_points: int = 201
 ) -> Heldout:
     """Draw held-out tasks and predict them before, after one and after ten steps."""
-    _, rng = experiment.generators()
+    rng = _test_generator()
     waves = DATASET.sample_functions(n_tasks, rng)
     x, y = DATASET.sample_points(*waves, experiment.shots, rng)
     grid = np.linspace(*DATASET.x_range, n_points)

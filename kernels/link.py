@@ -63,7 +63,6 @@ class _Piece:
 
     def require(self, arguments: Types) -> str:
         """The symbol of the version for these argument types, compiled or loaded if need be."""
-        DiskCache.note(self.name, arguments)
         if arguments not in self._compiled:
             mangled = hashlib.sha256(repr((self.name, arguments)).encode()).hexdigest()[:16]
             symbol = f"fastmaml_{self._function.__name__}_{mangled}"
@@ -82,6 +81,8 @@ class _Piece:
         result = self._result
 
         def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            # Here and not above: numba types a call once, but emits it in every caller.
+            DiskCache.note(self.name, passed)
             sent = []
             for value, given, wanted in zip(values, arguments, passed, strict=True):
                 if isinstance(given, types.Array):
