@@ -53,11 +53,11 @@ docs: $(call needs,docs) ## check the links and run the code of README.md and do
 	$(bin)/pytest tests/test_docs.py
 
 bench: $(call needs,bench) ## every asv suite on the current commit (under an hour)
-	$(bin)/asv machine --yes
+	$(bin)/asv machine --yes > /dev/null
 	$(bin)/asv run --show-stderr --bench '$(BENCH)' 'HEAD^!'
 
 bench-check: $(call needs,bench) ## do the asv suites still run? one quick round on the working tree
-	$(bin)/asv machine --yes
+	$(bin)/asv machine --yes > /dev/null
 	$(bin)/asv check --python=same
 	$(bin)/asv run --quick --show-stderr --python=same --bench '$(BENCH)'
 

@@ -57,6 +57,6 @@ class FirstResult:
         command = [sys.executable, "-c", FIRST_RESULT, method]
         environment = {**os.environ, "FASTMAML_CACHE_DIR": cache}
         done = subprocess.run(
-            command, cwd=cache, env=environment, check=True, stdout=subprocess.PIPE, text=True
+            command, env=environment, check=True, stdout=subprocess.PIPE, text=True
         )
         return float(done.stdout)

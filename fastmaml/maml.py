@@ -84,8 +84,9 @@ class MAML:
         scales the inner gradient, so the same `inner_lr` means another step size under another loss.
     task_mean : bool
         Average over tasks instead of summing.
-    method : {"auto", "explicit", "dense"}
-        How to compute. All methods give the same numbers to rounding.
+    method : {"auto", "explicit", "dense", "factored"}
+        How to compute; all give the same numbers to rounding. ``"auto"`` picks by size. ``"factored"`` has no
+        rates per parameter.
     step_weights : array_like, shape (steps + 1,), optional
         Multi-step loss [3]_: the weights of the query loss after 0, 1, ..., S steps. By default only
         the loss after the last step counts.
@@ -156,6 +157,11 @@ class MAML:
             as_step_weights(self.step_weights, steps),
             as_choice("method", self.method, METHODS),
         )
+        if problem.method == "factored" and problem.rate.per_parameter is not None:
+            raise ValueError(
+                'method is "factored", which has no rates per parameter (inner_lr has shape '
+                f'{problem.rate.shape}); accepted are "dense", "explicit" and "auto"'
+            )
         put(self, "_problem", problem)
         # What the user may go on writing to must not change a frozen specification.
         for name in ("inner_lr", "step_weights"):

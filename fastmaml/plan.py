@@ -17,7 +17,7 @@ from .kernels.jit import max_workers
 from .kernels.mlp import LD_IN, P_BIAS, P_WEIGHT, ROW, WEIGHT, layer_table
 from .models.base import Network
 
-METHODS = ("auto", "explicit", "dense")
+METHODS = ("auto", "explicit", "dense", "factored")
 
 #: floating-point operations below which one thread is faster than waking the others
 SERIAL_WORK = 300_000
@@ -52,9 +52,11 @@ def layer_starts(model: Network) -> NDArray[np.int64]:
     return rows[1 : model.n_layers + 1, WEIGHT].copy()
 
 
-def choose_method(method: str) -> str:
+def choose_method(method: str, per_parameter: bool) -> str:
     """The method that ``"auto"`` stands for."""
-    return "dense" if method == "auto" else method
+    if method != "auto":
+        return method
+    return "dense" if per_parameter else "factored"
 
 
 def work_of(model: Network, support_rows: int, query_rows: int, steps: int) -> int:

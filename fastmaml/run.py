@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 from . import plan
 from .kernels import dense as dense_kernels
 from .kernels import explicit as explicit_kernels
+from .kernels import factored as factored_kernels
 from .kernels import predict as predict_kernels
+from .kernels.jit import Kernel
+from .kernels.mlp import padded_sizes
 from .kernels.modes import ADAPT, GRADIENT, RATES, VALUE
 
 if TYPE_CHECKING:
@@ -67,8 +70,10 @@ def solve(problem: Problem, theta: NDArray[Any], support: Rows, query: Rows, mod
         np.empty(0),
         np.empty((n_tasks if mode == ADAPT else 0, model.n_params), theta.dtype),
     )
-    method = _METHODS[plan.choose_method(problem.method)]
-    return method(problem, theta, support, query, mode, chunks, workers, result)
+    method = plan.choose_method(problem.method, problem.rate.per_parameter is not None)
+    if mode == ADAPT and method == "factored":
+        method = "dense"  # adapted parameters are what factored never forms
+    return _METHODS[method](problem, theta, support, query, mode, chunks, workers, result)
 
 
 def _rows(mode: int, chunks: NDArray[np.int64], size: int, dtype: Any) -> NDArray[Any]:
@@ -82,35 +87,70 @@ def _dense(
 ) -> Result:  # fmt: skip
     model, rate, dtype = problem.model, problem.rate, theta.dtype
     table = plan.table_of(model, dtype)
-    n_padded, n_transposed = dense_kernels.padded_sizes(table)
-    parameter_rates = np.zeros(0 if rate.per_parameter is None else n_padded, dtype)
+    parameter_rates = np.zeros(0 if rate.per_parameter is None else padded_sizes(table)[0], dtype)
     if rate.per_parameter is not None:
         parameter_rates[plan.padded_index(model, dtype)] = rate.per_parameter
-    rates = np.zeros((problem.steps, model.n_layers), dtype)
-    if rate.per_layer is not None:
-        rates[...] = rate.per_layer
-    total = np.zeros(n_padded if mode > VALUE else 0, dtype)
-    rate_total = np.zeros((parameter_rates.size or rates.size) if mode == RATES else 0)
     longest = max(np.diff(support.offsets).max(), np.diff(query.offsets).max())
-    scratch_size = dense_kernels.scratch_size(table, int(longest), problem.steps)
-    arguments = (
-        problem.loss.scale, problem.loss.mean, problem.exact, rates, parameter_rates,
-        problem.step_weights, mode, np.empty((workers, scratch_size), dtype),
-        _rows(mode > VALUE, chunks, total.size, dtype), total,
-        _rows(mode == RATES, chunks, rate_total.size, np.float64), rate_total,
-        result.task_values, result.adapted, result.gradient,
+    scratch = np.empty(
+        (workers, dense_kernels.scratch_size(table, int(longest), problem.steps)), dtype
+    )
+    rate_total = _run_pieces(
+        dense_kernels.dense, problem, theta, support, query, mode, chunks, workers, result,
+        (parameter_rates,), scratch, parameter_rates.size, (result.adapted,),
     )  # fmt: skip
-    shared = np.empty(n_padded + n_transposed, dtype)
-    for first, last in plan.pieces_of(len(chunks) - 1):
-        dense_kernels.dense(
-            workers, table, theta, shared, support.x, support.y, support.offsets,
-            query.x, query.y, query.offsets, chunks, first, last, *arguments,
-        )  # fmt: skip
     if mode == RATES and rate.per_parameter is not None:
         rate_total = rate_total[plan.padded_index(model, dtype)]
-    elif mode == RATES:
-        rate_total = rate_total.reshape(rates.shape)
     return result._replace(rate_gradient=rate_total)
+
+
+def _factored(
+    problem: Problem, theta: NDArray[Any], support: Rows, query: Rows, mode: int,
+    chunks: NDArray[np.int64], workers: int, result: Result,
+) -> Result:  # fmt: skip
+    table = plan.table_of(problem.model, theta.dtype)
+    longest = max(np.diff(support.offsets).max(), np.diff(query.offsets).max())
+    size = factored_kernels.scratch_size(
+        table,
+        int(np.diff(support.offsets[chunks]).max()),
+        int(np.diff(query.offsets[chunks]).max()),
+        int(longest),
+        problem.steps,
+        int(np.count_nonzero(problem.step_weights)),
+    )
+    rate_total = _run_pieces(
+        factored_kernels.factored, problem, theta, support, query, mode, chunks, workers, result,
+        (), np.empty((workers, size), theta.dtype), 0, (),
+    )  # fmt: skip
+    return result._replace(rate_gradient=rate_total)
+
+
+def _run_pieces(
+    kernel: Kernel, problem: Problem, theta: NDArray[Any], support: Rows, query: Rows, mode: int,
+    chunks: NDArray[np.int64], workers: int, result: Result, own_rates: tuple[NDArray[Any], ...],
+    scratch: NDArray[Any], n_parameter_rates: int, own_outputs: tuple[NDArray[Any], ...],
+) -> NDArray[np.float64]:  # fmt: skip
+    """Call dense or factored, which share most of their arguments; returns the gradient of the rates."""
+    model, dtype = problem.model, theta.dtype
+    table = plan.table_of(model, dtype)
+    n_padded, n_transposed = padded_sizes(table)
+    rates = np.zeros((problem.steps, model.n_layers), dtype)
+    if problem.rate.per_layer is not None:
+        rates[...] = problem.rate.per_layer
+    total = np.zeros(n_padded if mode > VALUE else 0, dtype)
+    rate_total = np.zeros((n_parameter_rates or rates.size) if mode == RATES else 0)
+    shared = np.empty(n_padded + n_transposed, dtype)
+    data = (
+        table, theta, shared, support.x, support.y, support.offsets, query.x, query.y, query.offsets, chunks,
+    )  # fmt: skip
+    arguments = (
+        problem.loss.scale, problem.loss.mean, problem.exact, rates, *own_rates,
+        problem.step_weights, mode, scratch, _rows(mode > VALUE, chunks, total.size, dtype), total,
+        _rows(mode == RATES, chunks, rate_total.size, np.float64), rate_total,
+        result.task_values, *own_outputs, result.gradient,
+    )  # fmt: skip
+    for first, last in plan.pieces_of(len(chunks) - 1):
+        kernel(workers, *data, first, last, *arguments)
+    return rate_total if n_parameter_rates or mode != RATES else rate_total.reshape(rates.shape)
 
 
 def _explicit(
@@ -146,7 +186,7 @@ def _explicit(
     return result._replace(rate_gradient=rate_total)
 
 
-_METHODS = {"dense": _dense, "explicit": _explicit}
+_METHODS = {"dense": _dense, "explicit": _explicit, "factored": _factored}
 
 
 class Derivatives(NamedTuple):

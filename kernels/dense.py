@@ -33,11 +33,6 @@ from .simd import offset
 MAX_ROWS = 64
 
 
-def padded_sizes(table: np.ndarray) -> tuple[int, int]:
-    """Numbers in a padded parameter vector and in the transposed copy of its weights."""
-    return int(table[N_PADDED]), int(table[N_TRANSPOSED])
-
-
 def scratch_size(table: np.ndarray, max_rows: int, steps: int) -> int:
     """Numbers of scratch that one worker needs, for tasks of up to ``max_rows`` rows."""
     parameters = (steps + 5) * table[N_PADDED] + 3 * table[N_TRANSPOSED]
@@ -97,7 +92,10 @@ def _sweep(
         ra, r_delta = blocks + 4 * size, blocks + 5 * size
         load_rows(n_in, table[ROW + LD_IN], rows, x, b0 * n_in, scratch, a)
         forward(table, rows, scratch, a, d1, d2, gradient, scratch, w, scratch, t)
-        squares += residual(table, rows, scratch, a, delta, y, b0 * n_out, scale)
+        out, ld_out = rows * table[last + ROW + PLACE], table[last + LD_OUT]
+        squares += residual(
+            n_out, ld_out, rows, scratch, a + out, delta + out, y, b0 * n_out, scale
+        )
         if not gradient:
             continue
         backward(table, rows, scratch, d1, d2, delta, curvature, scratch, w)
@@ -110,8 +108,7 @@ def _sweep(
         if not curvature:
             continue
         r_forward(table, rows, scratch, a, d1, d2, ra, w, t, v, vt)
-        out = rows * table[last + ROW + PLACE]
-        for i in range(out, out + rows * table[last + LD_OUT]):
+        for i in range(out, out + rows * ld_out):
             scratch[r_delta + i] = scale * scratch[ra + i]
         r_backward(table, rows, scratch, d1, d2, delta, r_delta, w, v)
         for layer in range(1, n_layers + 1):

@@ -57,6 +57,11 @@ def layer_table(
     return table.reshape(-1)
 
 
+def padded_sizes(table: np.ndarray) -> tuple[int, int]:
+    """Numbers in a padded parameter vector and in the transposed copy of its weights."""
+    return int(table[N_PADDED]), int(table[N_TRANSPOSED])
+
+
 @linked
 def spread(table, theta, t0, out, p0):
     """Write a parameter vector as a padded one, padding included."""
@@ -196,18 +201,16 @@ def forward(table, rows, buf, a, d1, d2, derivatives, w, w0, t, t0):
 
 
 @linked
-def residual(table, rows, buf, a, delta, y, y0, scale) -> float:
+def residual(n, ld, rows, buf, f, delta, y, y0, scale) -> float:
     """delta of the output, ``scale * (f - y)``, padding zero; returns the sum of squared residuals."""
-    row = table[N_LAYERS] * ROW
-    n, ld, out = table[row + N_OUT], table[row + LD_OUT], rows * table[row + ROW + PLACE]
     total = 0.0
     for i in range(rows):
         for j in range(n):
-            r = buf[a + out + i * ld + j] - y[y0 + i * n + j]
+            r = buf[f + i * ld + j] - y[y0 + i * n + j]
             total += np.float64(r) * np.float64(r)
-            buf[delta + out + i * ld + j] = scale * r
+            buf[delta + i * ld + j] = scale * r
         for j in range(n, ld):
-            buf[delta + out + i * ld + j] = 0
+            buf[delta + i * ld + j] = 0
     return total
 
 

@@ -18,6 +18,7 @@ from cases import (
 )
 
 import fastmaml as fm
+from fastmaml import plan
 
 STEPS = (0, 1, 2, 3, 5)
 
@@ -96,6 +97,48 @@ def test_predict_at_different_numbers_of_rows(method):
     assert isinstance(predicted, list)
     for i, (got, want) in enumerate(zip(predicted, case.predicted, strict=True)):
         assert relative_error(got, want[: i + 1]) <= TOLERANCE["float64"]
+
+
+@every_dtype
+@every_method
+def test_more_chunks_than_one_piece(method, dtype, monkeypatch):
+    """Work that Python cuts into several calls of a kernel, the last one shorter."""
+    case = draw_for(method, 2, family="mlp", n_tasks=3, task_mean=False)
+    maml, theta = case.maml(method), case.theta.astype(dtype)
+    many = [part if part is None else [*part] * 9 for part in case.data]
+    monkeypatch.setattr(plan, "PIECE_CHUNKS", 4)
+    monkeypatch.setattr(plan, "PIECE_WORK", 1)
+    got, want = maml.evaluate(theta, *many), case.expected
+    assert relative_error(got.gradient, 9 * want.gradient) <= TOLERANCE[dtype]
+    assert relative_error(got.task_values, np.tile(want.task_values, 9)) <= TOLERANCE[dtype]
+    assert relative_error(got.inner_lr_gradient, 9 * want.inner_lr_gradient) <= TOLERANCE[dtype]
+    adapted = maml.adapt(theta, *many[:2])
+    assert relative_error(adapted, np.tile(case.adapted, (9, 1))) <= TOLERANCE[dtype]
+
+
+@every_dtype
+@every_method
+@pytest.mark.parametrize("hidden", [(7, 5), (8, 8), (1, 19)])
+def test_scratch_memory_may_hold_anything(hidden, method, dtype, monkeypatch):
+    pins = {"hidden": hidden, "n_outputs": 3, "n_inputs": 3, "form": "scalar", "steps": 2}
+    case = draw_for(method, 3, family="mlp", depth=3, order="exact", **pins)
+    maml, theta = case.maml(method), case.theta.astype(dtype)
+
+    def compute():
+        predicted = maml.predict(theta, *case.data[:2], case.x_new)
+        return (*maml.evaluate(theta, *case.data), predicted)
+
+    before = compute()
+    empty = np.empty
+
+    def littered(*args, **kwargs):
+        array = empty(*args, **kwargs)
+        array.fill(np.nan if array.dtype.kind == "f" else 77)
+        return array
+
+    monkeypatch.setattr(np, "empty", littered)
+    for got, want in zip(compute(), before, strict=True):
+        np.testing.assert_array_equal(got, want)
 
 
 @every_method

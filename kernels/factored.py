@@ -1,0 +1,496 @@
+"""Method ``factored``: the meta-gradient without any task's parameter vector.
+
+A task's gradient for a layer is a sum of outer products over its rows, so its adapted weights differ from the shared
+W by a matrix of low rank, and nobody needs to form it. With a bias folded in (an input that is 1), after t steps
+
+    W_t = W - sum_{u<t} alpha_u delta_u^T a_u
+
+where a_u (inputs of the layer) and delta_u = dL/dz are the row blocks of the task's support set at step u. Products with
+W are then made with the one W of all tasks, for the rows of a whole chunk of tasks at once; what belongs to
+a task is products of small blocks:
+
+* forward    ``z = x W^T - sum_u alpha_u (x a_u^T) delta_u``
+* backward   ``delta_prev = (delta W - sum_u alpha_u (delta delta_u^T) a_u) * phi'``
+
+The adjoint lambda = dL/dW_t is a pair of row blocks too, ``lambda = P^T Q``. It starts as the query rows,
+(P, Q) = (delta_query, a_query). Going back through step s, ``lambda <- lambda - H_s (alpha_s lambda)``: the R-operator on the
+support rows of step s, along ``-alpha_s lambda``. With C = a_s Q^T and E = delta_s P^T,
+
+* R-forward   ``Rz = Ra W_s^T - alpha_s C P``,                 ``Ra' = phi' * Rz``
+* R-backward  ``Rdelta_prev = (Rdelta W_s - alpha_s E Q) * phi' + (delta_s W_s) * phi'' * Rz_prev``
+* output      ``Rdelta = c Rz``, c the scale of the loss
+* lambda gains the rows (Rdelta, a_s) and (delta_s, Ra)
+* rates       ``d/d alpha_s = -sum C * E``
+
+(all R-values carry the minus sign of the direction, so lambda only ever gains rows). A weight on the query loss after
+step t appends that step's query rows when the way back arrives there. At the end the gradient of a layer is P^T Q
+over the rows of all tasks: a few large products.
+
+For S steps of K rows the work that is not shared grows as S^2 K^2 per layer width, and memory does not depend on
+P per task. So this is the method for few rows a task.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import prange
+
+from .jit import kernel
+from .link import linked
+from .matmul import inner, outer
+from .mlp import (
+    BIAS, LD_IN, LD_OUT, N_IN, N_LAYERS, N_OUT, N_PADDED, N_TRANSPOSED, P_BIAS, P_WEIGHT, PLACE, ROW,
+    WEIGHT, WIDTH, apply_activation, load_rows, residual, spread, times, times_transposed, transpose,
+)  # fmt: skip
+from .modes import RATES, VALUE
+from .reduce import add_rows
+from .simd import offset
+
+# The row blocks that are kept of one step: inputs, phi', phi'' (then delta W * phi'' * Rz), delta, R-values, R-deltas
+A, D1, D2, DELTA, RA, R_DELTA = 0, 1, 2, 3, 4, 5
+SUPPORT_BLOCKS, QUERY_BLOCKS = 6, 4
+
+
+def scratch_size(
+    table: np.ndarray, chunk_rows: int, chunk_query_rows: int, max_rows: int, steps: int, losses: int
+) -> int:
+    """Numbers of scratch that one worker needs.
+
+    ``chunk_rows`` and ``chunk_query_rows`` are the most rows of a chunk, ``max_rows`` the most of a task (of either
+    kind), ``losses`` the number of steps with a weight.
+    """
+    blocks = SUPPORT_BLOCKS * steps * chunk_rows + QUERY_BLOCKS * losses * chunk_query_rows
+    return int(blocks * table[WIDTH] + 2 * max_rows * max_rows)
+
+
+@linked
+def _rank_update(m, k, buf, x, left, ld_left, z, right, ld_right, one, factor, small):
+    """``z += factor (x left^T + one) right`` for x, z of m rows and left, right of k rows."""
+    inner(m, k, ld_left, buf, small, k, 0, buf, x, ld_left, buf, left, ld_left)
+    for i in range(m * k):
+        buf[small + i] = factor * (buf[small + i] + one)
+    outer(m, ld_right, k, buf, z, ld_right, buf, z, ld_right, 1, buf, small, k, 1, buf, right, ld_right)
+
+
+@linked
+def _rank_dot(m, k, buf, a, q, ld_in, one, delta, p, ld_out, small) -> float:
+    """``sum C * E`` for C = a q^T + one and E = delta p^T."""
+    inner(m, k, ld_in, buf, small, k, 0, buf, a, ld_in, buf, q, ld_in)
+    inner(m, k, ld_out, buf, small + m * k, k, 0, buf, delta, ld_out, buf, p, ld_out)
+    total = 0.0
+    for i in range(m * k):
+        c = np.float64(buf[small + i]) + one
+        total += c * np.float64(buf[small + m * k + i])
+    return total
+
+
+@linked
+def _updates(
+    table, layer, forward, first, last, offsets, rows, support, x_offsets, x_rows, x, one, z,
+    steps, rates, buf, small,
+):  # fmt: skip
+    """Take the tasks' first ``steps`` updates into account: ``z -= sum_u alpha_u (x a_u^T) delta_u``, or with a_u and
+    delta_u exchanged for the way back (``forward`` 0).
+
+    x and z are blocks of ``x_rows`` rows in all, cut into tasks by ``x_offsets``; ``one`` is the folded input of x.
+    """  # fmt: skip
+    row = layer * ROW
+    ld_in, ld_out = table[row + LD_IN], table[row + LD_OUT]
+    size = rows * table[WIDTH]
+    a, delta = rows * table[row + PLACE], DELTA * size + rows * table[row + ROW + PLACE]
+    for step in range(steps):
+        rate = rates[step * table[N_LAYERS] + layer - 1]
+        if rate == 0:
+            continue
+        block = support + step * SUPPORT_BLOCKS * size
+        for task in range(first, last):
+            r0, k = offsets[task] - offsets[first], offsets[task + 1] - offsets[task]
+            x0, m = x_offsets[task] - x_offsets[first], x_offsets[task + 1] - x_offsets[task]
+            a_u, delta_u = block + a + r0 * ld_in, block + delta + r0 * ld_out
+            if forward:
+                _rank_update(
+                    m, k, buf, x + x0 * ld_in, a_u, ld_in, z + x0 * ld_out, delta_u, ld_out,
+                    one, -rate, small,
+                )  # fmt: skip
+            else:
+                _rank_update(
+                    m, k, buf, x + x0 * ld_out, delta_u, ld_out, z + x0 * ld_in, a_u, ld_in,
+                    0, -rate, small,
+                )  # fmt: skip
+
+
+@linked
+def _pass(
+    table, shared, first, last, offsets, rows, support, steps, rates, x, y, x_offsets, x_rows, block,
+    loss_scale, loss_mean, weight, gradient, curvature, task_values, buf, small,
+):  # fmt: skip
+    """Forward and backward for the rows (x, y) of the chunk's tasks, each with the parameters after ``steps`` steps.
+
+    Fills A, D1, D2, DELTA of ``block``; adds the weighted loss to ``task_values`` if weight is not 0.
+    """
+    n_layers, size, transposed = table[N_LAYERS], x_rows * table[WIDTH], table[N_PADDED]
+    last_row, start = n_layers * ROW, x_offsets[first]
+    a, d1, d2, delta = block, block + D1 * size, block + D2 * size, block + DELTA * size
+    n_in, n_out = table[ROW + N_IN], table[last_row + N_OUT]
+    load_rows(n_in, table[ROW + LD_IN], x_rows, x, start * n_in, buf, a)
+    for layer in range(1, n_layers + 1):
+        row = layer * ROW
+        before, here = x_rows * table[row + PLACE], x_rows * table[row + ROW + PLACE]
+        bias = table[row + P_BIAS]
+        times_transposed(
+            table, layer, x_rows, buf, a + here, shared, bias, 0, buf, a + before,
+            shared, 0, shared, transposed,
+        )  # fmt: skip
+        _updates(
+            table, layer, 1, first, last, offsets, rows, support, x_offsets, x_rows,
+            a + before, table[row + BIAS] >= 0, a + here, steps, rates, buf, small,
+        )  # fmt: skip
+        if layer < n_layers:
+            apply_activation(table, layer, x_rows, buf, a + here, d1 + here, d2 + here, gradient)
+    out, ld_out = x_rows * table[last_row + ROW + PLACE], table[last_row + LD_OUT]
+    factor = weight if weight != 0 else 1.0
+    for task in range(first, last):
+        r0, k = x_offsets[task] - start, x_offsets[task + 1] - x_offsets[task]
+        scale = factor * (loss_scale / k if loss_mean else loss_scale)
+        at = out + r0 * ld_out
+        squares = residual(n_out, ld_out, k, buf, a + at, delta + at, y, (start + r0) * n_out, scale)
+        if weight != 0:
+            task_values[task] += 0.5 * scale * squares
+    if not gradient:
+        return
+    for layer in range(n_layers, 1, -1):
+        row = layer * ROW
+        before, here = x_rows * table[row + PLACE], x_rows * table[row + ROW + PLACE]
+        times(table, layer, x_rows, buf, delta + before, 0, buf, delta + here, shared, 0)
+        _updates(
+            table, layer, 0, first, last, offsets, rows, support, x_offsets, x_rows,
+            delta + here, 0, delta + before, steps, rates, buf, small,
+        )  # fmt: skip
+        n = x_rows * table[row + LD_IN]
+        if curvature:
+            for i in range(n):
+                buf[d2 + before + i] *= buf[delta + before + i]
+        for i in range(n):
+            buf[delta + before + i] *= buf[d1 + before + i]
+
+
+@linked
+def _along_adjoint(
+    table, layer, forward, step, steps, first, last, offsets, rows, support, q_offsets, q_rows, query,
+    step_weights, z, rates, buf, small,
+):  # fmt: skip
+    """The direction's own part of an R-pass at ``step``: ``z -= alpha C P``, or ``z -= alpha E Q`` on the way back.
+
+    The rows (P, Q) of lambda are the query rows of later losses and, of each later step u, (Rdelta_u, a_u) and
+    (delta_u, Ra_u).
+    """
+    row = layer * ROW
+    rate = rates[step * table[N_LAYERS] + layer - 1]
+    if rate == 0:
+        return
+    ld_in, ld_out = table[row + LD_IN], table[row + LD_OUT]
+    one = 1 if table[row + BIAS] >= 0 else 0
+    size, q_size = rows * table[WIDTH], q_rows * table[WIDTH]
+    before, here = table[row + PLACE], table[row + ROW + PLACE]
+    own = support + step * SUPPORT_BLOCKS * size
+    ld_x = ld_in if forward else ld_out
+    ld_z = ld_out if forward else ld_in
+    x = own + rows * before if forward else own + DELTA * size + rows * here
+    for task in range(first, last):
+        r0, m = offsets[task] - offsets[first], offsets[task + 1] - offsets[task]
+        q0, k = q_offsets[task] - q_offsets[first], q_offsets[task + 1] - q_offsets[task]
+        xt, zt = x + r0 * ld_x, z + r0 * ld_z
+        block = query
+        for after in range(steps + 1):
+            if step_weights[after] == 0:
+                continue
+            if after > step:
+                q = block + q_rows * before + q0 * ld_in
+                p = block + DELTA * q_size + q_rows * here + q0 * ld_out
+                if forward:
+                    _rank_update(m, k, buf, xt, q, ld_in, zt, p, ld_out, one, -rate, small)
+                else:
+                    _rank_update(m, k, buf, xt, p, ld_out, zt, q, ld_in, 0, -rate, small)
+            block += QUERY_BLOCKS * q_size
+        for after in range(step + 1, steps):
+            later = support + after * SUPPORT_BLOCKS * size
+            q, p = later + rows * before + r0 * ld_in, later + rows * here + r0 * ld_out
+            if forward:
+                _rank_update(
+                    m, m, buf, xt, q, ld_in, zt, p + R_DELTA * size, ld_out, one, -rate, small
+                )
+                if layer > 1:  # Ra of the input is zero, and so is R of the folded 1
+                    _rank_update(
+                        m, m, buf, xt, q + RA * size, ld_in, zt, p + DELTA * size, ld_out, 0, -rate, small
+                    )
+            else:
+                _rank_update(
+                    m, m, buf, xt, p + R_DELTA * size, ld_out, zt, q, ld_in, 0, -rate, small
+                )
+                _rank_update(
+                    m, m, buf, xt, p + DELTA * size, ld_out, zt, q + RA * size, ld_in, 0, -rate, small
+                )
+
+
+@linked
+def _rate_gradient(
+    table, layer, step, steps, exact, first, last, offsets, rows, support, q_offsets, q_rows, query,
+    step_weights, buf, small,
+) -> float:  # fmt: skip
+    """``-sum C * E`` of one step and layer, over the chunk's tasks."""
+    row = layer * ROW
+    ld_in, ld_out = table[row + LD_IN], table[row + LD_OUT]
+    one = 1 if table[row + BIAS] >= 0 else 0
+    size, q_size = rows * table[WIDTH], q_rows * table[WIDTH]
+    before, here = table[row + PLACE], table[row + ROW + PLACE]
+    own = support + step * SUPPORT_BLOCKS * size
+    total = 0.0
+    for task in range(first, last):
+        r0, m = offsets[task] - offsets[first], offsets[task + 1] - offsets[task]
+        q0, k = q_offsets[task] - q_offsets[first], q_offsets[task + 1] - q_offsets[task]
+        a = own + rows * before + r0 * ld_in
+        delta = own + DELTA * size + rows * here + r0 * ld_out
+        block = query
+        for after in range(steps + 1):
+            if step_weights[after] == 0:
+                continue
+            if after > step:
+                q = block + q_rows * before + q0 * ld_in
+                p = block + DELTA * q_size + q_rows * here + q0 * ld_out
+                total -= _rank_dot(m, k, buf, a, q, ld_in, one, delta, p, ld_out, small)
+            block += QUERY_BLOCKS * q_size
+        for after in range(step + 1, steps if exact else 0):
+            later = support + after * SUPPORT_BLOCKS * size
+            q, p = later + rows * before + r0 * ld_in, later + rows * here + r0 * ld_out
+            total -= _rank_dot(m, m, buf, a, q, ld_in, one, delta, p + R_DELTA * size, ld_out, small)
+            if layer > 1:
+                total -= _rank_dot(
+                    m, m, buf, a, q + RA * size, ld_in, 0, delta, p + DELTA * size, ld_out, small
+                )
+    return total
+
+
+@linked
+def _r_pass(
+    table, shared, step, steps, first, last, offsets, rows, support, q_offsets, q_rows, query,
+    loss_scale, loss_mean, step_weights, rates, buf, small,
+):  # fmt: skip
+    """R-values and R-deltas of the support rows at ``step``, along ``-alpha lambda``."""
+    n_layers, size, transposed = table[N_LAYERS], rows * table[WIDTH], table[N_PADDED]
+    block = support + step * SUPPORT_BLOCKS * size
+    d1, d2 = block + D1 * size, block + D2 * size
+    ra, r_delta = block + RA * size, block + R_DELTA * size
+    for layer in range(1, n_layers + 1):
+        row = layer * ROW
+        before, here = rows * table[row + PLACE], rows * table[row + ROW + PLACE]
+        z, n = ra + here, rows * table[row + LD_OUT]
+        for i in range(n):
+            buf[z + i] = 0
+        if layer > 1:
+            times_transposed(
+                table, layer, rows, buf, z, buf, z, table[row + LD_OUT], buf, ra + before,
+                shared, 0, shared, transposed,
+            )  # fmt: skip
+            _updates(
+                table, layer, 1, first, last, offsets, rows, support, offsets, rows,
+                ra + before, 0, z, step, rates, buf, small,
+            )  # fmt: skip
+        _along_adjoint(
+            table, layer, 1, step, steps, first, last, offsets, rows, support, q_offsets, q_rows, query,
+            step_weights, z, rates, buf, small,
+        )  # fmt: skip
+        if layer < n_layers:
+            for i in range(n):
+                rz = buf[z + i]
+                buf[d2 + here + i] *= rz
+                buf[z + i] = buf[d1 + here + i] * rz
+    last_row = n_layers * ROW
+    out, ld = rows * table[last_row + ROW + PLACE], table[last_row + LD_OUT]
+    for task in range(first, last):
+        r0, r1 = offsets[task] - offsets[first], offsets[task + 1] - offsets[first]
+        scale = loss_scale / (r1 - r0) if loss_mean else loss_scale
+        for i in range(out + r0 * ld, out + r1 * ld):
+            buf[r_delta + i] = scale * buf[ra + i]
+    for layer in range(n_layers, 1, -1):
+        row = layer * ROW
+        before, here = rows * table[row + PLACE], rows * table[row + ROW + PLACE]
+        z = r_delta + before
+        times(table, layer, rows, buf, z, 0, buf, r_delta + here, shared, 0)
+        _updates(
+            table, layer, 0, first, last, offsets, rows, support, offsets, rows,
+            r_delta + here, 0, z, step, rates, buf, small,
+        )  # fmt: skip
+        _along_adjoint(
+            table, layer, 0, step, steps, first, last, offsets, rows, support, q_offsets, q_rows, query,
+            step_weights, z, rates, buf, small,
+        )  # fmt: skip
+        for i in range(rows * table[row + LD_IN]):
+            r = buf[z + i] * buf[d1 + before + i]
+            buf[z + i] = r + buf[d2 + before + i]
+
+
+@linked
+def _is_wide(table, layer) -> float:
+    """Whether a layer's gradient is kept as (n_in, ld_out), the shorter way to pad it."""
+    row = layer * ROW
+    wide = table[row + N_IN] * table[row + LD_OUT] < table[row + N_OUT] * table[row + LD_IN]
+    return 1.0 if wide else 0.0
+
+
+@linked
+def _add_gradient(table, layer, rows, buf, left, right, with_bias, add, out, g0):
+    """``P^T Q`` of one pair of row blocks, and the column sums of P for the bias."""
+    row = layer * ROW
+    ld_in, ld_out = table[row + LD_IN], table[row + LD_OUT]
+    weight, bias = g0 + table[row + P_WEIGHT], g0 + table[row + P_BIAS]
+    if _is_wide(table, layer) > 0:
+        outer(
+            table[row + N_IN], ld_out, rows, out, weight, ld_out, out, weight, ld_out, add,
+            buf, right, 1, ld_in, buf, left, ld_out,
+        )  # fmt: skip
+    else:
+        outer(
+            table[row + N_OUT], ld_in, rows, out, weight, ld_in, out, weight, ld_in, add,
+            buf, left, 1, ld_out, buf, right, ld_in,
+        )  # fmt: skip
+    if not add:
+        for j in range(ld_out):
+            out[bias + j] = 0
+    if with_bias and table[row + BIAS] >= 0:
+        for i in range(rows):
+            for j in range(ld_out):
+                out[bias + j] += buf[left + i * ld_out + j]
+
+
+@linked
+def gather_gradient(table, total, gradient):
+    """Write the padded total as a plain parameter vector."""
+    for layer in range(1, table[N_LAYERS] + 1):
+        row = layer * ROW
+        n_in, n_out = table[row + N_IN], table[row + N_OUT]
+        wide = _is_wide(table, layer) > 0
+        down = 1 if wide else table[row + LD_IN]
+        across = table[row + LD_OUT] if wide else 1
+        weight, source = table[row + WEIGHT], table[row + P_WEIGHT]
+        for i in range(n_out):
+            for j in range(n_in):
+                gradient[weight + i * n_in + j] = total[source + i * down + j * across]
+        if table[row + BIAS] >= 0:
+            for i in range(n_out):
+                gradient[table[row + BIAS] + i] = total[table[row + P_BIAS] + i]
+
+
+@linked
+def _chunk(
+    table, shared, x, y, offsets, x_query, y_query, q_offsets, first, last, loss_scale, loss_mean,
+    exact, rates, step_weights, steps, mode, buf, gradient_rows, g0, rate_rows, r0, task_values,
+):  # fmt: skip
+    """The tasks first:last, from their rows to their sum of gradients."""
+    rows, q_rows = offsets[last] - offsets[first], q_offsets[last] - q_offsets[first]
+    size, q_size = rows * table[WIDTH], q_rows * table[WIDTH]
+    support = losses = 0
+    for step in range(steps + 1):
+        losses += 1 if step_weights[step] != 0 else 0
+    query = steps * SUPPORT_BLOCKS * size
+    small = query + losses * QUERY_BLOCKS * q_size
+    back = mode > VALUE
+    for task in range(first, last):
+        task_values[task] = 0
+    if losses == 0:  # no loss counts: everything is zero
+        for i in range(table[N_PADDED] if back else 0):
+            gradient_rows[g0 + i] = 0
+        for i in range(steps * table[N_LAYERS] if mode == RATES else 0):
+            rate_rows[r0 + i] = 0
+        return
+    block = query
+    for step in range(steps + 1):
+        if step_weights[step] != 0:
+            _pass(
+                table, shared, first, last, offsets, rows, support, step, rates, x_query, y_query,
+                q_offsets, q_rows, block, loss_scale, loss_mean, step_weights[step], back, False,
+                task_values, buf, small,
+            )  # fmt: skip
+            block += QUERY_BLOCKS * q_size
+        if step < steps:
+            _pass(
+                table, shared, first, last, offsets, rows, support, step, rates, x, y,
+                offsets, rows, support + step * SUPPORT_BLOCKS * size, loss_scale, loss_mean, 0.0, True,
+                back and exact, task_values, buf, small,
+            )  # fmt: skip
+    for step in range(steps - 1, -1, -1):
+        if exact and back:
+            _r_pass(
+                table, shared, step, steps, first, last, offsets, rows, support, q_offsets, q_rows,
+                query, loss_scale, loss_mean, step_weights, rates, buf, small,
+            )  # fmt: skip
+        if mode == RATES:
+            for layer in range(1, table[N_LAYERS] + 1):
+                rate_rows[r0 + step * table[N_LAYERS] + layer - 1] = _rate_gradient(
+                    table, layer, step, steps, exact, first, last, offsets, rows, support,
+                    q_offsets, q_rows, query, step_weights, buf, small,
+                )  # fmt: skip
+    if not back:
+        return
+    for layer in range(1, table[N_LAYERS] + 1):
+        before, here = table[layer * ROW + PLACE], table[layer * ROW + ROW + PLACE]
+        for loss in range(losses):
+            block = query + loss * QUERY_BLOCKS * q_size
+            left, right = block + DELTA * q_size + q_rows * here, block + q_rows * before
+            _add_gradient(table, layer, q_rows, buf, left, right, True, loss > 0, gradient_rows, g0)
+        for step in range(steps if exact else 0):
+            block = support + step * SUPPORT_BLOCKS * size
+            left, right = block + rows * here, block + rows * before
+            _add_gradient(
+                table, layer, rows, buf, left + R_DELTA * size, right, True, losses + step > 0,
+                gradient_rows, g0,
+            )  # fmt: skip
+            if layer > 1:
+                _add_gradient(
+                    table, layer, rows, buf, left + DELTA * size, right + RA * size, False, 1,
+                    gradient_rows, g0,
+                )  # fmt: skip
+
+
+@linked
+def _work(
+    worker, n_workers, table, shared, x, y, offsets, x_query, y_query, query_offsets,
+    chunks, first, last, loss_scale, loss_mean, exact, rates, step_weights, steps, mode,
+    scratch, scratch_stride, gradient_rows, rate_rows, task_values,
+):  # fmt: skip
+    buf = offset(scratch, worker * scratch_stride)
+    for chunk in range(first + worker, last, n_workers):
+        _chunk(
+            table, shared, x, y, offsets, x_query, y_query, query_offsets, chunks[chunk],
+            chunks[chunk + 1], loss_scale, loss_mean, exact, rates, step_weights, steps, mode, buf,
+            gradient_rows, (chunk - first) * table[N_PADDED],
+            rate_rows, (chunk - first) * steps * table[N_LAYERS], task_values,
+        )  # fmt: skip
+
+
+@linked
+def _prepare(table, theta, shared):
+    spread(table, theta, 0, shared, 0)
+    transpose(table, shared, 0, shared, table[N_PADDED])
+
+
+@kernel
+def factored(
+    n_workers, table, theta, shared, x, y, offsets, x_query, y_query, query_offsets,
+    chunks, first, last, loss_scale, loss_mean, exact, rates, step_weights, mode, scratch,
+    gradient_rows, total, rate_rows, rate_gradient, task_values, gradient,
+):  # fmt: skip
+    """Work chunks first:last; arguments as for ``dense``, with rates (S, L) and no ADAPT mode."""
+    if first == 0:
+        _prepare(table, theta, shared)
+    for worker in prange(n_workers):
+        _work(
+            worker, n_workers, table, shared, x, y, offsets, x_query, y_query, query_offsets,
+            chunks, first, last, loss_scale, loss_mean, exact, rates, step_weights,
+            rates.shape[0], mode, scratch, scratch.shape[1], gradient_rows, rate_rows, task_values,
+        )  # fmt: skip
+    if mode > VALUE:
+        add_rows(gradient_rows, last - first, total.size, total)
+        if last == chunks.size - 1:
+            gather_gradient(table, total, gradient)
+    if mode == RATES:
+        add_rows(rate_rows, last - first, rate_gradient.size, rate_gradient)
