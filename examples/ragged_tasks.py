@@ -29,7 +29,7 @@ def sensors(n_sensors):
 
 
 maml = fm.MAML(fm.MLP([1, 32, 32, 1]), inner_lr=0.05, steps=3, loss="mse", task_mean=True)
-theta = train(maml, maml.model.init(rng), lambda: sensors(10), Adam(3e-3), 1000).theta
+theta = train(maml, maml.model.init(rng), lambda: sensors(10), Adam(5e-3), 600).theta
 
 x, y, x_query, y_query = sensors(400)
 predicted = maml.predict(theta, x, y, x_query)  # a list of arrays, as x_query is

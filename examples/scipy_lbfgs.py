@@ -32,6 +32,6 @@ result = minimize(
     args=tuple(train_tasks),
     jac=True,
     method="L-BFGS-B",
-    options={"maxiter": 400},
+    options={"maxiter": 250},
 )
 report(f"after {result.nfev} evaluations", result.x)

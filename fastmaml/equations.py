@@ -55,7 +55,7 @@ from numpy.typing import ArrayLike, NDArray
 from .checks import as_array, as_dtype, as_flag, as_inner_lr, as_number, as_theta, real_array, shape_text
 from .maml import loss_of
 from .models.base import Network
-from .run import Derivatives, Loss, derivatives
+from .run import Derivatives, derivatives
 from .tasks import Rows, as_rows, as_tasks, split
 
 __all__ = [

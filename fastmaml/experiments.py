@@ -152,9 +152,21 @@ def heldout_errors(experiment: SinusoidExperiment, theta: np.ndarray) -> list[Er
     for shots in TEST_SHOTS:
         x, y = DATASET.sample_points(*waves, shots, rng)
         for steps in TEST_STEPS:
-            predicted = np.asarray(experiment.maml(steps).predict(theta, x, y, x_test))
+            predicted = _predict(experiment.maml(steps), theta, x, y, x_test)
             summaries.append(_summary(shots, steps, _errors(predicted, y_test), bound))
     return summaries
+
+
+def _predict(
+    maml: MAML, theta: np.ndarray, x: np.ndarray, y: np.ndarray, x_new: np.ndarray
+) -> np.ndarray:
+    """Adapt, then predict, with NaN for a task whose parameters have left the finite numbers."""
+    adapted = maml.adapt(theta, x, y)
+    alive = np.isfinite(adapted).all(axis=1)
+    predicted = np.full((*x_new.shape[:2], MODEL.n_outputs), np.nan)
+    if alive.any():
+        predicted[alive] = MODEL.predict(adapted[alive], x_new[alive])
+    return predicted
 
 
 # Diverging tasks overflow; they are counted, not warned about.
@@ -223,7 +235,7 @@ def heldout_tasks(
     grid = np.linspace(*DATASET.x_range, n_points)
     everywhere = np.broadcast_to(grid[None, :, None], (n_tasks, n_points, 1))
     predicted = {
-        steps: np.asarray(experiment.maml(steps).predict(theta, x, y, everywhere))[:, :, 0]
+        steps: _predict(experiment.maml(steps), theta, x, y, everywhere)[:, :, 0]
         for steps in (0, 1, 10)
     }
     truth = DATASET.evaluate(*waves, everywhere)[:, :, 0]

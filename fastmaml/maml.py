@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,8 +20,8 @@ from .checks import (
     rate_gradient,
 )
 from .models.base import Network
-from .plan import METHODS
-from .run import ADAPT, GRADIENT, RATES, VALUE, Problem, Result
+from .plan import METHODS, Loss, Problem, default_max_memory
+from .run import ADAPT, GRADIENT, RATES, VALUE, Result
 from .tasks import as_rows, as_tasks
 
 __all__ = ["LOSSES", "MAML", "MetaGradient", "meta_gradient"]
@@ -29,11 +30,11 @@ LOSSES = ("half_sse", "half_mse", "sse", "mse")
 ORDERS = ("exact", "first")
 
 
-def loss_of(name: str, n_outputs: int) -> run.Loss:
+def loss_of(name: str, n_outputs: int) -> Loss:
     """The loss as the kernels take it."""
     as_choice("loss", name, LOSSES)
     scale = 1.0 if name.startswith("half") else 2.0
-    return run.Loss(scale / n_outputs if name == "mse" else scale, name.endswith("mse"))
+    return Loss(scale / n_outputs if name == "mse" else scale, name.endswith("mse"))
 
 
 class MetaGradient(NamedTuple):
@@ -92,6 +93,9 @@ class MAML:
         the loss after the last step counts.
     check_finite : bool
         Whether NaN or inf in theta or the data is an error. Without the check it spreads into the result.
+    max_memory : int, optional
+        Bytes of working memory that a call tries not to exceed, by default a quarter of the
+        machine's. The result is the same bits; see ``docs/memory.md``.
 
     Raises
     ------
@@ -138,6 +142,7 @@ class MAML:
     method: str = "auto"
     step_weights: Any = None
     check_finite: bool = True
+    max_memory: int | None = None
     _problem: Problem = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -156,6 +161,7 @@ class MAML:
             loss_of(self.loss, self.model.n_outputs),
             as_step_weights(self.step_weights, steps),
             as_choice("method", self.method, METHODS),
+            default_max_memory() if self.max_memory is None else as_count("max_memory", self.max_memory, 1),
         )
         if problem.method == "factored" and problem.rate.per_parameter is not None:
             raise ValueError(
@@ -311,6 +317,7 @@ def meta_gradient(
     method: str = "auto",
     step_weights: Any = None,
     check_finite: bool = True,
+    max_memory: int | None = None,
 ) -> NDArray[Any]:
     """Return the exact MAML meta-gradient (P,): the gradient of the adapted parameters' loss.
 
@@ -319,7 +326,7 @@ def meta_gradient(
 
     Parameters
     ----------
-    model, inner_lr, steps, order, loss, task_mean, method, step_weights, check_finite
+    model, inner_lr, steps, order, loss, task_mean, method, step_weights, check_finite, max_memory
         The specification; see `MAML`.
     theta, x, y, x_query, y_query
         Meta-parameters (P,) and the tasks' rows; see `MAML.evaluate`.
@@ -340,7 +347,12 @@ def meta_gradient(
     >>> fm.meta_gradient(model, [1.0], [[[1.0]]], [[3.0]], [[[2.0]]], [[4.0]], inner_lr=0.1)
     array([-2.88])
     """
-    specification = MAML(
-        model, inner_lr, steps, order, loss, task_mean, method, step_weights, check_finite
-    )
-    return specification.gradient(theta, x, y, x_query, y_query)
+    options = (order, loss, task_mean, method, step_weights, check_finite, max_memory)
+    try:
+        maml = _remembered(model, inner_lr, steps, *options)
+    except TypeError:  # an array among them, or something that MAML itself will refuse
+        maml = MAML(model, inner_lr, steps, *options)
+    return maml.gradient(theta, x, y, x_query, y_query)
+
+
+_remembered = lru_cache(maxsize=64, typed=True)(MAML)

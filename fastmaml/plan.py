@@ -1,29 +1,201 @@
-"""Decisions: which method, how the tasks are cut into chunks, how many workers.
+"""Decisions: which method, how the tasks are cut into chunks, how much is worked at a time.
 
-Functions of sizes alone. Chunks and pieces never depend on the number of threads, so results do not
-either. A *chunk* is a run of whole tasks whose sum one worker makes; a *piece* is the run of chunks
-that one call of a kernel works, so that Python regains control (Ctrl-C) between pieces.
+A *chunk* is a run of whole tasks whose sums one worker makes. Chunks depend on the problem's sizes only, never on
+the number of threads, and are summed one after the other, so results do not depend on it either. A *piece* is the run
+of chunks that one call of a kernel works; between pieces Python regains control (Ctrl-C).
+
+Memory of a call, beyond its inputs and outputs, in numbers of theta's dtype:
+
+    workers * scratch + chunks of a piece * P + 2 P
+
+with scratch given by the method's ``scratch_size`` and P counted with padding (`Plan.memory`). If that exceeds the limit,
+pieces get shorter and workers fewer.
 """
 
 from __future__ import annotations
 
+import os
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .checks import InnerRate
+from .kernels import dense, explicit, factored
 from .kernels.jit import max_workers
-from .kernels.mlp import LD_IN, P_BIAS, P_WEIGHT, ROW, WEIGHT, layer_table
+from .kernels.mlp import LD_IN, P_BIAS, P_WEIGHT, ROW, WEIGHT, layer_table, padded_sizes
+from .kernels.modes import ADAPT, VALUE
 from .models.base import Network
+from .tasks import Rows, offsets_of
+
+__all__ = ["METHODS", "Loss", "Plan", "Problem", "layer_starts", "padded_index", "plan_for", "table_of"]
 
 METHODS = ("auto", "explicit", "dense", "factored")
 
 #: floating-point operations below which one thread is faster than waking the others
 SERIAL_WORK = 300_000
-#: most chunks of a piece, and operations after which a piece ends (about a tenth of a second)
-PIECE_CHUNKS = 64
-PIECE_WORK = 4_000_000_000
+#: operations after which a piece ends (some hundredths of a second), and the most chunks it has
+PIECE_WORK, PIECE_CHUNKS = 4_000_000_000, 64
+#: rows of a chunk of the factored method: enough for large products, few enough for the cache
+CHUNK_ROWS = 64
+#: chunks of a batch of enough tasks, so that as many threads find work
+FACTORED_CHUNKS, DENSE_CHUNKS = 8, 16
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Task loss: ``scale / 2`` times the sum of squared residuals, divided by the rows if ``mean``."""
+
+    scale: float
+    mean: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """All that a method needs to know beside theta and the data."""
+
+    model: Network
+    rate: InnerRate
+    steps: int
+    exact: bool
+    loss: Loss
+    step_weights: NDArray[np.float64]
+    method: str
+    max_memory: int  # bytes
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """How a batch of given sizes is worked."""
+
+    method: str
+    table: NDArray[np.int64]
+    rates: NDArray[Any]  # (S, n_layers), or (S, P) for explicit
+    parameter_rates: NDArray[Any]  # padded (P,), or empty
+    chunks: NDArray[np.int64]
+    work: int
+    n_padded: int
+    n_transposed: int
+    scratch: int  # numbers a worker
+    max_memory: int  # in numbers
+
+    def memory(self, workers: int, piece: int) -> int:
+        """Numbers that a call allocates beyond its inputs and outputs."""
+        return workers * self.scratch + (piece + 2) * self.n_padded
+
+    def split(self) -> tuple[int, int]:
+        """Number of workers, and of chunks in a piece."""
+        n_chunks = len(self.chunks) - 1
+        # Only a call that may be parallel asks (and so starts) the threading layer.
+        small = self.work < SERIAL_WORK or n_chunks < 2
+        workers = 1 if small else min(max_workers(), n_chunks)
+        piece = min(n_chunks, PIECE_CHUNKS, max(workers, PIECE_WORK * n_chunks // (self.work + 1)))
+        if self.memory(workers, piece) > self.max_memory:
+            spare = max(self.max_memory - 2 * self.n_padded, 0)
+            workers = max(1, min(workers, spare // (self.scratch + self.n_padded)))
+            piece = max(workers, min(piece, (spare - workers * self.scratch) // self.n_padded))
+        return workers, piece
+
+
+def plan_for(problem: Problem, dtype: np.dtype[Any], support: Rows, query: Rows, mode: int) -> Plan:
+    """The plan for a batch; remembered for tasks of equal size."""
+    n_tasks = support.n_tasks
+    if support.ragged or query.ragged:
+        return _plan(problem, dtype, support.offsets, query.offsets, mode)
+    sizes = n_tasks, len(support.x) // n_tasks, len(query.x) // n_tasks
+    return _plan_of_equal_tasks(problem, dtype, *sizes, mode)
+
+
+@lru_cache(maxsize=256)
+def _plan_of_equal_tasks(
+    problem: Problem, dtype: np.dtype[Any], n_tasks: int, rows: int, query_rows: int, mode: int
+) -> Plan:
+    return _plan(problem, dtype, offsets_of(n_tasks, rows), offsets_of(n_tasks, query_rows), mode)
+
+
+def _plan(
+    problem: Problem, dtype: np.dtype[Any], offsets: NDArray[np.int64],
+    query_offsets: NDArray[np.int64], mode: int,
+) -> Plan:  # fmt: skip
+    model, rate, steps = problem.model, problem.rate, problem.steps
+    table = table_of(model, dtype)
+    rows, query_rows = int(offsets[-1]), int(query_offsets[-1])
+    longest = max(_longest(offsets), _longest(query_offsets))
+    work = work_of(model, rows, query_rows, steps)
+    method = choose_method(problem, mode)
+    parameter_rates = np.zeros(0, dtype)
+    if method == "factored":
+        wanted = -(-max(rows, query_rows) // (CHUNK_ROWS * FACTORED_CHUNKS)) * FACTORED_CHUNKS
+    else:
+        wanted = max(DENSE_CHUNKS, work * DENSE_CHUNKS // PIECE_WORK)
+    chunks = chunks_of(offsets, wanted)
+    if method == "explicit":
+        rates = _rates_of_parameters(model, rate, steps).astype(dtype)
+        scratch = explicit.scratch_size(table, steps)
+    else:
+        rates = np.zeros((steps, model.n_layers), dtype)
+        if rate.per_layer is not None:
+            rates[...] = rate.per_layer
+    if method == "dense":
+        scratch = dense.scratch_size(table, longest, steps)
+        if rate.per_parameter is not None:
+            parameter_rates = np.zeros(padded_sizes(table)[0], dtype)
+            parameter_rates[padded_index(model, dtype)] = rate.per_parameter
+    elif method == "factored":
+        chunk_rows, losses = _longest(offsets[chunks]), np.count_nonzero(problem.step_weights)
+        scratch = factored.scratch_size(
+            table, chunk_rows, _longest(query_offsets[chunks]), longest, steps, int(losses)
+        )
+    limit = problem.max_memory // dtype.itemsize
+    return Plan(
+        method, table, rates, parameter_rates, chunks, work, *padded_sizes(table), scratch, limit
+    )
+
+
+def _longest(offsets: NDArray[np.int64]) -> int:
+    return int(np.diff(offsets).max())
+
+
+def _rates_of_parameters(model: Network, rate: InnerRate, steps: int) -> NDArray[np.float64]:
+    if rate.per_layer is None:
+        return np.tile(rate.per_parameter, (steps, 1))
+    return np.repeat(rate.per_layer, np.diff([*layer_starts(model), model.n_params]), axis=1)
+
+
+def choose_method(problem: Problem, mode: int) -> str:
+    """The method that a call uses."""
+    if problem.method in ("explicit", "dense"):
+        return problem.method
+    # Adapted parameters, and rates of parameters, are what factored never forms.
+    return "dense" if mode == ADAPT or problem.rate.per_parameter is not None else "factored"
+
+
+def work_of(model: Network, rows: int, query_rows: int, steps: int) -> int:
+    """About how many floating-point operations a meta-gradient takes."""
+    return model.n_params * (24 * steps * rows + 6 * query_rows)
+
+
+def chunks_of(offsets: NDArray[np.int64], wanted: int) -> NDArray[np.int64]:
+    """Boundaries of the chunks, as tasks: about equal numbers of rows, at least one task each."""
+    marks = np.linspace(0, offsets[-1], min(len(offsets) - 1, wanted) + 1)
+    # The first task that starts at or after each mark; equal marks leave no empty chunk.
+    return np.unique(np.searchsorted(offsets, marks)).astype(np.int64)
+
+
+def workers_for(work: int, n_tasks: int) -> int:
+    """How many workers a call without chunks gets."""
+    return 1 if work < SERIAL_WORK or n_tasks < 2 else min(max_workers(), n_tasks)
+
+
+@lru_cache(maxsize=1)
+def default_max_memory() -> int:
+    """A quarter of the physical memory, or 2 GiB where that is unknown."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
+    except (AttributeError, OSError, ValueError):
+        return 2 << 30
 
 
 @lru_cache(maxsize=64)
@@ -50,36 +222,3 @@ def layer_starts(model: Network) -> NDArray[np.int64]:
     """Where each layer's parameters start in theta."""
     rows = table_of(model, np.dtype(np.float64)).reshape(-1, ROW)
     return rows[1 : model.n_layers + 1, WEIGHT].copy()
-
-
-def choose_method(method: str, per_parameter: bool) -> str:
-    """The method that ``"auto"`` stands for."""
-    if method != "auto":
-        return method
-    return "dense" if per_parameter else "factored"
-
-
-def work_of(model: Network, support_rows: int, query_rows: int, steps: int) -> int:
-    """About how many floating-point operations a meta-gradient takes."""
-    return model.n_params * (24 * steps * support_rows + 6 * query_rows)
-
-
-def chunks_of(offsets: NDArray[np.int64], work: int) -> NDArray[np.int64]:
-    """Boundaries of the chunks, as tasks: about equal numbers of rows, at least one task each."""
-    n_tasks = len(offsets) - 1
-    wanted = max(PIECE_CHUNKS, -(-work * PIECE_CHUNKS // PIECE_WORK))
-    n_chunks = min(n_tasks, wanted)
-    rows = np.linspace(0, offsets[-1], n_chunks + 1)
-    # The first task that starts at or after each mark; consecutive runs, empty ones dropped.
-    return np.unique(np.searchsorted(offsets, rows)).astype(np.int64)
-
-
-def pieces_of(n_chunks: int) -> list[tuple[int, int]]:
-    """First and last chunk of each piece."""
-    starts = range(0, n_chunks, PIECE_CHUNKS)
-    return [(start, min(start + PIECE_CHUNKS, n_chunks)) for start in starts]
-
-
-def workers_for(work: int, n_chunks: int) -> int:
-    """How many workers a call gets; only a parallel call asks (and starts) the threading layer."""
-    return 1 if work < SERIAL_WORK or n_chunks < 2 else min(max_workers(), n_chunks)

@@ -66,21 +66,18 @@ def scratch_size(
 @linked
 def _rank_update(m, k, buf, x, left, ld_left, z, right, ld_right, one, factor, small):
     """``z += factor (x left^T + one) right`` for x, z of m rows and left, right of k rows."""
-    inner(m, k, ld_left, buf, small, k, 0, buf, x, ld_left, buf, left, ld_left)
-    for i in range(m * k):
-        buf[small + i] = factor * (buf[small + i] + one)
+    inner(m, k, ld_left, buf, small, k, factor, factor * one, 0, buf, x, ld_left, buf, left, ld_left)
     outer(m, ld_right, k, buf, z, ld_right, buf, z, ld_right, 1, buf, small, k, 1, buf, right, ld_right)
 
 
 @linked
 def _rank_dot(m, k, buf, a, q, ld_in, one, delta, p, ld_out, small) -> float:
     """``sum C * E`` for C = a q^T + one and E = delta p^T."""
-    inner(m, k, ld_in, buf, small, k, 0, buf, a, ld_in, buf, q, ld_in)
-    inner(m, k, ld_out, buf, small + m * k, k, 0, buf, delta, ld_out, buf, p, ld_out)
+    inner(m, k, ld_in, buf, small, k, 1.0, 1.0 * one, 0, buf, a, ld_in, buf, q, ld_in)
+    inner(m, k, ld_out, buf, small + m * k, k, 1.0, 0.0, 0, buf, delta, ld_out, buf, p, ld_out)
     total = 0.0
     for i in range(m * k):
-        c = np.float64(buf[small + i]) + one
-        total += c * np.float64(buf[small + m * k + i])
+        total += np.float64(buf[small + i]) * np.float64(buf[small + m * k + i])
     return total
 
 

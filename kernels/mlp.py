@@ -130,7 +130,7 @@ def times_transposed(table, layer, rows, out, o0, d, d0, ldd, x, x0, w, w0, t, t
             for j in range(ld_out):
                 out[o0 + i * ld_out + j] = d[d0 + i * ldd + j]
         weight = w0 + table[row + P_WEIGHT]
-        inner(rows, n_out, ld_in, out, o0, ld_out, 1, x, x0, ld_in, w, weight, ld_in)
+        inner(rows, n_out, ld_in, out, o0, ld_out, 1.0, 0.0, 1, x, x0, ld_in, w, weight, ld_in)
     else:
         n_in, weight = table[row + N_IN], t0 + table[row + T_WEIGHT]
         outer(

@@ -57,11 +57,6 @@ class _Emitter:
         self._fma = cgutils.get_or_insert_function(
             module, ir.FunctionType(self.vector, [self.vector] * 3), f"llvm.fma.{suffix}"
         )
-        self._sum = cgutils.get_or_insert_function(
-            module,
-            ir.FunctionType(self.scalar, [self.scalar, self.vector]),
-            f"llvm.vector.reduce.fadd.{suffix}",
-        )
 
     def base(self, array: int, offset: int) -> Any:
         """Pointer to element ``offset`` of the array (both are argument positions)."""
@@ -88,21 +83,50 @@ class _Emitter:
         self.builder.store(value, pointer, align=self.itemsize)
 
     def broadcast(self, pointer: Any) -> Any:
+        return self.splat(self.builder.load(pointer, align=self.itemsize))
+
+    def splat(self, value: Any) -> Any:
         b = self.builder
-        value = b.load(pointer, align=self.itemsize)
         lane = b.insert_element(
             ir.Constant(self.vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0)
         )
         mask = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
         return b.shuffle_vector(lane, lane, mask)
 
+    def cast(self, value: Any) -> Any:
+        """A float64 as the arrays' dtype."""
+        return self.builder.fptrunc(value, self.scalar) if self.itemsize == 4 else value
+
+    def put(self, vector: Any, start: int, count: int, pointer: Any, add: Any) -> None:
+        """Store ``count`` lanes from ``start`` on, added to what is there if the flag ``add`` is set."""
+        b = self.builder
+        part = ir.VectorType(self.scalar, count)
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), count), list(range(start, start + count)))
+        value = b.shuffle_vector(vector, vector, mask)
+        pointer = b.bitcast(pointer, part.as_pointer())
+        before = b.load(pointer, align=self.itemsize)
+        b.store(b.select(add, b.fadd(value, before), value), pointer, align=self.itemsize)
+
     def fma(self, a: Any, b: Any, c: Any) -> Any:
         return self.builder.call(self._fma, [a, b, c])
 
-    def sum(self, vector: Any) -> Any:
-        """Sum of a vector's lanes, as a tree whose shape is fixed by the vector's width."""
-        start = ir.Constant(self.scalar, -0.0)
-        return self.builder.call(self._sum, [start, vector], fastmath=("reassoc",))
+    def sums(self, vectors: list[Any]) -> Any:
+        """The sums of up to ``lanes`` vectors, in the first lanes of one vector.
+
+        Each level adds neighbouring lanes of two vectors side by side, so a tree of pairs sums all of them in
+        about as many instructions as one vector's sum takes alone.
+        """
+        b, count = self.builder, self.lanes
+        even = ir.Constant(ir.VectorType(ir.IntType(32), count), list(range(0, 2 * count, 2)))
+        odd = ir.Constant(ir.VectorType(ir.IntType(32), count), list(range(1, 2 * count, 2)))
+        for _ in range(count.bit_length() - 1):
+            if len(vectors) % 2:
+                vectors = [*vectors, vectors[-1]]
+            pairs = zip(vectors[::2], vectors[1::2], strict=True)
+            vectors = [
+                b.fadd(b.shuffle_vector(u, v, even), b.shuffle_vector(u, v, odd)) for u, v in pairs
+            ]
+        return vectors[0]
 
     def either(self, flag: Any, read: Any) -> list[Any]:
         """``read() if flag else zeros``, without touching memory when the flag is 0."""
@@ -204,22 +228,23 @@ def outer_tile(rows: int, vectors: int) -> Any:
 
 
 def inner_tile(rows: int, columns: int) -> Any:
-    """Make ``C = [C +] A B^T`` for ``rows`` rows of A and ``columns`` rows of B, read as vectors.
+    """Make ``C = scale A B^T + shift [+ C]`` for ``rows`` rows of A and ``columns`` rows of B, read as vectors.
 
-    ``C[i, j] = [C[i, j] +] sum_p A[i, p] B[j, p]``; ``k`` is a multiple of the vector's lanes.
+    ``k`` is a multiple of the vector's lanes.
     """
 
-    def plain(c, ci, ldc, add, a, ai, lda, b, bi, ldb, k):
+    def plain(c, ci, ldc, scale, shift, add, a, ai, lda, b, bi, ldb, k):
         for i in range(rows):
             for j in range(columns):
                 dot = a[ai + i * lda : ai + i * lda + k] @ b[bi + j * ldb : bi + j * ldb + k]
                 at = ci + i * ldc + j
-                c[at] = c[at] + dot if add else dot
+                value = c.dtype.type(scale * dot + shift)
+                c[at] = c[at] + value if add else value
 
     def emit(context, builder, signature, arguments):
         e = _Emitter(context, builder, signature, arguments)
-        ldc, add, lda, ldb, k = (arguments[i] for i in (2, 3, 6, 9, 10))
-        c, a, b = e.base(0, 1), e.base(4, 5), e.base(7, 8)
+        ldc, scale, shift, add, lda, ldb, k = (arguments[i] for i in (2, 3, 4, 5, 8, 11, 12))
+        c, a, b = e.base(0, 1), e.base(6, 7), e.base(9, 10)
         a_rows = [e.at(a, e.mul(lda, i)) for i in range(rows)]
         b_rows = [e.at(b, e.mul(ldb, j)) for j in range(columns)]
 
@@ -231,23 +256,24 @@ def inner_tile(rows: int, columns: int) -> Any:
             return [e.fma(x, y, value) for (x, y), value in zip(pairs, values, strict=True)]
 
         count = builder.sdiv(k, e.constant(e.lanes))
-        sums = [e.sum(value) for value in e.loop(count, [e.zero] * (rows * columns), body)]
+        values = e.loop(count, [e.zero] * (rows * columns), body)
+        factor, term = e.splat(e.cast(scale)), e.splat(e.cast(shift))
         some = builder.icmp_signed("!=", add, e.constant(0))
-        for position, value in enumerate(sums):
-            i, j = divmod(position, columns)
-            cell = e.at(e.at(c, e.mul(ldc, i)), e.constant(j))
-            before = builder.load(cell, align=e.itemsize)
-            total = builder.select(some, builder.fadd(value, before), value)
-            builder.store(total, cell, align=e.itemsize)
+        group = min(e.lanes, rows * columns)  # sums that one vector holds: whole rows of the tile
+        for first in range(0, rows * columns, group):
+            sums = e.fma(e.sums(values[first : first + group]), factor, term)
+            for at in range(0, group, columns):
+                pointer = e.at(c, e.mul(ldc, (first + at) // columns))
+                e.put(sums, at, columns, pointer, some)
         return context.get_dummy_value()
 
     if config.DISABLE_JIT:
         return plain
 
     @intrinsic
-    def tile(typingctx, c, ci, ldc, add, a, ai, lda, b, bi, ldb, k):
-        i = types.int64
-        return types.void(c, i, i, i, a, i, i, b, i, i, i), emit
+    def tile(typingctx, c, ci, ldc, scale, shift, add, a, ai, lda, b, bi, ldb, k):
+        i, f = types.int64, types.float64
+        return types.void(c, i, i, f, f, i, a, i, i, b, i, i, i), emit
 
     return tile
 

@@ -36,7 +36,11 @@ DTYPES = ("float64", "float32")
 TOLERANCE = {"float64": 1e-12, "float32": 2e-5}
 
 # Each method, and the forms of inner_lr that it takes. A new method is one line here.
-METHODS = {"explicit": FORMS, "dense": FORMS}
+METHODS = {
+    "explicit": FORMS,
+    "dense": FORMS,
+    "factored": tuple(form for form in FORMS if "parameter" not in form),
+}
 
 KINK_MARGIN = 1e-4  # how near a pre-activation may come to the kink of its activation
 SMALLEST_SHARE = 0.05  # the least that may be left of a sum, as a share of its terms' sizes

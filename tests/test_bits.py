@@ -32,9 +32,9 @@ class Problem(NamedTuple):
 PROBLEMS = {
     "too little work to share": Problem((1, 3, 1), "tanh", 3, (2, 2), 1),
     "many chunks": Problem((1, 9, 1), "relu", 700, (5, 5), 1),
-    "ragged": Problem((2, 6, 5, 2), "sin", 60, (1, 40), 3),
-    "fewer tasks than threads": Problem((3, 8, 2), "gelu", 2, (250, 300), 2),
-    "deep": Problem((2, 7, 9, 4, 1), "silu", 70, (20, 20), 5),
+    "ragged": Problem((2, 6, 5, 2), "sin", 60, (1, 12), 2),
+    "fewer tasks than threads": Problem((3, 8, 2), "gelu", 2, (150, 200), 1),
+    "deep": Problem((2, 7, 9, 4, 1), "silu", 70, (3, 3), 3),
 }
 RUNS = {
     "2 threads": {"NUMBA_NUM_THREADS": "2"},

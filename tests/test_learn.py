@@ -137,7 +137,7 @@ def test_training_reaches_the_minimum(optimizer: Any, dtype: Any) -> None:
 
 @pytest.mark.parametrize("order", ["exact", "first"])
 def test_meta_training_reduces_the_error_after_adaptation(order: str) -> None:
-    maml = fm.MAML(fm.MLP([1, 16, 1]), inner_lr=0.02, order=order, loss="mse", task_mean=True)
+    maml = fm.MAML(fm.MLP([1, 16, 16, 1]), inner_lr=0.02, order=order, loss="mse", task_mean=True)
     heldout = Sinusoid().sample(200, 10, 10, rng=1)
     rng = np.random.default_rng(0)
     theta = maml.model.init(rng)

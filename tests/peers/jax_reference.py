@@ -117,3 +117,41 @@ def evaluate(case):
     theta, inner_lr = jnp.asarray(case.theta), jnp.asarray(case.inner_lr)
     (value, (task_values, adapted)), (gradient, by_rate) = total(theta, inner_lr)
     return tuple(np.asarray(part) for part in (value, gradient, task_values, by_rate, adapted))
+
+
+def equations(case):
+    """What ``fastmaml.equations`` computes for one inner step, by name, an array for each task."""
+    model, kind = case.model, case.loss
+    rate = jnp.asarray(case.inner_lr).ravel() if case.form == "parameter" else case.inner_lr
+    x, y, x_query, y_query = case.per_task
+    support, query = padded(x, y), padded(x_query, y_query)
+
+    def loss(theta, rows):
+        return task_loss(model, kind, theta, *rows)
+
+    def adapted(theta, rows):
+        return theta - rate * jax.grad(loss)(theta, rows)
+
+    def meta_loss(theta, support, query):
+        return loss(adapted(theta, support), query)
+
+    @jax.jit
+    @jax.vmap
+    def every(theta, support, query):
+        x, y, _ = support
+        return {
+            "residuals": network(model, theta, x) - y,
+            "jacobian": jax.jacobian(network, argnums=1)(model, theta, x),
+            "task_loss": loss(theta, support),
+            "task_gradient": jax.grad(loss)(theta, support),
+            "task_hessian": jax.hessian(loss)(theta, support),
+            "adapted_parameters": adapted(theta, support),
+            "adaptation_jacobian": jax.jacobian(adapted)(theta, support),
+            "task_meta_gradient": jax.grad(meta_loss)(theta, support, query),
+        }
+
+    thetas = np.tile(case.theta, (len(x), 1))
+    found = {name: np.asarray(array) for name, array in every(thetas, support, query).items()}
+    for name in ("residuals", "jacobian"):  # one entry a row, without those that pad
+        found[name] = [task[: len(rows)] for task, rows in zip(found[name], x, strict=True)]
+    return found
