@@ -19,9 +19,13 @@ from .maml import MetaGradient as MetaGradient
 from .maml import meta_gradient as meta_gradient
 from .models import MLP as MLP
 from .models import Linear as Linear
+from .runtime import set_num_threads as set_num_threads
+from .runtime import threads as threads
+from .runtime import warmup as warmup
 
 __version__ = _version("fastmaml")
 
 __all__ = [
     "MAML", "MLP", "Linear", "MetaGradient", "datasets", "equations", "learn", "meta_gradient", "models",
+    "set_num_threads", "threads", "warmup",
 ]  # fmt: skip

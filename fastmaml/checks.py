@@ -29,6 +29,7 @@ __all__ = [
     "as_float_dtype",
     "as_inner_lr",
     "as_number",
+    "as_out",
     "as_positive",
     "as_rng",
     "as_step_weights",
@@ -109,6 +110,8 @@ class _Writeable:
 def _holds_masked(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return any(_holds_masked(item) for item in value)
+    if type(value) is np.ndarray or not isinstance(value, np.ndarray):
+        return False  # without np.ma, which NumPy only imports here
     return isinstance(value, np.ma.MaskedArray)
 
 
@@ -199,6 +202,22 @@ def as_theta(
     if check_finite:
         require_finite("theta", array, ("task", "parameter")[-array.ndim :])
     return array
+
+
+def as_out(model: Network, out: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return `out` itself, which must be an array that a result (P,) can be written to as it is."""
+    accepted = f"accepted are ndarrays of {dtype}, shape {shape_text((model.n_params,))}"
+    if not isinstance(out, np.ndarray) or _holds_masked(out):
+        raise TypeError(f"out is a {type(out).__name__}; {accepted}")
+    if out.dtype != dtype:
+        raise TypeError(f"out holds {out.dtype} numbers, theta {dtype}; {accepted}")
+    if out.shape != (model.n_params,):
+        raise ValueError(f"out has shape {shape_text(out.shape)}; {accepted} ({model!r})")
+    if not out.flags.carray:
+        flaw = "not C-contiguous" if not out.flags.c_contiguous else "read-only"
+        flaw = flaw if out.flags.aligned else "not aligned"
+        raise ValueError(f"out is {flaw}; {accepted}, C-contiguous, aligned and writeable")
+    return out
 
 
 # Scalars -----------------------------------------------------------------------------------------

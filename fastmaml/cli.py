@@ -166,7 +166,7 @@ class _Progress:
         if state.iteration == 1:
             self._bar.set_description("meta-training")
         if state.iteration % 20 == 1:
-            self._bar.set_postfix_str(f"loss {np.mean(self._values[-100:]):.3f}", refresh=False)
+            self._bar.set_postfix_str(f"loss {np.mean(self._values[-100:]):.3g}", refresh=False)
         self._bar.update()
 
 

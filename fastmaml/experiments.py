@@ -74,8 +74,8 @@ class SinusoidExperiment:
 def initial_parameters(rng: np.random.Generator) -> np.ndarray:
     """Draw theta as PyTorch does by default: uniform within 1 / sqrt(n_in), biases too.
 
-    It matters here: from the wider draws of ``MODEL.init`` (He), 15 000 iterations ended with a sixth
-    to a third more test error.
+    It matters here: from the wider draws of ``MODEL.init`` (He), 15 000 iterations ended with a
+    sixth to a third more test error.
     """
     layers = []
     for n_in, n_out in zip(MODEL.layer_sizes[:-1], MODEL.layer_sizes[1:], strict=True):

@@ -15,6 +15,7 @@ from .checks import (
     as_count,
     as_flag,
     as_inner_lr,
+    as_out,
     as_step_weights,
     as_theta,
     rate_gradient,
@@ -233,22 +234,35 @@ class MAML:
         return self._total(self._solve(VALUE, theta, x, y, x_query, y_query))
 
     def gradient(
-        self, theta: ArrayLike, x: Any, y: Any, x_query: Any = None, y_query: Any = None
-    ) -> NDArray[Any]:
+        self, theta: ArrayLike, x: Any, y: Any, x_query: Any = None, y_query: Any = None,
+        *, out: NDArray[Any] | None = None,
+    ) -> NDArray[Any]:  # fmt: skip
         """Return the meta-gradient (P,), the gradient of `value` (the sum over tasks of equation 13).
 
-        Parameters are those of `evaluate`.
-        """
-        return self._solve(GRADIENT, theta, x, y, x_query, y_query).gradient
+        Parameters
+        ----------
+        theta, x, y, x_query, y_query
+            As for `evaluate`.
+        out : ndarray, shape (P,), optional
+            Receives the gradient, and is returned. C-contiguous and of theta's dtype. It is written to at
+            the very end, so it may be (a part of) any argument, and after an error or Ctrl-C it is as before.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For data of the wrong kind or shape, or that is not finite, and for another `out`.
+        """  # fmt: skip
+        return self._solve(GRADIENT, theta, x, y, x_query, y_query, out).gradient
 
     def value_and_gradient(
-        self, theta: ArrayLike, x: Any, y: Any, x_query: Any = None, y_query: Any = None
-    ) -> tuple[float, NDArray[Any]]:
+        self, theta: ArrayLike, x: Any, y: Any, x_query: Any = None, y_query: Any = None,
+        *, out: NDArray[Any] | None = None,
+    ) -> tuple[float, NDArray[Any]]:  # fmt: skip
         """Return `value` and `gradient`; fits ``scipy.optimize.minimize(..., jac=True)``.
 
-        Parameters are those of `evaluate`.
+        Parameters are those of `gradient`.
         """
-        result = self._solve(GRADIENT, theta, x, y, x_query, y_query)
+        result = self._solve(GRADIENT, theta, x, y, x_query, y_query, out)
         return self._total(result), result.gradient
 
     def evaluate(
@@ -283,18 +297,23 @@ class MAML:
         return MetaGradient(self._total(result), result.gradient, task_values, slope)
 
     def _solve(
-        self, mode: int, theta: Any, x: Any, y: Any, x_query: Any, y_query: Any
+        self, mode: int, theta: Any, x: Any, y: Any, x_query: Any, y_query: Any, out: Any = None
     ) -> Result:
         check = self.check_finite
         parameters = as_theta(self.model, theta, check_finite=check)
+        if out is not None:
+            out = as_out(self.model, out, parameters.dtype)
         support, query = as_tasks(self.model, x, y, x_query, y_query, parameters.dtype, check)
         result = run.solve(self._problem, parameters, support, query, mode)
-        if not self.task_mean:
-            return result
-        return result._replace(
-            gradient=result.gradient / support.n_tasks,
-            rate_gradient=result.rate_gradient / support.n_tasks,
-        )
+        if self.task_mean:
+            result = result._replace(
+                gradient=result.gradient / support.n_tasks,
+                rate_gradient=result.rate_gradient / support.n_tasks,
+            )
+        if out is not None:
+            out[...] = result.gradient
+            result = result._replace(gradient=out)
+        return result
 
     def _total(self, result: Result) -> float:
         values = result.task_values
@@ -318,6 +337,7 @@ def meta_gradient(
     step_weights: Any = None,
     check_finite: bool = True,
     max_memory: int | None = None,
+    out: NDArray[Any] | None = None,
 ) -> NDArray[Any]:
     """Return the exact MAML meta-gradient (P,): the gradient of the adapted parameters' loss.
 
@@ -330,6 +350,8 @@ def meta_gradient(
         The specification; see `MAML`.
     theta, x, y, x_query, y_query
         Meta-parameters (P,) and the tasks' rows; see `MAML.evaluate`.
+    out : ndarray, shape (P,), optional
+        Receives the gradient; see `MAML.gradient`.
 
     Returns
     -------
@@ -352,7 +374,7 @@ def meta_gradient(
         maml = _remembered(model, inner_lr, steps, *options)
     except TypeError:  # an array among them, or something that MAML itself will refuse
         maml = MAML(model, inner_lr, steps, *options)
-    return maml.gradient(theta, x, y, x_query, y_query)
+    return maml.gradient(theta, x, y, x_query, y_query, out=out)
 
 
 _remembered = lru_cache(maxsize=64, typed=True)(MAML)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from matplotlib.axes import Axes
 
@@ -22,16 +24,19 @@ def training_picture(experiment: SinusoidExperiment, values: np.ndarray) -> Figu
     figure = Figure(figsize=(8, 4.5), dpi=150, layout="constrained")
     axes = figure.subplots()
     iterations = np.arange(1, len(values) + 1)
-    axes.plot(iterations, values, color="#b9cfe4", linewidth=0.6, label="each iteration")
-    window = max(1, len(values) // 100)
-    if window > 1:
+    window = len(values) // 100
+    if window < 2:
+        axes.plot(iterations, values, color="#2166ac", linewidth=1.8, label="each iteration")
+    else:
+        axes.plot(iterations, values, color="#b9cfe4", linewidth=0.6, label="each iteration")
         smooth = np.convolve(values, np.full(window, 1 / window), mode="valid")
         label = f"running mean of {window}"
         axes.plot(iterations[window - 1 :], smooth, color="#2166ac", linewidth=1.8, label=label)
     axes.set_yscale("log")
     axes.set_xlim(0, max(len(values), 2))
     axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter(_leading_digits)
+    low, high = axes.get_ylim()
+    axes.yaxis.set_minor_formatter(_between_tens("25" if high > 10 * low else "23456789"))
     axes.set_xlabel("meta-iteration")
     axes.set_ylabel(f"query MSE after {_steps(experiment.inner_steps)}")
     axes.set_title(
@@ -93,10 +98,15 @@ def _steps(n: int) -> str:
     return "1 step" if n == 1 else f"{n} steps"
 
 
-def _leading_digits(value: float, _position: float | None = None) -> str:
-    """Label 2 and 5 between the powers of ten: enough to read a log axis, few enough to fit."""
-    text = f"{value:g}"
-    return text if text.strip("0.")[:1] in ("2", "5") and len(text.strip("0.")) == 1 else ""
+def _between_tens(digits: str) -> Callable[[float, float], str]:
+    """Label the ticks of a log axis that have one of these digits and zeros only."""
+
+    def label(value: float, _position: float) -> str:
+        text = f"{value:g}"
+        digit = text.strip("0.")
+        return text if len(digit) == 1 and digit in digits else ""
+
+    return label
 
 
 def _tidy(axes: Axes) -> None:

@@ -4,44 +4,72 @@
 function, compiled as two twins. The parallel twin has one ``prange`` over workers; the serial twin is
 the same code with ``prange`` read as ``range``. Work is cut into chunks that depend on the problem's
 sizes only, and a chunk's result does not depend on the worker that computes it, so both twins and every
-number of threads give the same bits.
+number of threads give the same bits. That is what makes it safe to fall back on the serial twin:
+
+* in a forked child of a process whose threads were running: they do not exist there, and GNU OpenMP ends a
+  process that would use them;
+* on the ``workqueue`` layer, which aborts when two Python threads enter it, for whoever comes second.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numba
 from numba import config, njit
+from numba.core.compiler_lock import global_compiler_lock
 
-from .cache import DiskCache, cache_folder
-from .link import linked, load
+from .cache import cache_folder
+from .link import linked, stored
 
-__all__ = ["Kernel", "cache_folder", "helper", "kernel", "linked", "set_num_threads", "threading_layer", "threads"]
+__all__ = [
+    "Kernel",
+    "cache_folder",
+    "get_num_threads",
+    "helper",
+    "kernel",
+    "linked",
+    "max_workers",
+    "set_num_threads",
+    "thread_limit",
+    "threading_layer",
+]
 
 # No fastmath: it breaks NaN checks, and a licence to reorder would let twins differ in their last bits.
 _OPTIONS = {"error_model": "numpy", "nogil": True}
 
 helper = njit(**_OPTIONS)
 
-_layer_lock = threading.Lock()
+_workqueue = threading.Lock()
 _forked = False
-_layer: str | None = None
+
+
+def _pool_is_running() -> bool:
+    """Whether this process has numba's threads, whoever started them."""
+    try:
+        numba.threading_layer()
+    except ValueError:
+        return False
+    return True
 
 
 def _after_fork() -> None:
-    """A forked child of a process with a thread pool has no pool: it works on one thread."""
-    global _forked, _layer_lock
-    _forked = _layer is not None
-    _layer_lock = threading.Lock()
+    global _forked, _workqueue
+    _forked = _forked or _pool_is_running()
+    _workqueue = threading.Lock()
+    global_compiler_lock.release()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    # A fork waits until no thread is compiling: the child could never take its lock.
+    os.register_at_fork(
+        before=global_compiler_lock.acquire,
+        after_in_parent=global_compiler_lock.release,
+        after_in_child=_after_fork,
+    )
 
 
 class Kernel:
@@ -58,27 +86,28 @@ class Kernel:
         dispatcher = njit(parallel=parallel, **_OPTIONS)(function)
         if not config.DISABLE_JIT:
             twin = "parallel" if parallel else "serial"
-            dispatcher._cache = DiskCache(f"{function.__module__}.{function.__qualname__}:{twin}", load)
+            dispatcher._cache = stored(f"{function.__module__}.{function.__qualname__}:{twin}")
         return dispatcher
 
     def __call__(self, n_workers: int, *args: Any) -> None:
-        """Run with ``n_workers`` workers, or fewer where the threading layer allows no more."""
-        global _layer
+        """Run with ``n_workers`` workers, or with one where threads cannot be had."""
         if n_workers < 2 or _forked:
             self.serial(1, *args)
-            return
-        if _layer is None:
-            _layer = threading_layer()
-        if _layer != "workqueue":
+        elif threading_layer() != "workqueue":
             self.parallel(n_workers, *args)
-        elif _layer_lock.acquire(blocking=False):
-            # Two Python threads inside numba's workqueue at once abort the process.
+        elif _workqueue.acquire(blocking=False):
             try:
                 self.parallel(n_workers, *args)
             finally:
-                _layer_lock.release()
+                _workqueue.release()
         else:
             self.serial(1, *args)
+
+    def compile_parallel(self) -> None:
+        """Compile the parallel twin for all types of arguments that the serial one has met."""
+        if not config.DISABLE_JIT:
+            for types in self.serial.signatures:
+                self.parallel.compile(types)
 
 
 def kernel(function: Callable[..., None]) -> Kernel:
@@ -86,30 +115,29 @@ def kernel(function: Callable[..., None]) -> Kernel:
     return Kernel(function)
 
 
-def max_workers() -> int:
-    """How many workers a parallel region may have now: numba's thread mask, or 1 after a fork."""
-    return 1 if _forked else numba.get_num_threads()
-
-
 def threading_layer() -> str:
-    """The name of numba's threading layer; starts its thread pool if it is not running."""
+    """The name of numba's threading layer; starts its threads if they are not running."""
     if config.DISABLE_JIT:
         return "disabled"
     numba.get_num_threads()
     return str(numba.threading_layer())
 
 
+def thread_limit() -> int:
+    """How many threads numba has, or will have when they are started."""
+    return int(config.NUMBA_NUM_THREADS)
+
+
+def max_workers() -> int:
+    """How many workers a parallel region may have now: numba's thread mask, or 1 after a fork."""
+    return 1 if _forked else get_num_threads()
+
+
+def get_num_threads() -> int:
+    """How many threads the calling Python thread's kernels use (numba's own thread mask)."""
+    return int(numba.get_num_threads())
+
+
 def set_num_threads(n: int) -> None:
     """Set how many threads the calling Python thread's kernels use (numba's own thread mask)."""
     numba.set_num_threads(n)
-
-
-@contextmanager
-def threads(n: int) -> Iterator[None]:
-    """Use ``n`` threads inside a ``with`` block."""
-    before = numba.get_num_threads()
-    numba.set_num_threads(n)
-    try:
-        yield
-    finally:
-        numba.set_num_threads(before)

@@ -10,6 +10,10 @@ Inside a linked function every array is a bare pointer to its first number, so i
 arguments. Integers and booleans arrive as int64, other numbers as float64. It returns nothing, or a
 float64 if its definition is annotated ``-> float``. Where the JIT is off, the decorator does nothing and the
 arrays are flat NumPy arrays.
+
+Numba's own disk cache knows nothing of such symbols: what it stored would be loaded into a process that lacks
+them, and LLVM would end that process. So every caller is marked as one that numba must not cache
+(``cache=True`` then warns and compiles anew), and our own store keeps a list of the symbols (``stored``).
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -32,11 +37,27 @@ from .cache import DiskCache
 
 Types = tuple[types.Type, ...]
 _registry: dict[str, _Piece] = {}
+# What each symbol is: the name of a linked function, and the types of its arguments.
+_symbols: dict[str, tuple[str, Types]] = {}
 
 
-def load(name: str, arguments: Types) -> None:
-    """Make sure that the symbol that a cached function refers to exists in this process."""
+def stored(name: str) -> DiskCache:
+    """The disk cache of a function whose machine code may refer to linked functions."""
+    return DiskCache(name, _references, _provide)
+
+
+def _references(library: Any) -> list[tuple[str, str, Types]]:
+    """Read off the final code, so that no way in which numba comes to emit a call can be missed."""
+    declared = re.findall(r"^declare .*@(fastmaml_\w+)\(", library.get_llvm_str(), re.MULTILINE)
+    return [(symbol, *_symbols[symbol]) for symbol in sorted(set(declared))]
+
+
+def _provide(reference: tuple[str, str, Types]) -> None:
+    """Make sure that a symbol exists in this process."""
+    symbol, name, arguments = reference
     _registry[name].require(arguments)
+    if not llvm.address_of_symbol(symbol):
+        raise LookupError(f"no symbol {symbol}")
 
 
 def _passed_as(argument: types.Type) -> types.Type:
@@ -62,15 +83,19 @@ class _Piece:
         self._compiled: dict[Types, tuple[str, CFunc]] = {}
 
     def require(self, arguments: Types) -> str:
-        """The symbol of the version for these argument types, compiled or loaded if need be."""
+        """The symbol of the version for these argument types, compiled or loaded if need be.
+
+        Numba's compiler lock is held here: a caller is being compiled or loaded.
+        """
         if arguments not in self._compiled:
             mangled = hashlib.sha256(repr((self.name, arguments)).encode()).hexdigest()[:16]
             symbol = f"fastmaml_{self._function.__name__}_{mangled}"
             options = {"error_model": "numpy"}
             compiled = CFunc(self._function, (arguments, self._result), {}, options)
-            compiled._cache = DiskCache(self.name, load)
+            compiled._cache = stored(self.name)
             compiled.compile()
             llvm.add_symbol(symbol, compiled.address)
+            _symbols[symbol] = self.name, arguments
             self._compiled[arguments] = symbol, compiled
         return self._compiled[arguments][0]
 
@@ -81,8 +106,7 @@ class _Piece:
         result = self._result
 
         def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            # Here and not above: numba types a call once, but emits it in every caller.
-            DiskCache.note(self.name, passed)
+            _forbid_numba_cache(builder.module)
             sent = []
             for value, given, wanted in zip(values, arguments, passed, strict=True):
                 if isinstance(given, types.Array):
@@ -98,6 +122,15 @@ class _Piece:
             return context.get_dummy_value() if void else value
 
         return result(*arguments), emit
+
+
+def _forbid_numba_cache(module: ir.Module) -> None:
+    """Mark a module as numba marks those with addresses of this process, which it does not cache."""
+    name = "numba.dynamic.globals.fastmaml"
+    if name not in module.globals:
+        mark = cgutils.add_global_variable(module, ir.IntType(8), name)
+        mark.linkage = "weak"  # neither dropped for want of use nor in conflict with itself
+        mark.initializer = ir.Constant(ir.IntType(8), 0)
 
 
 class _Linked(_Intrinsic):

@@ -9,86 +9,62 @@ are padded lengths: multiples of the vector's lanes, with zeros in the padding.
 from __future__ import annotations
 
 from .link import linked
-from .simd import inner_tile, lanes_of, outer_tile
+from .simd import DOT_ROWS, TILE_COLUMNS, TILE_ROWS, inner_tile, lanes_of, outer_tile, stack_panel
 
-_outer_8x2, _outer_8x1 = outer_tile(8, 2), outer_tile(8, 1)
-_outer_4x2, _outer_4x1 = outer_tile(4, 2), outer_tile(4, 1)
-_outer_2x2, _outer_2x1 = outer_tile(2, 2), outer_tile(2, 1)
-_outer_1x2, _outer_1x1 = outer_tile(1, 2), outer_tile(1, 1)
-_inner_4x4, _inner_4x2, _inner_4x1 = inner_tile(4, 4), inner_tile(4, 2), inner_tile(4, 1)
-_inner_2x4, _inner_2x1 = inner_tile(2, 4), inner_tile(2, 1)
-_inner_1x4, _inner_1x1 = inner_tile(1, 4), inner_tile(1, 1)
+#: rows of a packed panel (it fits the first-level cache), and the stride in vectors and the rows from which packing pays
+PANEL, PACK_WIDTH, PACK_ROWS = 192, 8, 24
 
 
 @linked
 def outer(m, n, k, c, ci, ldc, d, di, ldd, add, a, ai, row, step, b, bi, ldb):
-    """``C (m, n) = D + A (m, k) B (k, n)``, with A[i, p] at ``ai + i * row + p * step``; see ``outer_tile``."""
+    """``C (m, n) = D + A (m, k) B (k, n)``, with A[i, p] at ``ai + i * row + p * step``; see ``outer_tile``.
+
+    Tiles are of about equal height and width: none is left with a single row while others are full. A
+    column of a wide B lies on as many pages of memory as B has rows, so a panel of it is copied before all rows of A
+    use it.
+    """
     lanes = lanes_of(c)
-    j = 0
-    while j < n:
-        pair = j + 2 * lanes <= n
-        cj, dj, bj = ci + j, di + j, bi + j
-        i = 0
-        if pair:
-            while i + 8 <= m:
-                _outer_8x2(c, cj + i * ldc, ldc, d, dj + i * ldd, ldd, add, a, ai + i * row, row, step, b, bj, ldb, k)
-                i += 8
-            if i + 4 <= m:
-                _outer_4x2(c, cj + i * ldc, ldc, d, dj + i * ldd, ldd, add, a, ai + i * row, row, step, b, bj, ldb, k)
-                i += 4
-            if i + 2 <= m:
-                _outer_2x2(c, cj + i * ldc, ldc, d, dj + i * ldd, ldd, add, a, ai + i * row, row, step, b, bj, ldb, k)
-                i += 2
-            if i < m:
-                _outer_1x2(c, cj + i * ldc, ldc, d, dj + i * ldd, ldd, add, a, ai + i * row, row, step, b, bj, ldb, k)
-            j += 2 * lanes
-        else:
-            while i + 8 <= m:
-                _outer_8x1(c, cj + i * ldc, ldc, d, dj + i * ldd, ldd, add, a, ai + i * row, row, step, b, bj, ldb, k)
-                i += 8
-            if i + 4 <= m:
-                _outer_4x1(c, cj + i * ldc, ldc, d, dj + i * ldd, ldd, add, a, ai + i * row, row, step, b, bj, ldb, k)
-                i += 4
-            if i + 2 <= m:
-                _outer_2x1(c, cj + i * ldc, ldc, d, dj + i * ldd, ldd, add, a, ai + i * row, row, step, b, bj, ldb, k)
-                i += 2
-            if i < m:
-                _outer_1x1(c, cj + i * ldc, ldc, d, dj + i * ldd, ldd, add, a, ai + i * row, row, step, b, bj, ldb, k)
-            j += lanes
+    packed = ldb >= PACK_WIDTH * lanes and m >= PACK_ROWS
+    copy = stack_panel(c, PANEL)
+    vectors = n // lanes
+    panels = -(-vectors // TILE_COLUMNS)
+    while vectors > 0:
+        across = -(-vectors // panels)
+        width = across * lanes
+        for k0 in range(0, k, PANEL if packed else k):
+            depth, panel, at, stride = k, b, bi, ldb
+            source, si, lds = d, di, ldd
+            if packed:
+                depth, panel, at, stride = min(PANEL, k - k0), copy, 0, width
+                for p in range(depth):
+                    for q in range(width):
+                        copy[p * width + q] = b[bi + (k0 + p) * ldb + q]
+            if k0 > 0:
+                source, si, lds = c, ci, ldc
+            i, tiles = 0, -(-m // TILE_ROWS)
+            while i < m:
+                down = -(-(m - i) // tiles)
+                outer_tile(
+                    down, across, c, ci + i * ldc, ldc, source, si + i * lds, lds, add or k0 > 0,
+                    a, ai + i * row + k0 * step, row, step, panel, at, stride, depth,
+                )  # fmt: skip
+                i, tiles = i + down, tiles - 1
+        ci, di, bi = ci + width, di + width, bi + width
+        vectors, panels = vectors - across, panels - 1
 
 
 @linked
 def inner(m, n, k, c, ci, ldc, scale, shift, add, a, ai, lda, b, bi, ldb):
     """``C (m, n) = scale A (m, k) B (n, k)^T + shift [+ C]``; see ``inner_tile``."""
-    i = 0
-    while i + 4 <= m:
-        at, ct = ai + i * lda, ci + i * ldc
-        j = 0
-        while j + 4 <= n:
-            _inner_4x4(c, ct + j, ldc, scale, shift, add, a, at, lda, b, bi + j * ldb, ldb, k)
-            j += 4
-        if j + 2 <= n:
-            _inner_4x2(c, ct + j, ldc, scale, shift, add, a, at, lda, b, bi + j * ldb, ldb, k)
-            j += 2
-        if j < n:
-            _inner_4x1(c, ct + j, ldc, scale, shift, add, a, at, lda, b, bi + j * ldb, ldb, k)
-        i += 4
-    while i + 2 <= m:
-        at, ct = ai + i * lda, ci + i * ldc
-        j = 0
-        while j + 4 <= n:
-            _inner_2x4(c, ct + j, ldc, scale, shift, add, a, at, lda, b, bi + j * ldb, ldb, k)
-            j += 4
+    i, tiles = 0, -(-m // DOT_ROWS)
+    while i < m:
+        down = -(-(m - i) // tiles)
+        j, columns = 0, -(-n // DOT_ROWS)
         while j < n:
-            _inner_2x1(c, ct + j, ldc, scale, shift, add, a, at, lda, b, bi + j * ldb, ldb, k)
-            j += 1
-        i += 2
-    if i < m:
-        at, ct = ai + i * lda, ci + i * ldc
-        j = 0
-        while j + 4 <= n:
-            _inner_1x4(c, ct + j, ldc, scale, shift, add, a, at, lda, b, bi + j * ldb, ldb, k)
-            j += 4
-        while j < n:
-            _inner_1x1(c, ct + j, ldc, scale, shift, add, a, at, lda, b, bi + j * ldb, ldb, k)
-            j += 1
+            across = -(-(n - j) // columns)
+            inner_tile(
+                down, across, c, ci + i * ldc + j, ldc, scale, shift, add,
+                a, ai + i * lda, lda, b, bi + j * ldb, ldb, k,
+            )  # fmt: skip
+            j, columns = j + across, columns - 1
+        i, tiles = i + down, tiles - 1

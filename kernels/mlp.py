@@ -34,6 +34,12 @@ PLACE = 9  # where the layer's input value lies in a row of all values
 ROW = 10  # numbers in a row of the table
 
 
+def _padded(n: int, lanes: int, itemsize: int) -> int:
+    """``n`` rounded up to whole vectors, and away from strides at which rows evict each other from the cache."""
+    width = -(-n // lanes) * lanes
+    return width + lanes if width * itemsize % 1024 == 0 else width
+
+
 def layer_table(
     layer_sizes: tuple[int, ...], activation: str, intercept: bool, dtype: np.dtype
 ) -> np.ndarray:
@@ -41,7 +47,7 @@ def layer_table(
     lanes = LANES[np.dtype(dtype)]
     n_layers = len(layer_sizes) - 1
     table = np.zeros((n_layers + 2, ROW), np.int64)
-    padded = [-(-n // lanes) * lanes for n in layer_sizes]
+    padded = [_padded(n, lanes, np.dtype(dtype).itemsize) for n in layer_sizes]
     theta = pad = transposed = place = 0
     for layer in range(1, n_layers + 1):
         n_in, n_out = layer_sizes[layer - 1 : layer + 1]

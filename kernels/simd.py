@@ -34,8 +34,10 @@ def _register_bytes() -> int:
 REGISTER_BYTES = _register_bytes()
 #: numbers of a dtype in one vector register
 LANES = {np.dtype(t): REGISTER_BYTES // np.dtype(t).itemsize for t in ("float32", "float64")}
-#: tile height: with two vectors across, accumulators, operands and broadcasts fill the register file
-TILE_ROWS = 8 if REGISTER_BYTES == 64 else 6
+#: largest register tile of ``outer``: its accumulators, one row of B and a broadcast fill the register file
+TILE_ROWS, TILE_COLUMNS = (8, 3) if REGISTER_BYTES == 64 else (6, 2)
+#: largest tile of ``inner``, a square one
+DOT_ROWS = 5 if REGISTER_BYTES == 64 else 3
 _SCALARS = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
 
 
@@ -45,7 +47,7 @@ class _Emitter:
     def __init__(self, context: Any, builder: Any, signature: Any, arguments: Any) -> None:
         self.context, self.builder = context, builder
         self.signature, self.arguments = signature, arguments
-        dtype = signature.args[0].dtype
+        dtype = signature.args[2].dtype  # of C, after the shape of the tile
         self.scalar = _SCALARS[dtype]
         self.itemsize = dtype.bitwidth // 8
         self.lanes = REGISTER_BYTES // self.itemsize
@@ -128,7 +130,22 @@ class _Emitter:
             ]
         return vectors[0]
 
-    def either(self, flag: Any, read: Any) -> list[Any]:
+    def switch(self, rows: int, columns: int, case: Any) -> None:
+        """Emit ``case(r, c)`` for every shape up to rows x columns, chosen by the first two arguments."""
+        b = self.builder
+        done = b.append_basic_block("tile.done")
+        chosen = b.add(self.mul(self.arguments[0], columns), self.arguments[1])
+        switch = b.switch(chosen, done)
+        for r in range(1, rows + 1):
+            for c in range(1, columns + 1):
+                block = b.append_basic_block(f"tile.{r}x{c}")
+                switch.add_case(self.constant(r * columns + c), block)
+                b.position_at_end(block)
+                case(r, c)
+                b.branch(done)
+        b.position_at_end(done)
+
+    def either(self, flag: Any, count: int, read: Any) -> list[Any]:
         """``read() if flag else zeros``, without touching memory when the flag is 0."""
         b = self.builder
         entry = b.block
@@ -140,7 +157,7 @@ class _Emitter:
         tail = b.block
         b.branch(done)
         b.position_at_end(done)
-        phis = [b.phi(self.vector) for _ in values]
+        phis = [b.phi(self.vector) for _ in range(count)]
         for phi, value in zip(phis, values, strict=True):
             phi.add_incoming(self.zero, entry)
             phi.add_incoming(value, tail)
@@ -174,108 +191,112 @@ class _Emitter:
         return results
 
 
-def outer_tile(rows: int, vectors: int) -> Any:
-    """Make ``C = D + A B`` for ``rows`` rows and ``vectors`` vectors across.
+def _plain_outer(rows, vectors, c, ci, ldc, d, di, ldd, add, a, ai, row, step, b, bi, ldb, k):
+    n = vectors * LANES[c.dtype]
+    for i in range(rows):
+        value = d[di + i * ldd : di + i * ldd + n].copy() if add else np.zeros(n, c.dtype)
+        for p in range(k):
+            value += a[ai + i * row + p * step] * b[bi + p * ldb : bi + p * ldb + n]
+        c[ci + i * ldc : ci + i * ldc + n] = value
 
-    ``C[i, :] = D[i, :] + sum_p A[i, p] B[p, :]`` with A[i, p] at ``a[ai + i * row + p * step]``: A is read
-    one number at a time, so a transposed A costs nothing. D is taken as zero unless ``add`` is set; it
-    may be C itself, and ``ldd = 0`` repeats one row.
-    """
 
-    def plain(c, ci, ldc, d, di, ldd, add, a, ai, row, step, b, bi, ldb, k):
-        n = vectors * LANES[c.dtype]
+def _outer_case(e: _Emitter, rows: int, vectors: int) -> None:
+    """The tile of one shape: ``rows * vectors`` accumulators."""
+    builder = e.builder
+    ldc, ldd, add, row, step, ldb, k = (e.arguments[i] for i in (4, 7, 8, 11, 12, 15, 16))
+    c, d, a, b = e.base(2, 3), e.base(5, 6), e.base(9, 10), e.base(13, 14)
+
+    def cells(pointer: Any, stride: Any) -> list[Any]:
+        starts = [e.at(pointer, e.mul(stride, i)) for i in range(rows)]
+        return [e.at(start, e.constant(v * e.lanes)) for start in starts for v in range(vectors)]
+
+    a_rows = [e.at(a, e.mul(row, i)) for i in range(rows)]
+
+    def body(index: Any, values: list[Any]) -> list[Any]:
+        b_row = e.at(b, builder.mul(index, ldb))
+        across = [e.load(e.at(b_row, e.constant(v * e.lanes))) for v in range(vectors)]
+        at = builder.mul(index, step)
+        out = []
         for i in range(rows):
-            value = d[di + i * ldd : di + i * ldd + n].copy() if add else np.zeros(n, c.dtype)
-            for p in range(k):
-                value += a[ai + i * row + p * step] * b[bi + p * ldb : bi + p * ldb + n]
-            c[ci + i * ldc : ci + i * ldc + n] = value
+            factor = e.broadcast(e.at(a_rows[i], at))
+            out += [e.fma(factor, across[v], values[i * vectors + v]) for v in range(vectors)]
+        return out
 
+    start = e.either(add, rows * vectors, lambda: [e.load(cell) for cell in cells(d, ldd)])
+    for value, cell in zip(e.loop(k, start, body), cells(c, ldc), strict=True):
+        e.store(value, cell)
+
+
+@intrinsic
+def _emit_outer(
+    typingctx, rows, vectors, c, ci, ldc, d, di, ldd, add, a, ai, row, step, b, bi, ldb, k
+):
     def emit(context, builder, signature, arguments):
         e = _Emitter(context, builder, signature, arguments)
-        ldc, ldd, add, row, step, ldb, k = (arguments[i] for i in (2, 5, 6, 9, 10, 13, 14))
-        c, d, a, b = e.base(0, 1), e.base(3, 4), e.base(7, 8), e.base(11, 12)
-
-        def cells(pointer, stride):
-            starts = [e.at(pointer, e.mul(stride, i)) for i in range(rows)]
-            return [e.at(s, e.constant(v * e.lanes)) for s in starts for v in range(vectors)]
-
-        a_rows = [e.at(a, e.mul(row, i)) for i in range(rows)]
-
-        def body(index, values):
-            b_row = e.at(b, builder.mul(index, ldb))
-            across = [e.load(e.at(b_row, e.constant(v * e.lanes))) for v in range(vectors)]
-            at = builder.mul(index, step)
-            out = []
-            for i in range(rows):
-                factor = e.broadcast(e.at(a_rows[i], at))
-                out += [e.fma(factor, across[v], values[i * vectors + v]) for v in range(vectors)]
-            return out
-
-        start = e.either(add, lambda: [e.load(cell) for cell in cells(d, ldd)])
-        for value, cell in zip(e.loop(k, start, body), cells(c, ldc), strict=True):
-            e.store(value, cell)
+        e.switch(TILE_ROWS, TILE_COLUMNS, lambda *shape: _outer_case(e, *shape))
         return context.get_dummy_value()
 
-    if config.DISABLE_JIT:
-        return plain
-
-    @intrinsic
-    def tile(typingctx, c, ci, ldc, d, di, ldd, add, a, ai, row, step, b, bi, ldb, k):
-        i = types.int64
-        return types.void(c, i, i, d, i, i, i, a, i, i, i, b, i, i, i), emit
-
-    return tile
+    i = types.int64
+    return types.void(i, i, c, i, i, d, i, i, i, a, i, i, i, b, i, i, i), emit
 
 
-def inner_tile(rows: int, columns: int) -> Any:
-    """Make ``C = scale A B^T + shift [+ C]`` for ``rows`` rows of A and ``columns`` rows of B, read as vectors.
+#: ``C = D + A B`` for up to TILE_ROWS rows and TILE_COLUMNS vectors across: ``C[i, :] = D[i, :] + sum_p A[i, p] B[p, :]``
+#: with A[i, p] at ``a[ai + i * row + p * step]``. A is read one number at a time, so a transposed A costs nothing.
+#: D is taken as zero unless ``add`` is set; it may be C itself, and ``ldd = 0`` repeats one row.
+outer_tile = _plain_outer if config.DISABLE_JIT else _emit_outer
 
-    ``k`` is a multiple of the vector's lanes.
-    """
 
-    def plain(c, ci, ldc, scale, shift, add, a, ai, lda, b, bi, ldb, k):
-        for i in range(rows):
-            for j in range(columns):
-                dot = a[ai + i * lda : ai + i * lda + k] @ b[bi + j * ldb : bi + j * ldb + k]
-                at = ci + i * ldc + j
-                value = c.dtype.type(scale * dot + shift)
-                c[at] = c[at] + value if add else value
+def _plain_inner(rows, columns, c, ci, ldc, scale, shift, add, a, ai, lda, b, bi, ldb, k):
+    for i in range(rows):
+        for j in range(columns):
+            dot = a[ai + i * lda : ai + i * lda + k] @ b[bi + j * ldb : bi + j * ldb + k]
+            at = ci + i * ldc + j
+            value = c.dtype.type(scale * dot + shift)
+            c[at] = c[at] + value if add else value
 
+
+def _inner_case(e: _Emitter, rows: int, columns: int) -> None:
+    """The tile of one shape: a vector of partial sums for each of ``rows * columns`` dot products."""
+    builder = e.builder
+    ldc, scale, shift, add, lda, ldb, k = (e.arguments[i] for i in (4, 5, 6, 7, 10, 13, 14))
+    c, a, b = e.base(2, 3), e.base(8, 9), e.base(11, 12)
+    a_rows = [e.at(a, e.mul(lda, i)) for i in range(rows)]
+    b_rows = [e.at(b, e.mul(ldb, j)) for j in range(columns)]
+
+    def body(index: Any, values: list[Any]) -> list[Any]:
+        at = e.mul(index, e.lanes)
+        left = [e.load(e.at(pointer, at)) for pointer in a_rows]
+        right = [e.load(e.at(pointer, at)) for pointer in b_rows]
+        pairs = [(x, y) for x in left for y in right]
+        return [e.fma(x, y, value) for (x, y), value in zip(pairs, values, strict=True)]
+
+    count = builder.sdiv(k, e.constant(e.lanes))
+    values = e.loop(count, [e.zero] * (rows * columns), body)
+    factor, term = e.splat(e.cast(scale)), e.splat(e.cast(shift))
+    some = builder.icmp_signed("!=", add, e.constant(0))
+    group = max(e.lanes // columns, 1)  # rows of the tile whose sums one vector holds
+    for first in range(0, rows, group):
+        members = range(first, min(first + group, rows))
+        sums = e.sums(values[first * columns : (members[-1] + 1) * columns])
+        sums = e.fma(sums, factor, term)
+        for i in members:
+            e.put(sums, (i - first) * columns, columns, e.at(c, e.mul(ldc, i)), some)
+
+
+@intrinsic
+def _emit_inner(typingctx, rows, columns, c, ci, ldc, scale, shift, add, a, ai, lda, b, bi, ldb, k):
     def emit(context, builder, signature, arguments):
         e = _Emitter(context, builder, signature, arguments)
-        ldc, scale, shift, add, lda, ldb, k = (arguments[i] for i in (2, 3, 4, 5, 8, 11, 12))
-        c, a, b = e.base(0, 1), e.base(6, 7), e.base(9, 10)
-        a_rows = [e.at(a, e.mul(lda, i)) for i in range(rows)]
-        b_rows = [e.at(b, e.mul(ldb, j)) for j in range(columns)]
-
-        def body(index, values):
-            at = e.mul(index, e.lanes)
-            left = [e.load(e.at(pointer, at)) for pointer in a_rows]
-            right = [e.load(e.at(pointer, at)) for pointer in b_rows]
-            pairs = [(x, y) for x in left for y in right]
-            return [e.fma(x, y, value) for (x, y), value in zip(pairs, values, strict=True)]
-
-        count = builder.sdiv(k, e.constant(e.lanes))
-        values = e.loop(count, [e.zero] * (rows * columns), body)
-        factor, term = e.splat(e.cast(scale)), e.splat(e.cast(shift))
-        some = builder.icmp_signed("!=", add, e.constant(0))
-        group = min(e.lanes, rows * columns)  # sums that one vector holds: whole rows of the tile
-        for first in range(0, rows * columns, group):
-            sums = e.fma(e.sums(values[first : first + group]), factor, term)
-            for at in range(0, group, columns):
-                pointer = e.at(c, e.mul(ldc, (first + at) // columns))
-                e.put(sums, at, columns, pointer, some)
+        e.switch(DOT_ROWS, DOT_ROWS, lambda *shape: _inner_case(e, *shape))
         return context.get_dummy_value()
 
-    if config.DISABLE_JIT:
-        return plain
+    i, f = types.int64, types.float64
+    return types.void(i, i, c, i, i, f, f, i, a, i, i, b, i, i, i), emit
 
-    @intrinsic
-    def tile(typingctx, c, ci, ldc, scale, shift, add, a, ai, lda, b, bi, ldb, k):
-        i, f = types.int64, types.float64
-        return types.void(c, i, i, f, f, i, a, i, i, b, i, i, i), emit
 
-    return tile
+#: ``C = scale A B^T + shift [+ C]`` for up to DOT_ROWS rows of A and of B, both read as vectors; ``k`` is a multiple
+#: of the vector's lanes.
+inner_tile = _plain_inner if config.DISABLE_JIT else _emit_inner
 
 
 def _plain_lanes(c):
@@ -310,3 +331,25 @@ def _emit_offset(typingctx, pointer, count):
 
 #: a flat array or pointer from element ``count`` on
 offset = _plain_offset if config.DISABLE_JIT else _emit_offset
+
+
+def _plain_panel(c, rows):
+    return np.empty(rows * TILE_COLUMNS * LANES[c.dtype], c.dtype)
+
+
+@intrinsic(prefer_literal=True)
+def _emit_panel(typingctx, c, rows):
+    dtype, count = c.dtype, rows.literal_value * TILE_COLUMNS * REGISTER_BYTES // (c.dtype.bitwidth // 8)
+
+    def emit(context, builder, signature, arguments):
+        kind = ir.ArrayType(_SCALARS[dtype], count)
+        with builder.goto_entry_block():
+            panel = builder.alloca(kind)  # numba's own alloca_once would zero it at each call
+        panel.align = REGISTER_BYTES
+        return builder.bitcast(panel, _SCALARS[dtype].as_pointer())
+
+    return types.CPointer(dtype)(c, rows), emit
+
+
+#: room on the stack for a given number of rows of a panel
+stack_panel = _plain_panel if config.DISABLE_JIT else _emit_panel

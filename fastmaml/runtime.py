@@ -1,0 +1,135 @@
+"""The process around the computation: its threads, and code that is compiled ahead.
+
+What is guaranteed about threads, forks, Ctrl-C and the cache of compiled code is in ``docs/runtime.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from .checks import as_choice, as_count, as_float_dtype
+from .equations import task_hessian
+from .kernels import dense, explicit, factored, jit, predict
+from .maml import MAML
+from .models import Linear
+from .plan import METHODS
+
+__all__ = ["set_num_threads", "threads", "warmup"]
+
+_KERNELS = (
+    factored.factored,
+    dense.dense,
+    explicit.explicit,
+    explicit.derivatives,
+    predict.predict,
+)
+
+
+def set_num_threads(n: int) -> None:
+    """Set how many threads the calling Python thread's computations use.
+
+    By default they use all that numba has, one for each core. This is numba's own setting, so
+    other functions compiled by numba follow it too; other Python threads do not. Results have the same
+    bits for every number of threads.
+
+    Parameters
+    ----------
+    n : int
+        From 1 to ``numba.config.NUMBA_NUM_THREADS``, which the environment variable
+        ``NUMBA_NUM_THREADS`` sets when the process starts.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `n` is anything else.
+
+    Examples
+    --------
+    >>> import fastmaml as fm
+    >>> fm.set_num_threads(1)
+    """
+    count, limit = as_count("n", n, 1), jit.thread_limit()
+    if count > limit:
+        raise ValueError(
+            f"n is {count}; accepted are integers from 1 to {limit}, the number of threads that "
+            "numba has (NUMBA_NUM_THREADS)"
+        )
+    jit.set_num_threads(count)
+
+
+@contextmanager
+def threads(n: int) -> Iterator[None]:
+    """Use `n` threads inside a ``with`` block.
+
+    Parameters
+    ----------
+    n : int
+        As for `set_num_threads`, whose setting from before is in force again after the block.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `n` is anything else.
+
+    Examples
+    --------
+    >>> import fastmaml as fm
+    >>> model = fm.Linear(1)
+    >>> with fm.threads(1):
+    ...     gradient = fm.meta_gradient(model, [0.0, 0.0], [[[1.0]]], [[1.0]], inner_lr=0.1)
+    """
+    before = jit.get_num_threads()
+    set_num_threads(n)
+    try:
+        yield
+    finally:
+        jit.set_num_threads(before)
+
+
+def warmup(
+    methods: Sequence[str] = ("factored", "dense"), dtypes: Sequence[Any] = ("float64", "float32")
+) -> None:
+    """Compile ahead, so that no later call waits for the compiler.
+
+    Compiled code does not depend on the model or on sizes. It is kept on disk, so this is needed once for
+    a version of fastmaml, its dependencies and the processor; later it loads what is there.
+    ``fastmaml warmup`` does the same on the command line, for example when an image is built.
+
+    It also starts numba's threads, which a process that is going to fork may not want: a child
+    that is forked afterwards computes on one thread. Use the command line there.
+
+    Parameters
+    ----------
+    methods : sequence of str
+        Of ``"factored"``, ``"dense"`` and ``"explicit"`` (with the functions of `fastmaml.equations`).
+    dtypes : sequence of dtype
+        Of float64 and float32.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For another method or dtype.
+
+    Examples
+    --------
+    >>> import fastmaml as fm
+    >>> fm.warmup(methods=["explicit"], dtypes=["float64"])
+    """
+    if isinstance(methods, str) or isinstance(dtypes, str):
+        raise TypeError("methods and dtypes are words; accepted are sequences of them")
+    chosen = [as_choice("methods", method, METHODS[1:]) for method in methods]
+    model = Linear(1)
+    for dtype in [as_float_dtype("dtypes", dtype) for dtype in dtypes]:
+        theta, x, y = np.zeros(2, dtype), np.zeros((1, 1, 1), dtype), np.zeros((1, 1, 1), dtype)
+        for method in chosen:
+            maml = MAML(model, method=method)
+            maml.gradient(theta, x, y)
+            maml.predict(theta, x, y, x)
+            if method == "explicit":
+                task_hessian(model, theta, x, y)
+    for kernel in _KERNELS:  # so small a problem runs the serial twins
+        kernel.compile_parallel()
