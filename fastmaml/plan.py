@@ -144,9 +144,9 @@ def _plan(
             parameter_rates = np.zeros(padded_sizes(table)[0], dtype)
             parameter_rates[padded_index(model, dtype)] = rate.per_parameter
     elif method == "factored":
-        chunk_rows, losses = _longest(offsets[chunks]), np.count_nonzero(problem.step_weights)
+        losses = int(np.count_nonzero(problem.step_weights))
         scratch = factored.scratch_size(
-            table, chunk_rows, _longest(query_offsets[chunks]), longest, steps, int(losses)
+            table, np.diff(offsets), np.diff(query_offsets), chunks, steps, losses
         )
     limit = problem.max_memory // dtype.itemsize
     return Plan(

@@ -49,25 +49,28 @@ from .simd import offset
 # The row blocks that are kept of one step: inputs, phi', phi'' (then delta W * phi'' * Rz), delta, R-values, R-deltas
 A, D1, D2, DELTA, RA, R_DELTA = 0, 1, 2, 3, 4, 5
 SUPPORT_BLOCKS, QUERY_BLOCKS = 6, 4
+# The small products that are kept, -alpha_s (x a_s^T + 1) or -alpha_s (x delta_s^T), for x the rows of a later pass.
+# C and E of step s are transposes of them, so the way back needs no product of its own.
+FORWARD, BACKWARD, R_FORWARD, R_BACKWARD = 0, 1, 2, 3
+SUPPORT_KINDS, QUERY_KINDS = 4, 2
 
 
 def scratch_size(
-    table: np.ndarray, chunk_rows: int, chunk_query_rows: int, max_rows: int, steps: int, losses: int
-) -> int:
-    """Numbers of scratch that one worker needs.
+    table: np.ndarray, rows: np.ndarray, query_rows: np.ndarray, chunks: np.ndarray,
+    steps: int, losses: int,
+) -> int:  # fmt: skip
+    """Numbers of scratch that one worker needs, for tasks of ``rows`` and ``query_rows`` rows in ``chunks``.
 
-    ``chunk_rows`` and ``chunk_query_rows`` are the most rows of a chunk, ``max_rows`` the most of a task (of either
-    kind), ``losses`` the number of steps with a weight.
+    ``losses`` is the number of steps with a weight.
     """
-    blocks = SUPPORT_BLOCKS * steps * chunk_rows + QUERY_BLOCKS * losses * chunk_query_rows
-    return int(blocks * table[WIDTH] + 2 * max_rows * max_rows)
+    def most(counts: np.ndarray) -> int:
+        return int(np.add.reduceat(counts, chunks[:-1]).max())
 
-
-@linked
-def _rank_update(m, k, buf, x, left, ld_left, z, right, ld_right, one, factor, small):
-    """``z += factor (x left^T + one) right`` for x, z of m rows and left, right of k rows."""
-    inner(m, k, ld_left, buf, small, k, factor, factor * one, 0, buf, x, ld_left, buf, left, ld_left)
-    outer(m, ld_right, k, buf, z, ld_right, buf, z, ld_right, 1, buf, small, k, 1, buf, right, ld_right)
+    n_layers, width = int(table[N_LAYERS]), int(table[WIDTH])
+    blocks = SUPPORT_BLOCKS * steps * most(rows) + QUERY_BLOCKS * losses * most(query_rows)
+    products = SUPPORT_KINDS * steps * most(rows * rows) + QUERY_KINDS * losses * most(rows * query_rows)
+    longest = int(np.maximum(rows, query_rows).max())
+    return blocks * width + n_layers * steps * products + 2 * longest**2
 
 
 @linked
@@ -83,43 +86,60 @@ def _rank_dot(m, k, buf, a, q, ld_in, one, delta, p, ld_out, small) -> float:
 
 @linked
 def _updates(
-    table, layer, forward, first, last, offsets, rows, support, x_offsets, x_rows, x, one, z,
-    steps, rates, buf, small,
+    table, layer, forward, first, last, offsets, rows, support, x_offsets, x, one, z,
+    steps, rates, buf, kept, stride,
 ):  # fmt: skip
-    """Take the tasks' first ``steps`` updates into account: ``z -= sum_u alpha_u (x a_u^T) delta_u``, or with a_u and
-    delta_u exchanged for the way back (``forward`` 0).
+    """Take the tasks' first ``steps`` updates into account: ``z -= sum_u alpha_u (x a_u^T + one) delta_u``, or with a_u and
+    delta_u exchanged for the way back.
 
-    x and z are blocks of ``x_rows`` rows in all, cut into tasks by ``x_offsets``; ``one`` is the folded input of x.
+    x and z are blocks of rows cut into tasks by ``x_offsets``. The small products are kept: those of step u at
+    ``kept + u * stride``, one task after the other.
     """  # fmt: skip
     row = layer * ROW
     ld_in, ld_out = table[row + LD_IN], table[row + LD_OUT]
+    ld_x, ld_z = (ld_in, ld_out) if forward else (ld_out, ld_in)
     size = rows * table[WIDTH]
-    a, delta = rows * table[row + PLACE], DELTA * size + rows * table[row + ROW + PLACE]
+    left, right = rows * table[row + PLACE], DELTA * size + rows * table[row + ROW + PLACE]
+    if not forward:
+        left, right = right, left
     for step in range(steps):
         rate = rates[step * table[N_LAYERS] + layer - 1]
         if rate == 0:
             continue
-        block = support + step * SUPPORT_BLOCKS * size
+        block, small = support + step * SUPPORT_BLOCKS * size, kept + step * stride
         for task in range(first, last):
             r0, k = offsets[task] - offsets[first], offsets[task + 1] - offsets[task]
             x0, m = x_offsets[task] - x_offsets[first], x_offsets[task + 1] - x_offsets[task]
-            a_u, delta_u = block + a + r0 * ld_in, block + delta + r0 * ld_out
-            if forward:
-                _rank_update(
-                    m, k, buf, x + x0 * ld_in, a_u, ld_in, z + x0 * ld_out, delta_u, ld_out,
-                    one, -rate, small,
-                )  # fmt: skip
-            else:
-                _rank_update(
-                    m, k, buf, x + x0 * ld_out, delta_u, ld_out, z + x0 * ld_in, a_u, ld_in,
-                    0, -rate, small,
-                )  # fmt: skip
+            zt = z + x0 * ld_z
+            inner(
+                m, k, ld_x, buf, small, k, -rate, -rate * one, 0,
+                buf, x + x0 * ld_x, ld_x, buf, block + left + r0 * ld_x, ld_x,
+            )  # fmt: skip
+            outer(
+                m, ld_z, k, buf, zt, ld_z, buf, zt, ld_z, 1, buf, small, k, 1,
+                buf, block + right + r0 * ld_z, ld_z,
+            )  # fmt: skip
+            small += m * k
+
+
+@linked
+def _add_kept(
+    table, first, last, offsets, p_offsets, p, ld, z, buf, kept
+):
+    """``z += T^T p`` for every task, T a product that a later pass has kept with p's rows down."""
+    for task in range(first, last):
+        r0, m = offsets[task] - offsets[first], offsets[task + 1] - offsets[task]
+        p0, k = p_offsets[task] - p_offsets[first], p_offsets[task + 1] - p_offsets[task]
+        zt = z + r0 * ld
+        outer(m, ld, k, buf, zt, ld, buf, zt, ld, 1, buf, kept, 1, m, buf, p + p0 * ld, ld)
+        kept += m * k
 
 
 @linked
 def _pass(
-    table, shared, first, last, offsets, rows, support, steps, rates, x, y, x_offsets, x_rows, block,
-    loss_scale, loss_mean, weight, gradient, curvature, task_values, buf, small,
+    table, shared, first, last, offsets, rows, support, steps, all_steps, rates,
+    x, y, x_offsets, x_rows, block,
+    loss_scale, loss_mean, weight, gradient, curvature, task_values, buf, kept, kinds, stride,
 ):  # fmt: skip
     """Forward and backward for the rows (x, y) of the chunk's tasks, each with the parameters after ``steps`` steps.
 
@@ -139,8 +159,9 @@ def _pass(
             shared, 0, shared, transposed,
         )  # fmt: skip
         _updates(
-            table, layer, 1, first, last, offsets, rows, support, x_offsets, x_rows,
-            a + before, table[row + BIAS] >= 0, a + here, steps, rates, buf, small,
+            table, layer, True, first, last, offsets, rows, support, x_offsets, a + before,
+            table[row + BIAS] >= 0, a + here, steps, rates, buf,
+            kept + ((layer - 1) * kinds + FORWARD) * all_steps * stride, stride,
         )  # fmt: skip
         if layer < n_layers:
             apply_activation(table, layer, x_rows, buf, a + here, d1 + here, d2 + here, gradient)
@@ -160,8 +181,9 @@ def _pass(
         before, here = x_rows * table[row + PLACE], x_rows * table[row + ROW + PLACE]
         times(table, layer, x_rows, buf, delta + before, 0, buf, delta + here, shared, 0)
         _updates(
-            table, layer, 0, first, last, offsets, rows, support, x_offsets, x_rows,
-            delta + here, 0, delta + before, steps, rates, buf, small,
+            table, layer, False, first, last, offsets, rows, support, x_offsets, delta + here,
+            0, delta + before, steps, rates, buf,
+            kept + ((layer - 1) * kinds + BACKWARD) * all_steps * stride, stride,
         )  # fmt: skip
         n = x_rows * table[row + LD_IN]
         if curvature:
@@ -174,59 +196,41 @@ def _pass(
 @linked
 def _along_adjoint(
     table, layer, forward, step, steps, first, last, offsets, rows, support, q_offsets, q_rows, query,
-    step_weights, z, rates, buf, small,
+    step_weights, z, rates, buf, kept, stride, q_kept, q_stride,
 ):  # fmt: skip
     """The direction's own part of an R-pass at ``step``: ``z -= alpha C P``, or ``z -= alpha E Q`` on the way back.
 
     The rows (P, Q) of lambda are the query rows of later losses and, of each later step u, (Rdelta_u, a_u) and
-    (delta_u, Ra_u).
+    (delta_u, Ra_u); the products with them are those that the later passes made with the rows of this step.
     """
     row = layer * ROW
-    rate = rates[step * table[N_LAYERS] + layer - 1]
-    if rate == 0:
+    if rates[step * table[N_LAYERS] + layer - 1] == 0:
         return
-    ld_in, ld_out = table[row + LD_IN], table[row + LD_OUT]
-    one = 1 if table[row + BIAS] >= 0 else 0
     size, q_size = rows * table[WIDTH], q_rows * table[WIDTH]
     before, here = table[row + PLACE], table[row + ROW + PLACE]
-    own = support + step * SUPPORT_BLOCKS * size
-    ld_x = ld_in if forward else ld_out
-    ld_z = ld_out if forward else ld_in
-    x = own + rows * before if forward else own + DELTA * size + rows * here
-    for task in range(first, last):
-        r0, m = offsets[task] - offsets[first], offsets[task + 1] - offsets[task]
-        q0, k = q_offsets[task] - q_offsets[first], q_offsets[task + 1] - q_offsets[task]
-        xt, zt = x + r0 * ld_x, z + r0 * ld_z
-        block = query
-        for after in range(steps + 1):
-            if step_weights[after] == 0:
-                continue
-            if after > step:
-                q = block + q_rows * before + q0 * ld_in
-                p = block + DELTA * q_size + q_rows * here + q0 * ld_out
-                if forward:
-                    _rank_update(m, k, buf, xt, q, ld_in, zt, p, ld_out, one, -rate, small)
-                else:
-                    _rank_update(m, k, buf, xt, p, ld_out, zt, q, ld_in, 0, -rate, small)
-            block += QUERY_BLOCKS * q_size
-        for after in range(step + 1, steps):
-            later = support + after * SUPPORT_BLOCKS * size
-            q, p = later + rows * before + r0 * ld_in, later + rows * here + r0 * ld_out
-            if forward:
-                _rank_update(
-                    m, m, buf, xt, q, ld_in, zt, p + R_DELTA * size, ld_out, one, -rate, small
-                )
-                if layer > 1:  # Ra of the input is zero, and so is R of the folded 1
-                    _rank_update(
-                        m, m, buf, xt, q + RA * size, ld_in, zt, p + DELTA * size, ld_out, 0, -rate, small
-                    )
-            else:
-                _rank_update(
-                    m, m, buf, xt, p + R_DELTA * size, ld_out, zt, q, ld_in, 0, -rate, small
-                )
-                _rank_update(
-                    m, m, buf, xt, p + DELTA * size, ld_out, zt, q + RA * size, ld_in, 0, -rate, small
-                )
+    ld = table[row + LD_OUT] if forward else table[row + LD_IN]
+    place = here if forward else before
+    kind = FORWARD if forward else BACKWARD
+    block = query + q_rows * place + (DELTA * q_size if forward else 0)
+    of_layer = q_kept + ((layer - 1) * QUERY_KINDS + kind) * steps * q_stride + step * q_stride
+    for after in range(steps + 1):
+        if step_weights[after] == 0:
+            continue
+        if after > step:
+            _add_kept(table, first, last, offsets, q_offsets, block, ld, z, buf, of_layer)
+        block += QUERY_BLOCKS * q_size
+        of_layer += QUERY_KINDS * table[N_LAYERS] * steps * q_stride
+    for after in range(step + 1, steps):
+        later = support + after * SUPPORT_BLOCKS * size + rows * place
+        of_layer = kept + (after * table[N_LAYERS] + layer - 1) * SUPPORT_KINDS * steps * stride
+        own = of_layer + kind * steps * stride + step * stride
+        ours = own + (R_FORWARD - FORWARD) * steps * stride
+        # with C of (Rdelta, a) and of (delta, Ra), or with E of (delta, Ra) and of (Rdelta, a)
+        first_block = R_DELTA * size if forward else RA * size
+        second_block = DELTA * size if forward else 0
+        _add_kept(table, first, last, offsets, offsets, later + first_block, ld, z, buf, own)
+        if layer > 1:  # Ra of the input is zero, and so is R of the folded 1
+            _add_kept(table, first, last, offsets, offsets, later + second_block, ld, z, buf, ours)
 
 
 @linked
@@ -270,13 +274,14 @@ def _rate_gradient(
 @linked
 def _r_pass(
     table, shared, step, steps, first, last, offsets, rows, support, q_offsets, q_rows, query,
-    loss_scale, loss_mean, step_weights, rates, buf, small,
+    loss_scale, loss_mean, step_weights, rates, buf, kept, stride, q_kept, q_stride,
 ):  # fmt: skip
     """R-values and R-deltas of the support rows at ``step``, along ``-alpha lambda``."""
     n_layers, size, transposed = table[N_LAYERS], rows * table[WIDTH], table[N_PADDED]
     block = support + step * SUPPORT_BLOCKS * size
     d1, d2 = block + D1 * size, block + D2 * size
     ra, r_delta = block + RA * size, block + R_DELTA * size
+    own = kept + step * n_layers * SUPPORT_KINDS * steps * stride
     for layer in range(1, n_layers + 1):
         row = layer * ROW
         before, here = rows * table[row + PLACE], rows * table[row + ROW + PLACE]
@@ -289,12 +294,12 @@ def _r_pass(
                 shared, 0, shared, transposed,
             )  # fmt: skip
             _updates(
-                table, layer, 1, first, last, offsets, rows, support, offsets, rows,
-                ra + before, 0, z, step, rates, buf, small,
+                table, layer, True, first, last, offsets, rows, support, offsets, ra + before, 0, z,
+                step, rates, buf, own + ((layer - 1) * SUPPORT_KINDS + R_FORWARD) * steps * stride, stride,
             )  # fmt: skip
         _along_adjoint(
-            table, layer, 1, step, steps, first, last, offsets, rows, support, q_offsets, q_rows, query,
-            step_weights, z, rates, buf, small,
+            table, layer, True, step, steps, first, last, offsets, rows, support, q_offsets, q_rows, query,
+            step_weights, z, rates, buf, kept, stride, q_kept, q_stride,
         )  # fmt: skip
         if layer < n_layers:
             for i in range(n):
@@ -314,12 +319,12 @@ def _r_pass(
         z = r_delta + before
         times(table, layer, rows, buf, z, 0, buf, r_delta + here, shared, 0)
         _updates(
-            table, layer, 0, first, last, offsets, rows, support, offsets, rows,
-            r_delta + here, 0, z, step, rates, buf, small,
+            table, layer, False, first, last, offsets, rows, support, offsets, r_delta + here, 0, z,
+            step, rates, buf, own + ((layer - 1) * SUPPORT_KINDS + R_BACKWARD) * steps * stride, stride,
         )  # fmt: skip
         _along_adjoint(
-            table, layer, 0, step, steps, first, last, offsets, rows, support, q_offsets, q_rows, query,
-            step_weights, z, rates, buf, small,
+            table, layer, False, step, steps, first, last, offsets, rows, support, q_offsets, q_rows, query,
+            step_weights, z, rates, buf, kept, stride, q_kept, q_stride,
         )  # fmt: skip
         for i in range(rows * table[row + LD_IN]):
             r = buf[z + i] * buf[d1 + before + i]
@@ -389,7 +394,14 @@ def _chunk(
     for step in range(steps + 1):
         losses += 1 if step_weights[step] != 0 else 0
     query = steps * SUPPORT_BLOCKS * size
-    small = query + losses * QUERY_BLOCKS * q_size
+    stride = q_stride = 0
+    for task in range(first, last):
+        k, m = offsets[task + 1] - offsets[task], q_offsets[task + 1] - q_offsets[task]
+        stride += k * k
+        q_stride += m * k
+    kept = query + losses * QUERY_BLOCKS * q_size
+    q_kept = kept + steps * table[N_LAYERS] * SUPPORT_KINDS * steps * stride
+    small = q_kept + losses * table[N_LAYERS] * QUERY_KINDS * steps * q_stride
     back = mode > VALUE
     for task in range(first, last):
         task_values[task] = 0
@@ -399,26 +411,28 @@ def _chunk(
         for i in range(steps * table[N_LAYERS] if mode == RATES else 0):
             rate_rows[r0 + i] = 0
         return
-    block = query
+    block, of_loss = query, q_kept
     for step in range(steps + 1):
         if step_weights[step] != 0:
             _pass(
-                table, shared, first, last, offsets, rows, support, step, rates, x_query, y_query,
-                q_offsets, q_rows, block, loss_scale, loss_mean, step_weights[step], back, False,
-                task_values, buf, small,
+                table, shared, first, last, offsets, rows, support, step, steps, rates,
+                x_query, y_query, q_offsets, q_rows, block, loss_scale, loss_mean,
+                step_weights[step], back, False, task_values, buf, of_loss, QUERY_KINDS, q_stride,
             )  # fmt: skip
             block += QUERY_BLOCKS * q_size
+            of_loss += table[N_LAYERS] * QUERY_KINDS * steps * q_stride
         if step < steps:
             _pass(
-                table, shared, first, last, offsets, rows, support, step, rates, x, y,
-                offsets, rows, support + step * SUPPORT_BLOCKS * size, loss_scale, loss_mean, 0.0, True,
-                back and exact, task_values, buf, small,
+                table, shared, first, last, offsets, rows, support, step, steps, rates,
+                x, y, offsets, rows, support + step * SUPPORT_BLOCKS * size, loss_scale, loss_mean,
+                0.0, True, back and exact, task_values, buf,
+                kept + step * table[N_LAYERS] * SUPPORT_KINDS * steps * stride, SUPPORT_KINDS, stride,
             )  # fmt: skip
     for step in range(steps - 1, -1, -1):
         if exact and back:
             _r_pass(
                 table, shared, step, steps, first, last, offsets, rows, support, q_offsets, q_rows,
-                query, loss_scale, loss_mean, step_weights, rates, buf, small,
+                query, loss_scale, loss_mean, step_weights, rates, buf, kept, stride, q_kept, q_stride,
             )  # fmt: skip
         if mode == RATES:
             for layer in range(1, table[N_LAYERS] + 1):
