@@ -22,7 +22,7 @@ import numpy as np
 from .activations import CODES, activate, activate_value
 from .link import linked
 from .matmul import inner, outer
-from .simd import LANES, lanes_of
+from .simd import LANES, lanes_of, transpose_tile
 
 # Row 0 of a layer table describes the network,
 N_LAYERS, ACTIVATION, N_THETA, N_PADDED, N_TRANSPOSED, WIDTH = 0, 1, 2, 3, 4, 5
@@ -32,6 +32,9 @@ WEIGHT, BIAS = 4, 5  # offsets in theta; BIAS is -1 without an intercept
 P_WEIGHT, P_BIAS, T_WEIGHT = 6, 7, 8  # offsets in a padded vector and in a transposed copy
 PLACE = 9  # where the layer's input value lies in a row of all values
 ROW = 10  # numbers in a row of the table
+
+#: a layer is narrow if its outputs fill less than this part of a vector: its rows are then read as vectors instead
+NARROW = 4
 
 
 def _padded(n: int, lanes: int, itemsize: int) -> int:
@@ -56,7 +59,7 @@ def layer_table(
         p_bias = pad + n_out * ld_in
         table[layer] = n_in, n_out, ld_in, ld_out, theta, bias, pad, p_bias, transposed, place
         theta += n_in * n_out + (n_out if intercept else 0)
-        pad, transposed, place = p_bias + ld_out, transposed + n_in * ld_out, place + ld_in
+        pad, transposed, place = p_bias + ld_out, transposed + ld_in * ld_out, place + ld_in
     table[n_layers + 1, PLACE] = place
     header = n_layers, CODES[activation], theta, pad, transposed, place + padded[-1]
     table[0, : len(header)] = header
@@ -104,16 +107,20 @@ def gather(table, padded, p0, out, t0):
 
 @linked
 def transpose(table, padded, p0, out, t0):
-    """Write the transposed copy of a padded vector's weights."""
+    """Write the transposed copy of a padded vector's weights, of the layers that use it."""
+    lanes = lanes_of(out)
     for layer in range(1, table[N_LAYERS] + 1):
         row = layer * ROW
         n_out, ld_in, ld_out = table[row + N_OUT], table[row + LD_IN], table[row + LD_OUT]
         p_weight, t_weight = p0 + table[row + P_WEIGHT], t0 + table[row + T_WEIGHT]
-        for j in range(table[row + N_IN]):
-            for i in range(n_out):
-                out[t_weight + j * ld_out + i] = padded[p_weight + i * ld_in + j]
-            for i in range(n_out, ld_out):
-                out[t_weight + j * ld_out + i] = 0
+        if NARROW * n_out <= lanes:
+            continue
+        for i in range(0, ld_out, lanes):
+            for j in range(0, ld_in, lanes):
+                transpose_tile(
+                    n_out - i, 0, out, t_weight + j * ld_out + i, ld_out,
+                    padded, p_weight + i * ld_in + j, ld_in,
+                )  # fmt: skip
 
 
 @linked
@@ -131,7 +138,7 @@ def times_transposed(table, layer, rows, out, o0, d, d0, ldd, x, x0, w, w0, t, t
     """``out = D + x W^T`` of one layer; w is padded, t its transposed copy."""
     row = layer * ROW
     n_out, ld_in, ld_out = table[row + N_OUT], table[row + LD_IN], table[row + LD_OUT]
-    if 4 * n_out <= lanes_of(out):  # whole vectors across so few outputs would mostly be padding
+    if NARROW * n_out <= lanes_of(out):  # whole vectors across so few outputs would mostly be padding
         for i in range(rows):
             for j in range(ld_out):
                 out[o0 + i * ld_out + j] = d[d0 + i * ldd + j]

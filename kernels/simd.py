@@ -92,8 +92,7 @@ class _Emitter:
         lane = b.insert_element(
             ir.Constant(self.vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0)
         )
-        mask = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
-        return b.shuffle_vector(lane, lane, mask)
+        return b.shuffle_vector(lane, lane, self.lane_mask([0] * self.lanes))
 
     def cast(self, value: Any) -> Any:
         """A float64 as the arrays' dtype."""
@@ -103,11 +102,13 @@ class _Emitter:
         """Store ``count`` lanes from ``start`` on, added to what is there if the flag ``add`` is set."""
         b = self.builder
         part = ir.VectorType(self.scalar, count)
-        mask = ir.Constant(ir.VectorType(ir.IntType(32), count), list(range(start, start + count)))
-        value = b.shuffle_vector(vector, vector, mask)
+        value = b.shuffle_vector(vector, vector, self.lane_mask(list(range(start, start + count))))
         pointer = b.bitcast(pointer, part.as_pointer())
         before = b.load(pointer, align=self.itemsize)
         b.store(b.select(add, b.fadd(value, before), value), pointer, align=self.itemsize)
+
+    def lane_mask(self, lanes: list[int]) -> Any:
+        return ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes)
 
     def fma(self, a: Any, b: Any, c: Any) -> Any:
         return self.builder.call(self._fma, [a, b, c])
@@ -119,8 +120,7 @@ class _Emitter:
         about as many instructions as one vector's sum takes alone.
         """
         b, count = self.builder, self.lanes
-        even = ir.Constant(ir.VectorType(ir.IntType(32), count), list(range(0, 2 * count, 2)))
-        odd = ir.Constant(ir.VectorType(ir.IntType(32), count), list(range(1, 2 * count, 2)))
+        even, odd = (self.lane_mask(list(range(first, 2 * count, 2))) for first in (0, 1))
         for _ in range(count.bit_length() - 1):
             if len(vectors) % 2:
                 vectors = [*vectors, vectors[-1]]
@@ -297,6 +297,48 @@ def _emit_inner(typingctx, rows, columns, c, ci, ldc, scale, shift, add, a, ai, 
 #: ``C = scale A B^T + shift [+ C]`` for up to DOT_ROWS rows of A and of B, both read as vectors; ``k`` is a multiple
 #: of the vector's lanes.
 inner_tile = _plain_inner if config.DISABLE_JIT else _emit_inner
+
+
+def _plain_transpose(count, unused, c, ci, ldc, a, ai, lda):
+    lanes = LANES[c.dtype]
+    for j in range(lanes):
+        for i in range(lanes):
+            c[ci + j * ldc + i] = a[ai + i * lda + j] if i < count else 0
+
+
+@intrinsic
+def _emit_transpose(typingctx, count, unused, c, ci, ldc, a, ai, lda):
+    def emit(context, builder, signature, arguments):
+        e = _Emitter(context, builder, signature, arguments)
+        count, ldc, lda = arguments[0], arguments[4], arguments[7]
+        c, a = e.base(2, 3), e.base(5, 6)
+        rows = []
+        for i in range(e.lanes):
+            there = builder.icmp_signed("<", e.constant(i), count)
+            at = builder.select(there, e.mul(lda, i), e.constant(0))
+            rows.append(builder.select(there, e.load(e.at(a, at)), e.zero))
+        # Exchange ever larger square blocks across the diagonal.
+        step = 1
+        while step < e.lanes:
+            lanes = range(e.lanes)
+            upper = e.lane_mask([x if not x & step else e.lanes + x - step for x in lanes])
+            lower = e.lane_mask([x + step if not x & step else e.lanes + x for x in lanes])
+            for i in lanes:
+                if not i & step:
+                    u, v = rows[i], rows[i + step]
+                    rows[i] = builder.shuffle_vector(u, v, upper)
+                    rows[i + step] = builder.shuffle_vector(u, v, lower)
+            step *= 2
+        for i, row in enumerate(rows):
+            e.store(row, e.at(c, e.mul(ldc, i)))
+        return context.get_dummy_value()
+
+    i = types.int64
+    return types.void(i, i, c, i, i, a, i, i), emit
+
+
+#: ``C = A^T`` for a square of one vector's lanes, of which A has ``count`` rows; the others count as zero
+transpose_tile = _plain_transpose if config.DISABLE_JIT else _emit_transpose
 
 
 def _plain_lanes(c):
