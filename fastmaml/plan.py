@@ -6,10 +6,11 @@ of chunks that one call of a kernel works; between pieces Python regains control
 
 Memory of a call, beyond its inputs and outputs, in numbers of theta's dtype:
 
-    workers * scratch + chunks of a piece * P + 2 P
+    workers * scratch + chunks of a piece * row + fixed
 
-with scratch given by the method's ``scratch_size`` and P counted with padding (`Plan.memory`). If that exceeds the limit,
-pieces get shorter and workers fewer.
+(`Plan.memory`), with scratch given by the method's ``scratch_size``. A row is the gradient of one chunk: P, counted with
+padding; and that of the rates where it is asked for. Fixed are theta and the gradient with padding, and the transposed copy
+of theta's weights: up to 3 P (0 for explicit). If that exceeds the limit, pieces get shorter and workers fewer.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from .checks import InnerRate
 from .kernels import dense, explicit, factored
 from .kernels.jit import max_workers
 from .kernels.mlp import LD_IN, P_BIAS, P_WEIGHT, ROW, WEIGHT, layer_table, padded_sizes
-from .kernels.modes import ADAPT, VALUE
+from .kernels.modes import ADAPT, RATES, VALUE
 from .models.base import Network
 from .tasks import Rows, offsets_of
 
@@ -79,11 +80,13 @@ class Plan:
     n_padded: int
     n_transposed: int
     scratch: int  # numbers a worker
+    row: int  # numbers a chunk
+    fixed: int  # numbers
     max_memory: int  # in numbers
 
     def memory(self, workers: int, piece: int) -> int:
         """Numbers that a call allocates beyond its inputs and outputs."""
-        return workers * self.scratch + (piece + 2) * self.n_padded
+        return workers * self.scratch + piece * self.row + self.fixed
 
     def split(self) -> tuple[int, int]:
         """Number of workers, and of chunks in a piece."""
@@ -93,9 +96,9 @@ class Plan:
         workers = 1 if small else min(max_workers(), n_chunks)
         piece = min(n_chunks, PIECE_CHUNKS, max(workers, PIECE_WORK * n_chunks // (self.work + 1)))
         if self.memory(workers, piece) > self.max_memory:
-            spare = max(self.max_memory - 2 * self.n_padded, 0)
-            workers = max(1, min(workers, spare // (self.scratch + self.n_padded)))
-            piece = max(workers, min(piece, (spare - workers * self.scratch) // self.n_padded))
+            spare = max(self.max_memory - self.fixed, 0)
+            workers = max(1, min(workers, spare // (self.scratch + self.row)))
+            piece = max(workers, min(piece, (spare - workers * self.scratch) // max(self.row, 1)))
         return workers, piece
 
 
@@ -124,7 +127,7 @@ def _plan(
     rows, query_rows = int(offsets[-1]), int(query_offsets[-1])
     longest = max(_longest(offsets), _longest(query_offsets))
     work = work_of(model, rows, query_rows, steps)
-    method = choose_method(problem, mode)
+    method = choose_method(problem, mode, rows / (len(offsets) - 1))
     parameter_rates = np.zeros(0, dtype)
     if method == "factored":
         wanted = -(-max(rows, query_rows) // (CHUNK_ROWS * FACTORED_CHUNKS)) * FACTORED_CHUNKS
@@ -148,10 +151,19 @@ def _plan(
         scratch = factored.scratch_size(
             table, np.diff(offsets), np.diff(query_offsets), chunks, steps, losses
         )
+    n_padded, n_transposed = padded_sizes(table)
+    row = fixed = 0
+    if mode > VALUE:
+        row = model.n_params if method == "explicit" else n_padded
+    if mode == RATES:  # their rows are float64
+        row += (parameter_rates.size or rates.size) * 8 // dtype.itemsize
+    if method != "explicit":
+        fixed = n_padded + n_transposed + (n_padded if mode > VALUE else 0)
     limit = problem.max_memory // dtype.itemsize
     return Plan(
-        method, table, rates, parameter_rates, chunks, work, *padded_sizes(table), scratch, limit
-    )
+        method, table, rates, parameter_rates, chunks, work, n_padded, n_transposed, scratch, row,
+        fixed, limit,
+    )  # fmt: skip
 
 
 def _longest(offsets: NDArray[np.int64]) -> int:
@@ -164,12 +176,28 @@ def _rates_of_parameters(model: Network, rate: InnerRate, steps: int) -> NDArray
     return np.repeat(rate.per_layer, np.diff([*layer_starts(model), model.n_params]), axis=1)
 
 
-def choose_method(problem: Problem, mode: int) -> str:
-    """The method that a call uses."""
+def choose_method(problem: Problem, mode: int, rows: float) -> str:
+    """The method that a call uses, for tasks of about ``rows`` support rows."""
     if problem.method in ("explicit", "dense"):
         return problem.method
     # Adapted parameters, and rates of parameters, are what factored never forms.
-    return "dense" if mode == ADAPT or problem.rate.per_parameter is not None else "factored"
+    if mode == ADAPT or problem.rate.per_parameter is not None:
+        return "dense"
+    if problem.method == "factored" or prefers_factored(problem.model, rows, problem.steps):
+        return "factored"
+    return "dense"
+
+
+def prefers_factored(model: Network, rows: float, steps: int) -> bool:
+    """Whether factored is the faster method: few rows and steps, for the width of the layers.
+
+    What dense does for a task grows with the weights of a layer, n_in * n_out, times S K. What factored does grows with its
+    rows, n_in + n_out, times (S K)^2, and with a small constant for each pair of steps. The two numbers of the rule are fitted
+    to a grid of widths, rows and steps (``benchmarks/method_choice.py``).
+    """
+    shapes = list(zip(model.layer_sizes[:-1], model.layer_sizes[1:], strict=True))
+    width = 2 * sum(a * b for a, b in shapes) / sum(a + b for a, b in shapes)
+    return steps * (rows + 2) <= 12 + 1.5 * width
 
 
 def work_of(model: Network, rows: int, query_rows: int, steps: int) -> int:
