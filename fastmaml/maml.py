@@ -22,8 +22,8 @@ from .checks import (
 )
 from .models.base import Network
 from .plan import METHODS, Loss, Problem, default_max_memory
-from .run import ADAPT, GRADIENT, RATES, VALUE, Result
-from .tasks import as_rows, as_tasks
+from .run import GRADIENT, RATES, VALUE, Result
+from .tasks import as_rows, as_tasks, split
 
 __all__ = ["LOSSES", "MAML", "MetaGradient", "meta_gradient"]
 
@@ -197,7 +197,7 @@ class MAML:
         """
         parameters = as_theta(self.model, theta, check_finite=self.check_finite)
         support = as_rows(self.model, x, y, parameters.dtype, check_finite=self.check_finite)
-        return run.solve(self._problem, parameters, support, support, ADAPT).adapted
+        return run.adapt(self._problem, parameters, support)
 
     def predict(
         self, theta: ArrayLike, x: Any, y: Any, x_new: Any
@@ -222,7 +222,19 @@ class MAML:
         TypeError, ValueError
             For data of the wrong kind or shape, or that is not finite.
         """
-        return self.model.predict(self.adapt(theta, x, y), x_new)
+        if not isinstance(x_new, list | tuple) and np.ndim(x_new) == 2:  # the same rows for all
+            return self.model.predict(self.adapt(theta, x, y), x_new)
+        check = self.check_finite
+        parameters = as_theta(self.model, theta, check_finite=check)
+        dtype = parameters.dtype
+        support = as_rows(self.model, x, y, dtype, check_finite=check)
+        new = as_rows(self.model, x_new, None, dtype, names=("x_new", ""), check_finite=check)
+        if new.n_tasks != support.n_tasks:
+            raise ValueError(
+                f"x_new has {new.n_tasks} tasks, x has {support.n_tasks}; "
+                "accepted is the same number of tasks"
+            )
+        return split(run.adapt(self._problem, parameters, support, new), new)
 
     def value(
         self, theta: ArrayLike, x: Any, y: Any, x_query: Any = None, y_query: Any = None

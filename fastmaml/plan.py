@@ -27,7 +27,7 @@ from .checks import InnerRate
 from .kernels import dense, explicit, factored
 from .kernels.jit import max_workers
 from .kernels.mlp import LD_IN, P_BIAS, P_WEIGHT, ROW, WEIGHT, layer_table, padded_sizes
-from .kernels.modes import ADAPT, RATES, VALUE
+from .kernels.modes import RATES, VALUE
 from .models.base import Network
 from .tasks import Rows, offsets_of
 
@@ -102,32 +102,37 @@ class Plan:
         return workers, piece
 
 
-def plan_for(problem: Problem, dtype: np.dtype[Any], support: Rows, query: Rows, mode: int) -> Plan:
-    """The plan for a batch; remembered for tasks of equal size."""
+def plan_for(
+    problem: Problem, dtype: np.dtype[Any], support: Rows, query: Rows, mode: int,
+    method: str | None = None,
+) -> Plan:  # fmt: skip
+    """The plan for a batch, of a given method or the problem's; remembered for tasks of equal size."""
     n_tasks = support.n_tasks
     if support.ragged or query.ragged:
-        return _plan(problem, dtype, support.offsets, query.offsets, mode)
+        return _plan(problem, dtype, support.offsets, query.offsets, mode, method)
     sizes = n_tasks, len(support.x) // n_tasks, len(query.x) // n_tasks
-    return _plan_of_equal_tasks(problem, dtype, *sizes, mode)
+    return _plan_of_equal_tasks(problem, dtype, *sizes, mode, method)
 
 
 @lru_cache(maxsize=256)
 def _plan_of_equal_tasks(
-    problem: Problem, dtype: np.dtype[Any], n_tasks: int, rows: int, query_rows: int, mode: int
-) -> Plan:
-    return _plan(problem, dtype, offsets_of(n_tasks, rows), offsets_of(n_tasks, query_rows), mode)
+    problem: Problem, dtype: np.dtype[Any], n_tasks: int, rows: int, query_rows: int,
+    mode: int, method: str | None,
+) -> Plan:  # fmt: skip
+    offsets, query_offsets = offsets_of(n_tasks, rows), offsets_of(n_tasks, query_rows)
+    return _plan(problem, dtype, offsets, query_offsets, mode, method)
 
 
 def _plan(
     problem: Problem, dtype: np.dtype[Any], offsets: NDArray[np.int64],
-    query_offsets: NDArray[np.int64], mode: int,
+    query_offsets: NDArray[np.int64], mode: int, method: str | None,
 ) -> Plan:  # fmt: skip
     model, rate, steps = problem.model, problem.rate, problem.steps
     table = table_of(model, dtype)
     rows, query_rows = int(offsets[-1]), int(query_offsets[-1])
     longest = max(_longest(offsets), _longest(query_offsets))
     work = work_of(model, rows, query_rows, steps)
-    method = choose_method(problem, mode, rows / (len(offsets) - 1))
+    method = method or choose_method(problem, rows / (len(offsets) - 1))
     parameter_rates = np.zeros(0, dtype)
     if method == "factored":
         wanted = -(-max(rows, query_rows) // (CHUNK_ROWS * FACTORED_CHUNKS)) * FACTORED_CHUNKS
@@ -176,12 +181,11 @@ def _rates_of_parameters(model: Network, rate: InnerRate, steps: int) -> NDArray
     return np.repeat(rate.per_layer, np.diff([*layer_starts(model), model.n_params]), axis=1)
 
 
-def choose_method(problem: Problem, mode: int, rows: float) -> str:
+def choose_method(problem: Problem, rows: float) -> str:
     """The method that a call uses, for tasks of about ``rows`` support rows."""
     if problem.method in ("explicit", "dense"):
         return problem.method
-    # Adapted parameters, and rates of parameters, are what factored never forms.
-    if mode == ADAPT or problem.rate.per_parameter is not None:
+    if problem.rate.per_parameter is not None:  # which factored cannot have
         return "dense"
     if problem.method == "factored" or prefers_factored(problem.model, rows, problem.steps):
         return "factored"

@@ -11,14 +11,14 @@ from .kernels import dense as dense_kernels
 from .kernels import explicit as explicit_kernels
 from .kernels import factored as factored_kernels
 from .kernels import predict as predict_kernels
-from .kernels.modes import ADAPT, GRADIENT, RATES, VALUE
+from .kernels.modes import GRADIENT, RATES, VALUE
 from .plan import Loss, Plan, Problem, layer_starts, padded_index, plan_for, table_of, work_of, workers_for
 
 if TYPE_CHECKING:
     from .models.base import Network
     from .tasks import Rows
 
-__all__ = ["ADAPT", "GRADIENT", "RATES", "VALUE", "Result", "derivatives", "predict_rows", "solve"]
+__all__ = ["GRADIENT", "RATES", "VALUE", "Result", "adapt", "derivatives", "predict_rows", "solve"]
 
 
 class Result(NamedTuple):
@@ -27,19 +27,17 @@ class Result(NamedTuple):
     task_values: NDArray[np.float64]
     gradient: NDArray[Any]
     rate_gradient: NDArray[np.float64]  # (S, n_layers) or (P,), as the rate's canonical form
-    adapted: NDArray[Any]
 
 
 def solve(problem: Problem, theta: NDArray[Any], support: Rows, query: Rows, mode: int) -> Result:
     """Run a method on a batch of tasks."""
     plan = plan_for(problem, theta.dtype, support, query, mode)
-    dtype, n_params, n_tasks = theta.dtype, problem.model.n_params, support.n_tasks
+    dtype, n_params = theta.dtype, problem.model.n_params
     workers, piece = plan.split()
     explicit = plan.method == "explicit"
     size = n_params if explicit else plan.n_padded
     with_gradient, with_rates = mode > VALUE, mode == RATES
-    task_values = np.empty(n_tasks if mode else 0)
-    adapted = np.empty((0 if mode else n_tasks, n_params), dtype)
+    task_values = np.empty(support.n_tasks)
     gradient = np.empty(n_params if with_gradient else 0, dtype)
     total = np.zeros(size if with_gradient else 0, dtype)
     rate_total = np.zeros((plan.parameter_rates.size or plan.rates.size) if with_rates else 0)
@@ -53,14 +51,14 @@ def solve(problem: Problem, theta: NDArray[Any], support: Rows, query: Rows, mod
     )  # fmt: skip
     if explicit:
         kernel, parameters = explicit_kernels.explicit, (plan.table, theta)
-        options = (*specification, *buffers, adapted)
+        options = (*specification, *buffers)
         gradient = total
     else:
         shared = np.empty(plan.n_padded + plan.n_transposed, dtype)
         parameters = (plan.table, theta, shared)
         if plan.method == "dense":
             kernel = dense_kernels.dense
-            options = (*specification, plan.parameter_rates, *buffers, adapted, gradient)
+            options = (*specification, plan.parameter_rates, *buffers, gradient)
         else:
             kernel = factored_kernels.factored
             options = (*specification, *buffers, gradient)
@@ -69,7 +67,28 @@ def solve(problem: Problem, theta: NDArray[Any], support: Rows, query: Rows, mod
         kernel(workers, *parameters, *data, first, min(first + piece, n_chunks), *options)
     if with_rates:
         rate_total = _canonical(problem, plan, rate_total)
-    return Result(task_values, gradient, rate_total, adapted)
+    return Result(task_values, gradient, rate_total)
+
+
+def adapt(
+    problem: Problem, theta: NDArray[Any], support: Rows, new: Rows | None = None
+) -> NDArray[Any]:
+    """Each task's parameters (n_tasks, P) after the inner steps, or its predictions (N, n_outputs) at new rows."""
+    plan = plan_for(problem, theta.dtype, support, new or support, VALUE, "dense")
+    n_tasks = support.n_tasks
+    workers = workers_for(plan.work, n_tasks)
+    nothing = np.empty((0, 0), theta.dtype)
+    adapted, f, rows = nothing, nothing, new or support
+    if new is None:
+        adapted = np.empty((n_tasks, problem.model.n_params), theta.dtype)
+    else:
+        f = np.empty((len(new.x), problem.model.n_outputs), theta.dtype)
+    dense_kernels.adapt(
+        workers, plan.table, theta, support.x, support.y, support.offsets, problem.loss.scale,
+        problem.loss.mean, plan.rates, plan.parameter_rates,
+        np.empty((workers, plan.scratch), theta.dtype), adapted, rows.x, rows.offsets, f,
+    )  # fmt: skip
+    return adapted if new is None else f
 
 
 def _canonical(problem: Problem, plan: Plan, total: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -25,12 +25,10 @@ from .mlp import (
     add_columns, add_products, backward, forward, gather, load_rows, r_backward, r_forward,
     residual, spread, transpose,
 )  # fmt: skip
-from .modes import ADAPT, GRADIENT, RATES, VALUE
+from .modes import GRADIENT, RATES, VALUE
+from .predict import MAX_ROWS, predict_rows
 from .reduce import add_rows
 from .simd import offset
-
-#: rows worked at a time, so that a block stays in cache however large a task is
-MAX_ROWS = 64
 
 
 def scratch_size(table: np.ndarray, max_rows: int, steps: int) -> int:
@@ -192,7 +190,7 @@ def _work(
     worker, n_workers, table, shared, x, y, offsets, x_query, y_query, query_offsets,
     chunks, first, last, loss_scale, loss_mean, exact, rates, parameter_rates, per_parameter,
     step_weights, steps, mode, scratch, scratch_stride, gradient_rows, rate_rows, rate_stride,
-    task_values, adapted,
+    task_values,
 ):  # fmt: skip
     """One worker's chunks. Its scratch: theta_0 ... theta_S, g, lambda, direction, H v; transposed; blocks."""
     size, transposed = table[N_PADDED], table[N_TRANSPOSED]
@@ -212,9 +210,6 @@ def _work(
             r0, r1 = offsets[task], offsets[task + 1]
             scale = loss_scale / (r1 - r0) if loss_mean else loss_scale
             _adapt(table, x, y, r0, r1, scale, rates, parameter_rates, per_parameter, steps, scratch)
-            if mode == ADAPT:
-                gather(table, scratch, steps * size, adapted, task * table[N_THETA])
-                continue
             q0, q1 = query_offsets[task], query_offsets[task + 1]
             query_scale = loss_scale / (q1 - q0) if loss_mean else loss_scale
             task_values[task] = _carry_back(
@@ -238,14 +233,14 @@ def dense(
     n_workers, table, theta, shared, x, y, offsets, x_query, y_query, query_offsets,
     chunks, first, last, loss_scale, loss_mean, exact, rates, parameter_rates,
     step_weights, mode, scratch, gradient_rows, total, rate_rows, rate_gradient,
-    task_values, adapted, gradient,
+    task_values, gradient,
 ):  # fmt: skip
     """Work chunks first:last; chunk c is the tasks ``chunks[c] : chunks[c + 1]``.
 
     ``rates`` is (S, L), ``parameter_rates`` padded, or empty. ``shared`` takes the padded theta with its
     transposed copy, ``scratch`` has a row per worker, ``gradient_rows`` (padded) and ``rate_rows`` a row per chunk
-    of the call; ``total`` (padded) and ``rate_gradient`` are added to. ``task_values`` (n_tasks,) is written unless
-    ``mode`` is ADAPT, which writes ``adapted`` (n_tasks, P) alone; the last call writes ``gradient`` (P,).
+    of the call; ``total`` (padded) and ``rate_gradient`` are added to. ``task_values`` (n_tasks,) is written; the last
+    call writes ``gradient`` (P,).
     """
     if first == 0:
         _prepare(table, theta, shared)
@@ -254,7 +249,7 @@ def dense(
             worker, n_workers, table, shared, x, y, offsets, x_query, y_query, query_offsets,
             chunks, first, last, loss_scale, loss_mean, exact, rates, parameter_rates,
             parameter_rates.size > 0, step_weights, rates.shape[0], mode, scratch, scratch.shape[1],
-            gradient_rows, rate_rows, rate_rows.shape[1], task_values, adapted,
+            gradient_rows, rate_rows, rate_rows.shape[1], task_values,
         )  # fmt: skip
     if mode > VALUE:
         add_rows(gradient_rows, last - first, total.size, total)
@@ -262,3 +257,43 @@ def dense(
             gather(table, total, 0, gradient, 0)
     if mode == RATES:
         add_rows(rate_rows, last - first, rate_gradient.size, rate_gradient)
+
+
+@linked
+def _adapt_work(
+    worker, n_workers, table, theta, x, y, offsets, n_tasks, loss_scale, loss_mean, rates,
+    parameter_rates, per_parameter, steps, scratch, scratch_stride, adapted, with_adapted,
+    x_new, new_offsets, f, with_f,
+):  # fmt: skip
+    scratch = offset(scratch, worker * scratch_stride)
+    size, transposed = table[N_PADDED], table[N_TRANSPOSED]
+    t_first = (steps + 5) * size
+    t, blocks = t_first + transposed if steps else t_first, t_first + 3 * transposed
+    spread(table, theta, 0, scratch, 0)
+    transpose(table, scratch, 0, scratch, t_first)
+    for task in range(worker, n_tasks, n_workers):
+        r0, r1 = offsets[task], offsets[task + 1]
+        scale = loss_scale / (r1 - r0) if loss_mean else loss_scale
+        _adapt(table, x, y, r0, r1, scale, rates, parameter_rates, per_parameter, steps, scratch)
+        if with_adapted:
+            gather(table, scratch, steps * size, adapted, task * table[N_THETA])
+        if with_f:
+            n0, n1 = new_offsets[task], new_offsets[task + 1]
+            predict_rows(table, x_new, n0, n1, scratch, blocks, steps * size, t, f)
+
+
+@kernel
+def adapt(
+    n_workers, table, theta, x, y, offsets, loss_scale, loss_mean, rates, parameter_rates,
+    scratch, adapted, x_new, new_offsets, f,
+):  # fmt: skip
+    """Equation 8 alone: each task's parameters into ``adapted`` (n_tasks, P), or predictions at ``x_new`` into ``f``.
+
+    The one of the two outputs that is empty is left out.
+    """
+    for worker in prange(n_workers):
+        _adapt_work(
+            worker, n_workers, table, theta, x, y, offsets, offsets.size - 1, loss_scale, loss_mean,
+            rates, parameter_rates, parameter_rates.size > 0, rates.shape[0], scratch,
+            scratch.shape[1], adapted, adapted.size > 0, x_new, new_offsets, f, f.size > 0,
+        )  # fmt: skip

@@ -27,7 +27,7 @@ from .link import linked
 from .mlp import (
     ACTIVATION, BIAS, N_IN, N_LAYERS, N_OUT, N_THETA, PLACE, ROW, WEIGHT, WIDTH,
 )  # fmt: skip
-from .modes import ADAPT, GRADIENT, RATES, VALUE
+from .modes import RATES, VALUE
 from .reduce import add_rows
 from .simd import offset
 
@@ -214,8 +214,6 @@ def _task(
         _differentiate(table, here, x, y, r0, r1, scale, scratch, jacobian, g, True, matrix, False)
         for i in range(p):
             after[i] = here[i] - rates[step * p + i] * g[i]
-    if mode == ADAPT:
-        return 0.0
     value = 0.0
     for i in range(p):
         adjoint[i] = 0
@@ -255,7 +253,7 @@ def _task(
 def _work(
     worker, n_workers, table, theta, x, y, offsets, x_query, y_query, query_offsets,
     chunks, first, last, loss_scale, loss_mean, exact, rates, step_weights, steps, mode,
-    scratch, scratch_stride, gradient_rows, rate_rows, rate_stride, task_values, adapted,
+    scratch, scratch_stride, gradient_rows, rate_rows, rate_stride, task_values,
 ):  # fmt: skip
     p = table[N_THETA]
     scratch = offset(scratch, worker * scratch_stride)
@@ -277,10 +275,6 @@ def _work(
                 x_query, y_query, q0, q1, loss_scale / (q1 - q0) if loss_mean else loss_scale,
                 exact, rates, step_weights, steps, mode, scratch, rate_row,
             )  # fmt: skip
-            if mode == ADAPT:
-                for i in range(p):
-                    adapted[task * p + i] = trajectory[steps * p + i]
-                continue
             task_values[task] = value
             for i in range(p if mode > VALUE else 0):
                 gradient_row[i] += adjoint[i]
@@ -291,7 +285,7 @@ def explicit(
     n_workers, table, theta, x, y, offsets, x_query, y_query, query_offsets,
     chunks, first, last, loss_scale, loss_mean, exact, rates,
     step_weights, mode, scratch, gradient_rows, gradient, rate_rows, rate_gradient,
-    task_values, adapted,
+    task_values,
 ):  # fmt: skip
     """Work chunks first:last, as ``dense`` does, with theta, rates (S, P) and all rows in plain layout."""
     for worker in prange(n_workers):
@@ -299,7 +293,7 @@ def explicit(
             worker, n_workers, table, theta, x, y, offsets, x_query, y_query, query_offsets,
             chunks, first, last, loss_scale, loss_mean, exact, rates, step_weights,
             rates.shape[0], mode, scratch, scratch.shape[1], gradient_rows,
-            rate_rows, rate_rows.shape[1], task_values, adapted,
+            rate_rows, rate_rows.shape[1], task_values,
         )  # fmt: skip
     if mode > VALUE:
         add_rows(gradient_rows, last - first, gradient.size, gradient)

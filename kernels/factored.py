@@ -490,7 +490,7 @@ def factored(
     chunks, first, last, loss_scale, loss_mean, exact, rates, step_weights, mode, scratch,
     gradient_rows, total, rate_rows, rate_gradient, task_values, gradient,
 ):  # fmt: skip
-    """Work chunks first:last; arguments as for ``dense``, with rates (S, L) and no ADAPT mode."""
+    """Work chunks first:last; arguments as for ``dense``, with rates (S, L)."""
     if first == 0:
         _prepare(table, theta, shared)
     for worker in prange(n_workers):

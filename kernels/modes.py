@@ -1,3 +1,3 @@
 """What a call of a method is for; each mode includes the work of the one before."""
 
-ADAPT, VALUE, GRADIENT, RATES = 0, 1, 2, 3
+VALUE, GRADIENT, RATES = 0, 1, 2

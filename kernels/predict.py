@@ -24,25 +24,32 @@ def scratch_size(table: np.ndarray, max_rows: int) -> int:
 
 
 @linked
+def predict_rows(table, x, r0, r1, buf, blocks, w, t, out):
+    """Rows r0:r1 of f, for the padded parameters at w and their transposed copy at t."""
+    last = table[N_LAYERS] * ROW
+    n_in, n_out, ld_out = table[ROW + N_IN], table[last + N_OUT], table[last + LD_OUT]
+    for b0 in range(r0, r1, MAX_ROWS):
+        rows = min(MAX_ROWS, r1 - b0)
+        load_rows(n_in, table[ROW + LD_IN], rows, x, b0 * n_in, buf, blocks)
+        forward(table, rows, buf, blocks, 0, 0, False, buf, w, buf, t)
+        value = blocks + rows * table[last + ROW + PLACE]
+        for i in range(rows):
+            for j in range(n_out):
+                out[(b0 + i) * n_out + j] = buf[value + i * ld_out + j]
+
+
+@linked
 def _work(
     worker, n_workers, table, theta, theta_stride, x, offsets, n_tasks, scratch, scratch_stride, out
 ):
     scratch = offset(scratch, worker * scratch_stride)
-    size, last = table[N_PADDED], table[N_LAYERS] * ROW
-    blocks = size + table[N_TRANSPOSED]
-    n_in, n_out, ld_out = table[ROW + N_IN], table[last + N_OUT], table[last + LD_OUT]
+    size = table[N_PADDED]
     for task in range(worker, n_tasks, n_workers):
         if theta_stride > 0 or task == worker:
             spread(table, theta, task * theta_stride, scratch, 0)
             transpose(table, scratch, 0, scratch, size)
-        for r0 in range(offsets[task], offsets[task + 1], MAX_ROWS):
-            rows = min(MAX_ROWS, offsets[task + 1] - r0)
-            load_rows(n_in, table[ROW + LD_IN], rows, x, r0 * n_in, scratch, blocks)
-            forward(table, rows, scratch, blocks, 0, 0, False, scratch, 0, scratch, size)
-            value = blocks + rows * table[last + ROW + PLACE]
-            for i in range(rows):
-                for j in range(n_out):
-                    out[(r0 + i) * n_out + j] = scratch[value + i * ld_out + j]
+        blocks = size + table[N_TRANSPOSED]
+        predict_rows(table, x, offsets[task], offsets[task + 1], scratch, blocks, 0, size, out)
 
 
 @kernel
