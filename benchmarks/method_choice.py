@@ -1,7 +1,8 @@
 """Does ``method="auto"`` pick well? Times dense and factored on a grid of widths, steps and rows.
 
-``python -m benchmarks.method_choice`` prints, for each cell, the time of dense over that of factored, and what "auto"
-loses against the better one. It records the calibration of ``fastmaml.plan.prefers_factored``.
+``python -m benchmarks.method_choice`` prints, for each cell, the time of dense over that of
+factored, and what "auto" loses against the better one. It records the calibration of
+``fastmaml.plan.prefers_factored``.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ WIDTHS, STEPS, ROWS = (8, 16, 40, 128, 512), (1, 2, 5, 10), (2, 5, 10, 20, 50, 1
 LARGEST = 3e9  # about how many multiply-adds of a task are worth waiting for
 
 
-def best_time(maml: fm.MAML, theta: np.ndarray, data: tuple[np.ndarray, ...], seconds: float) -> float:
+def best_time(
+    maml: fm.MAML, theta: np.ndarray, data: tuple[np.ndarray, ...], seconds: float
+) -> float:
     """The least time of one call on this thread: what other processes take does not count."""
     maml.value_and_gradient(theta, *data)
     best, start, calls = float("inf"), time.perf_counter(), 0
@@ -60,7 +63,10 @@ def main() -> None:
             losses.append(chosen / min(dense, factored))
             cells.append(f"{dense / factored:.2f}" + ("" if losses[-1] <= 1.25 else " !"))
         print(f"| {dtype} | {width} | {steps} | " + " | ".join(cells) + " |", flush=True)
-    print(f"\nauto / best: worst {max(losses):.2f}, {np.mean(np.array(losses) <= 1.25):.0%} within 1.25")
+    print(
+        f"\nauto / best: worst {max(losses):.2f}, "
+        f"{np.mean(np.array(losses) <= 1.25):.0%} within 1.25"
+    )
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@
 >>> model = fm.MLP([1, 40, 40, 1], activation="relu")
 >>> maml = fm.MAML(model, inner_lr=0.01)
 
-`MAML` is a specification with methods, `meta_gradient` the one-call form, `equations` the derivation as
-functions; `learn` trains, `datasets` samples tasks.
+`MAML` is a specification with methods, `meta_gradient` the one-call form, `equations` the
+derivation as functions; `learn` trains, `datasets` samples tasks.
 """
 
 from importlib.metadata import version as _version
@@ -26,6 +26,7 @@ from .runtime import warmup as warmup
 __version__ = _version("fastmaml")
 
 __all__ = [
-    "MAML", "MLP", "Linear", "MetaGradient", "datasets", "equations", "learn", "meta_gradient", "models",
+    "MAML", "MLP", "Linear", "MetaGradient", "datasets", "equations", "learn", "meta_gradient",
+    "models",
     "set_num_threads", "threads", "warmup",
 ]  # fmt: skip

@@ -1,8 +1,8 @@
 """The derivation, equation by equation, as functions.
 
-A task is a set of rows (x_j, y_j); the model is f(theta, x) with P parameters; r_j = f(theta, x_j) - y_j is
-the residual of row j and df/dtheta (x_j) its Jacobian, one row of P numbers for each output. With the loss
-``"half_sse"``:
+A task is a set of rows (x_j, y_j); the model is f(theta, x) with P parameters; r_j = f(theta, x_j)
+- y_j is the residual of row j and df/dtheta (x_j) its Jacobian, one row of P numbers for each
+output. With the loss ``"half_sse"``:
 
 The aim (equation 1) is to lower the sum over tasks of the loss after adaptation,
 
@@ -12,13 +12,14 @@ where a task's loss is half the sum of squared residuals, before and after adapt
 
     L(theta) = 1/2 sum_j r_j^2                                                                (2, 3)
 
-theta' is a function of theta, so by the chain rule a task's meta-gradient is a row vector times a matrix,
+theta' is a function of theta, so by the chain rule a task's meta-gradient is a row vector times a
+matrix,
 
     dL(theta')/dtheta = dL/dtheta' . dtheta'/dtheta                                           (4)
 
 The first factor is the gradient of the loss, at theta'; differentiating (2),
 
-    dL/dtheta = sum_j r_j df/dtheta (x_j)                                                     (5, 11)
+    dL/dtheta = sum_j r_j df/dtheta (x_j)                                                 (5, 11)
 
 The second factor is that of the inner step. The step, and its derivative:
 
@@ -28,21 +29,24 @@ The second factor is that of the inner step. The step, and its derivative:
 and H = d2L/dtheta2 follows by differentiating (5) once more; the product rule gives a term with the
 curvature of f, weighted by the residuals, and one with its slopes:
 
-    H = sum_j [ r_j d2f/dtheta2 (x_j) + (df/dtheta (x_j))^T df/dtheta (x_j) ]                 (10, 12)
+    H = sum_j [ r_j d2f/dtheta2 (x_j) + (df/dtheta (x_j))^T df/dtheta (x_j) ]             (10, 12)
 
 Put together,
 
     dL(theta')/dtheta = dL/dtheta' (I - alpha H)                                              (13)
 
-and the meta-gradient is the sum of (13) over the tasks. The other losses multiply L, and so its gradient
-and Hessian, by a factor. For a rate per parameter alpha is the diagonal matrix of the rates: I - diag(alpha) H.
+and the meta-gradient is the sum of (13) over the tasks. The other losses multiply L, and so its
+gradient and Hessian, by a factor. For a rate per parameter alpha is the diagonal matrix of the
+rates: I - diag(alpha) H.
 
-These functions are for reading, teaching and checking. Each returns the very object that its equation
-names, with one inner step; for fast gradients and more steps there is `fastmaml.MAML`. `theta` is (P,), or (n_tasks, P)
-with a row for each task; the data are given as to `MAML`; `theta` decides the dtype.
+These functions are for reading, teaching and checking. Each returns the very object that its
+equation names, with one inner step; for fast gradients and more steps there is `fastmaml.MAML`.
+`theta` is (P,), or (n_tasks, P) with a row for each task; the data are given as to `MAML`; `theta`
+decides the dtype.
 
-The derivation follows C. Finn, P. Abbeel, S. Levine, Model-agnostic meta-learning for fast adaptation of
-deep networks, ICML 2017 (equation 1 and algorithm 2 there), with the second-order term written out.
+The derivation follows C. Finn, P. Abbeel, S. Levine, Model-agnostic meta-learning for fast
+adaptation of deep networks, ICML 2017 (equation 1 and algorithm 2 there), with the second-order
+term written out.
 """
 
 from __future__ import annotations
@@ -52,7 +56,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .checks import as_array, as_dtype, as_flag, as_inner_lr, as_number, as_theta, real_array, shape_text
+from .checks import (
+    as_array,
+    as_dtype,
+    as_flag,
+    as_inner_lr,
+    as_number,
+    as_theta,
+    real_array,
+    shape_text,
+)
 from .maml import loss_of
 from .models.base import Network
 from .run import Derivatives, derivatives

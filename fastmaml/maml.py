@@ -63,37 +63,39 @@ class MetaGradient(NamedTuple):
 class MAML:
     """Model-agnostic meta-learning for squared-error regression [1]_: a frozen specification.
 
-    Each task adapts the meta-parameters by gradient steps on its support rows,
-    ``theta_{s+1} = theta_s - inner_lr * dL/dtheta (theta_s)``. The meta-objective is the sum over tasks of
-    the loss of the adapted parameters on the query rows, and its gradient is taken through the steps.
+    Each task adapts the meta-parameters by gradient steps on its support rows, ``theta_{s+1} =
+    theta_s - inner_lr * dL/dtheta (theta_s)``. The meta-objective is the sum over tasks of the
+    loss of the adapted parameters on the query rows, and its gradient is taken through the steps.
 
     Parameters
     ----------
     model : MLP or Linear
         The model f(theta, x).
     inner_lr : float or array_like
-        Inner learning rate, with S steps, L layers, P parameters: a scalar; (S,) per step; (L,) per
-        layer; (S, L) per step and layer; (P,) per parameter (Meta-SGD [2]_). The forms (S, 1), (1, L), (1, P)
-        resolve lengths that are ambiguous. Zero for a layer leaves it as it is.
+        Inner learning rate, with S steps, L layers, P parameters: a scalar; (S,) per step; (L,)
+        per layer; (S, L) per step and layer; (P,) per parameter (Meta-SGD [2]_). The forms (S, 1),
+        (1, L), (1, P) resolve lengths that are ambiguous. Zero for a layer leaves it as it is.
     steps : int
         Number of inner gradient steps, 0 or more.
     order : {"exact", "first"}
         ``"exact"`` differentiates through the inner gradients. ``"first"`` takes them as constants:
         first-order MAML, whose gradient is an approximation.
     loss : {"half_sse", "half_mse", "sse", "mse"}
-        Loss of a task with K rows and residuals r, for the inner steps and the meta-objective:
-        ½ Σ r²; ½ Σ r² / K; Σ r²; Σ r² / (K n_outputs), which is PyTorch's and scikit-learn's MSE. The loss
-        scales the inner gradient, so the same `inner_lr` means another step size under another loss.
+        Loss of a task with K rows and residuals r, for the inner steps and the meta-objective: ½ Σ
+        r²; ½ Σ r² / K; Σ r²; Σ r² / (K n_outputs), which is PyTorch's and scikit-learn's MSE. The
+        loss scales the inner gradient, so the same `inner_lr` means another step size under
+        another loss.
     task_mean : bool
         Average over tasks instead of summing.
     method : {"auto", "explicit", "dense", "factored"}
-        How to compute; all give the same numbers to rounding. ``"auto"`` picks by size. ``"factored"`` has no
-        rates per parameter.
+        How to compute; all give the same numbers to rounding. ``"auto"`` picks by size.
+        ``"factored"`` has no rates per parameter.
     step_weights : array_like, shape (steps + 1,), optional
-        Multi-step loss [3]_: the weights of the query loss after 0, 1, ..., S steps. By default only
-        the loss after the last step counts.
+        Multi-step loss [3]_: the weights of the query loss after 0, 1, ..., S steps. By default
+        only the loss after the last step counts.
     check_finite : bool
-        Whether NaN or inf in theta or the data is an error. Without the check it spreads into the result.
+        Whether NaN or inf in theta or the data is an error. Without the check it spreads into the
+        result.
     max_memory : int, optional
         Bytes of working memory that a call tries not to exceed, by default a quarter of the
         machine's. The result is the same bits; see ``docs/memory.md``.
@@ -112,10 +114,11 @@ class MAML:
 
     Notes
     -----
-    In every method, `x` is (n_tasks, K, n_inputs) and `y` is (n_tasks, K, n_outputs), or (n_tasks, K)
-    if the model has one output. Tasks with different numbers of rows are given as lists of arrays (K_i, n_inputs)
-    and (K_i, n_outputs). Without a query set the support set serves as both. `theta` (P,) decides
-    the dtype: float32 is computed in float32, everything else in float64.
+    ----- In every method, `x` is (n_tasks, K, n_inputs) and `y` is (n_tasks, K, n_outputs), or
+    (n_tasks, K) if the model has one output. Tasks with different numbers of rows are given as
+    lists of arrays (K_i, n_inputs) and (K_i, n_outputs). Without a query set the support set
+    serves as both. `theta` (P,) decides the dtype: float32 is computed in float32, everything else
+    in float64.
 
     Examples
     --------
@@ -162,7 +165,9 @@ class MAML:
             loss_of(self.loss, self.model.n_outputs),
             as_step_weights(self.step_weights, steps),
             as_choice("method", self.method, METHODS),
-            default_max_memory() if self.max_memory is None else as_count("max_memory", self.max_memory, 1),
+            default_max_memory()
+            if self.max_memory is None
+            else as_count("max_memory", self.max_memory, 1),
         )
         if problem.method == "factored" and problem.rate.per_parameter is not None:
             raise ValueError(
@@ -210,7 +215,8 @@ class MAML:
         x, y : array_like or list of array_like
             Support rows of each task; see the class.
         x_new : array_like or list of array_like
-            (n_tasks, rows, n_inputs), a list of arrays (rows_i, n_inputs), or (rows, n_inputs) for all tasks.
+            (n_tasks, rows, n_inputs), a list of arrays (rows_i, n_inputs), or (rows, n_inputs) for
+            all tasks.
 
         Returns
         -------
@@ -249,15 +255,16 @@ class MAML:
         self, theta: ArrayLike, x: Any, y: Any, x_query: Any = None, y_query: Any = None,
         *, out: NDArray[Any] | None = None,
     ) -> NDArray[Any]:  # fmt: skip
-        """Return the meta-gradient (P,), the gradient of `value` (the sum over tasks of equation 13).
+        """Return the meta-gradient (P,), the gradient of `value` (equation 13, over all tasks).
 
         Parameters
         ----------
         theta, x, y, x_query, y_query
             As for `evaluate`.
         out : ndarray, shape (P,), optional
-            Receives the gradient, and is returned. C-contiguous and of theta's dtype. It is written to at
-            the very end, so it may be (a part of) any argument, and after an error or Ctrl-C it is as before.
+            Receives the gradient, and is returned. C-contiguous and of theta's dtype. It is
+            written to at the very end, so it may be (a part of) any argument, and after an error
+            or Ctrl-C it is as before.
 
         Raises
         ------
@@ -353,8 +360,9 @@ def meta_gradient(
 ) -> NDArray[Any]:
     """Return the exact MAML meta-gradient (P,): the gradient of the adapted parameters' loss.
 
-    The drop-in function: ``MAML(model, inner_lr, ...).gradient(theta, x, y, x_query, y_query)``. The task loss
-    is ``"half_sse"``, ½ Σ r², unless `loss` says otherwise, and tasks are summed unless `task_mean`.
+    The drop-in function: ``MAML(model, inner_lr, ...).gradient(theta, x, y, x_query, y_query)``.
+    The task loss is ``"half_sse"``, ½ Σ r², unless `loss` says otherwise, and tasks are summed
+    unless `task_mean`.
 
     Parameters
     ----------

@@ -1,16 +1,18 @@
 """Decisions: which method, how the tasks are cut into chunks, how much is worked at a time.
 
-A *chunk* is a run of whole tasks whose sums one worker makes. Chunks depend on the problem's sizes only, never on
-the number of threads, and are summed one after the other, so results do not depend on it either. A *piece* is the run
-of chunks that one call of a kernel works; between pieces Python regains control (Ctrl-C).
+A *chunk* is a run of whole tasks whose sums one worker makes. Chunks depend on the problem's sizes
+only, never on the number of threads, and are summed one after the other, so results do not depend
+on it either. A *piece* is the run of chunks that one call of a kernel works; between pieces Python
+regains control (Ctrl-C).
 
 Memory of a call, beyond its inputs and outputs, in numbers of theta's dtype:
 
     workers * scratch + chunks of a piece * row + fixed
 
-(`Plan.memory`), with scratch given by the method's ``scratch_size``. A row is the gradient of one chunk: P, counted with
-padding; and that of the rates where it is asked for. Fixed are theta and the gradient with padding, and the transposed copy
-of theta's weights: up to 3 P (0 for explicit). If that exceeds the limit, pieces get shorter and workers fewer.
+(`Plan.memory`), with scratch given by the method's ``scratch_size``. A row is the gradient of one
+chunk: P, counted with padding; and that of the rates where it is asked for. Fixed are theta and
+the gradient with padding, and the transposed copy of theta's weights: up to 3 P (0 for explicit).
+If that exceeds the limit, pieces get shorter and workers fewer.
 """
 
 from __future__ import annotations
@@ -31,7 +33,16 @@ from .kernels.modes import RATES, VALUE
 from .models.base import Network
 from .tasks import Rows, offsets_of
 
-__all__ = ["METHODS", "Loss", "Plan", "Problem", "layer_starts", "padded_index", "plan_for", "table_of"]
+__all__ = [
+    "METHODS",
+    "Loss",
+    "Plan",
+    "Problem",
+    "layer_starts",
+    "padded_index",
+    "plan_for",
+    "table_of",
+]
 
 METHODS = ("auto", "explicit", "dense", "factored")
 
@@ -39,6 +50,8 @@ METHODS = ("auto", "explicit", "dense", "factored")
 SERIAL_WORK = 300_000
 #: operations after which a piece ends (some hundredths of a second), and the most chunks it has
 PIECE_WORK, PIECE_CHUNKS = 4_000_000_000, 64
+#: how many times as long an operation takes in the plain loops of the explicit kernels
+PLAIN_LOOPS = 8
 #: rows of a chunk of the factored method: enough for large products, few enough for the cache
 CHUNK_ROWS = 64
 #: chunks of a batch of enough tasks, so that as many threads find work
@@ -47,7 +60,7 @@ FACTORED_CHUNKS, DENSE_CHUNKS = 8, 16
 
 @dataclass(frozen=True)
 class Loss:
-    """Task loss: ``scale / 2`` times the sum of squared residuals, divided by the rows if ``mean``."""
+    """Task loss: ``scale / 2`` times the sum of squares, divided by the rows if ``mean``."""
 
     scale: float
     mean: bool
@@ -106,7 +119,7 @@ def plan_for(
     problem: Problem, dtype: np.dtype[Any], support: Rows, query: Rows, mode: int,
     method: str | None = None,
 ) -> Plan:  # fmt: skip
-    """The plan for a batch, of a given method or the problem's; remembered for tasks of equal size."""
+    """The plan for a batch, of a given method or the problem's; kept for tasks of equal size."""
     n_tasks = support.n_tasks
     if support.ragged or query.ragged:
         return _plan(problem, dtype, support.offsets, query.offsets, mode, method)
@@ -133,6 +146,10 @@ def _plan(
     longest = max(_longest(offsets), _longest(query_offsets))
     work = work_of(model, rows, query_rows, steps)
     method = method or choose_method(problem, rows / (len(offsets) - 1))
+    if method == "explicit":
+        work *= PLAIN_LOOPS * model.n_params
+    elif method == "factored":
+        work += pair_work_of(model, rows, len(offsets) - 1, steps)
     parameter_rates = np.zeros(0, dtype)
     if method == "factored":
         wanted = -(-max(rows, query_rows) // (CHUNK_ROWS * FACTORED_CHUNKS)) * FACTORED_CHUNKS
@@ -195,9 +212,10 @@ def choose_method(problem: Problem, rows: float) -> str:
 def prefers_factored(model: Network, rows: float, steps: int) -> bool:
     """Whether factored is the faster method: few rows and steps, for the width of the layers.
 
-    What dense does for a task grows with the weights of a layer, n_in * n_out, times S K. What factored does grows with its
-    rows, n_in + n_out, times (S K)^2, and with a small constant for each pair of steps. The two numbers of the rule are fitted
-    to a grid of widths, rows and steps (``benchmarks/method_choice.py``).
+    What dense does for a task grows with the weights of a layer, n_in * n_out, times S K. What
+    factored does grows with its rows, n_in + n_out, times (S K)^2, and with a small constant for
+    each pair of steps. The two numbers of the rule are fitted to a grid of widths, rows and steps
+    (``benchmarks/method_choice.py``).
     """
     shapes = list(zip(model.layer_sizes[:-1], model.layer_sizes[1:], strict=True))
     width = 2 * sum(a * b for a, b in shapes) / sum(a + b for a, b in shapes)
@@ -207,6 +225,12 @@ def prefers_factored(model: Network, rows: float, steps: int) -> bool:
 def work_of(model: Network, rows: int, query_rows: int, steps: int) -> int:
     """About how many floating-point operations a meta-gradient takes."""
     return model.n_params * (24 * steps * rows + 6 * query_rows)
+
+
+def pair_work_of(model: Network, rows: int, n_tasks: int, steps: int) -> int:
+    """About how many operations the factored method takes for the pairs of a task's rows."""
+    width = model.n_inputs + 2 * sum(model.layer_sizes[1:-1]) + model.n_outputs
+    return 16 * width * steps * steps * rows * rows // n_tasks
 
 
 def chunks_of(offsets: NDArray[np.int64], wanted: int) -> NDArray[np.int64]:
@@ -219,6 +243,11 @@ def chunks_of(offsets: NDArray[np.int64], wanted: int) -> NDArray[np.int64]:
 def workers_for(work: int, n_tasks: int) -> int:
     """How many workers a call without chunks gets."""
     return 1 if work < SERIAL_WORK or n_tasks < 2 else min(max_workers(), n_tasks)
+
+
+def tasks_of_piece(work: int, n_tasks: int, workers: int) -> int:
+    """How many tasks a piece of a call without chunks has."""
+    return max(workers, PIECE_WORK * n_tasks // (work + 1))
 
 
 @lru_cache(maxsize=1)

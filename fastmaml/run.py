@@ -12,7 +12,19 @@ from .kernels import explicit as explicit_kernels
 from .kernels import factored as factored_kernels
 from .kernels import predict as predict_kernels
 from .kernels.modes import GRADIENT, RATES, VALUE
-from .plan import Loss, Plan, Problem, layer_starts, padded_index, plan_for, table_of, work_of, workers_for
+from .plan import (
+    PLAIN_LOOPS,
+    Loss,
+    Plan,
+    Problem,
+    layer_starts,
+    padded_index,
+    plan_for,
+    table_of,
+    tasks_of_piece,
+    work_of,
+    workers_for,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from .models.base import Network
@@ -73,7 +85,7 @@ def solve(problem: Problem, theta: NDArray[Any], support: Rows, query: Rows, mod
 def adapt(
     problem: Problem, theta: NDArray[Any], support: Rows, new: Rows | None = None
 ) -> NDArray[Any]:
-    """Each task's parameters (n_tasks, P) after the inner steps, or its predictions (N, n_outputs) at new rows."""
+    """Each task's parameters after the inner steps, or its predictions at new rows."""
     plan = plan_for(problem, theta.dtype, support, new or support, VALUE, "dense")
     n_tasks = support.n_tasks
     workers = workers_for(plan.work, n_tasks)
@@ -83,11 +95,15 @@ def adapt(
         adapted = np.empty((n_tasks, problem.model.n_params), theta.dtype)
     else:
         f = np.empty((len(new.x), problem.model.n_outputs), theta.dtype)
-    dense_kernels.adapt(
-        workers, plan.table, theta, support.x, support.y, support.offsets, problem.loss.scale,
-        problem.loss.mean, plan.rates, plan.parameter_rates,
-        np.empty((workers, plan.scratch), theta.dtype), adapted, rows.x, rows.offsets, f,
-    )  # fmt: skip
+    scratch = np.empty((workers, plan.scratch), theta.dtype)
+    piece = tasks_of_piece(plan.work, n_tasks, workers)
+    for first in range(0, n_tasks, piece):
+        tasks, ends = slice(first, first + piece), slice(first, first + piece + 1)
+        dense_kernels.adapt(
+            workers, plan.table, theta, support.x, support.y, support.offsets[ends],
+            problem.loss.scale, problem.loss.mean, plan.rates, plan.parameter_rates, scratch,
+            adapted[tasks], rows.x, rows.offsets[ends], f,
+        )  # fmt: skip
     return adapted if new is None else f
 
 
@@ -98,7 +114,9 @@ def _canonical(problem: Problem, plan: Plan, total: NDArray[np.float64]) -> NDAr
         index = padded_index(model, plan.rates.dtype) if per_parameter else None
         return total.reshape(plan.rates.shape) if index is None else total[index]
     total = total.reshape(plan.rates.shape)
-    return total.sum(axis=0) if per_parameter else np.add.reduceat(total, layer_starts(model), axis=1)
+    return (
+        total.sum(axis=0) if per_parameter else np.add.reduceat(total, layer_starts(model), axis=1)
+    )
 
 
 class Derivatives(NamedTuple):
@@ -113,7 +131,7 @@ class Derivatives(NamedTuple):
 def derivatives(
     model: Network, theta: NDArray[Any], rows: Rows, loss: Loss, wanted: tuple[str, ...]
 ) -> Derivatives:
-    """Compute those derivatives of f and of the task losses that are wanted; the others are empty."""
+    """Compute those derivatives of f and of the task losses that are wanted."""
     p, n_out, n_rows, n_tasks = model.n_params, model.n_outputs, len(rows.x), rows.n_tasks
     shapes = Derivatives((n_rows, n_out), (n_rows, n_out, p), (n_tasks, p), (n_tasks, p, p))
     outputs = [
@@ -122,13 +140,18 @@ def derivatives(
     ]
     y = rows.y if len(rows.y) else np.zeros((n_rows, n_out), theta.dtype)
     table = table_of(model, theta.dtype)
-    work = work_of(model, n_rows, 0, 1) * (p if "hessians" in wanted else 1)
+    work = work_of(model, n_rows, 0, 1) * PLAIN_LOOPS * (p if "hessians" in wanted else 1)
     workers = workers_for(work, n_tasks)
     scratch = np.empty((workers, explicit_kernels.scratch_size(table, 0)), theta.dtype)
-    explicit_kernels.derivatives(
-        workers, table, np.atleast_2d(theta), rows.x, y, rows.offsets, loss.scale, loss.mean,
-        scratch, *outputs,
-    )  # fmt: skip
+    by_row, by_task = outputs[:2], outputs[2:]
+    piece = tasks_of_piece(work, n_tasks, workers)
+    for first in range(0, n_tasks, piece):
+        tasks, ends = slice(first, first + piece), slice(first, first + piece + 1)
+        explicit_kernels.derivatives(
+            workers, table, theta[None] if theta.ndim == 1 else theta[tasks], rows.x, y,
+            rows.offsets[ends], loss.scale, loss.mean, scratch, *by_row,
+            *(a[tasks] for a in by_task),
+        )  # fmt: skip
     return Derivatives(*outputs)
 
 
@@ -137,11 +160,20 @@ def predict_rows(
 ) -> NDArray[Any]:
     """Return f (N, n_outputs) for rows x (N, n_inputs) of tasks; theta is (P,) or (n_tasks, P)."""
     table = table_of(model, theta.dtype)
+    parameters = theta.reshape(-1, model.n_params)
+    shared = len(parameters) == 1
+    if shared and len(x) > predict_kernels.MAX_ROWS:  # whose row it is does not matter
+        offsets = np.append(np.arange(0, len(x), predict_kernels.MAX_ROWS), len(x))
+        offsets.flags.writeable = False  # as all others, so that Numba sees one type
     n_tasks = len(offsets) - 1
-    workers = workers_for(2 * len(x) * model.n_params, n_tasks)
+    work = 2 * len(x) * model.n_params
+    workers = workers_for(work, n_tasks)
     longest = len(x) if n_tasks == 1 else int(np.diff(offsets).max())
     scratch = np.empty((workers, predict_kernels.scratch_size(table, longest)), theta.dtype)
     out = np.empty((len(x), model.n_outputs), theta.dtype)
-    parameters = theta.reshape(-1, model.n_params)
-    predict_kernels.predict(workers, table, parameters, x, offsets, scratch, out)
+    piece = tasks_of_piece(work, n_tasks, workers)
+    for first in range(0, n_tasks, piece):
+        own = parameters if shared else parameters[first : first + piece]
+        ends = offsets[first : first + piece + 1]
+        predict_kernels.predict(workers, table, own, x, ends, scratch, out)
     return out

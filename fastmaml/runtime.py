@@ -1,6 +1,7 @@
 """The process around the computation: its threads, and code that is compiled ahead.
 
-What is guaranteed about threads, forks, Ctrl-C and the cache of compiled code is in ``docs/runtime.md``.
+What is guaranteed about threads, forks, Ctrl-C and the cache of compiled code is in
+``docs/runtime.md``.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ def set_num_threads(n: int) -> None:
     """Set how many threads the calling Python thread's computations use.
 
     By default they use all that numba has, one for each core. This is numba's own setting, so
-    other functions compiled by numba follow it too; other Python threads do not. Results have the same
-    bits for every number of threads.
+    other functions compiled by numba follow it too; other Python threads do not. Results have the
+    same bits for every number of threads.
 
     Parameters
     ----------
@@ -95,9 +96,10 @@ def warmup(
 ) -> None:
     """Compile ahead, so that no later call waits for the compiler.
 
-    Compiled code does not depend on the model or on sizes. It is kept on disk, so this is needed once for
-    a version of fastmaml, its dependencies and the processor; later it loads what is there.
-    ``fastmaml warmup`` does the same on the command line, for example when an image is built.
+    Compiled code does not depend on the model or on sizes. It is kept on disk, so this is needed
+    once for a version of fastmaml, its dependencies and the processor; later it loads what is
+    there. ``fastmaml warmup`` does the same on the command line, for example when an image is
+    built.
 
     It also starts numba's threads, which a process that is going to fork may not want: a child
     that is forked afterwards computes on one thread. Use the command line there.
@@ -105,7 +107,8 @@ def warmup(
     Parameters
     ----------
     methods : sequence of str
-        Of ``"factored"``, ``"dense"`` and ``"explicit"`` (with the functions of `fastmaml.equations`).
+        Of ``"factored"``, ``"dense"`` and ``"explicit"`` (with the functions of
+        `fastmaml.equations`).
     dtypes : sequence of dtype
         Of float64 and float32.
 

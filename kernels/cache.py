@@ -138,10 +138,11 @@ def cache_folder() -> Path | None:
 
 
 class DiskCache:
-    """The cache object of one compiled function: the part of numba's interface that compiling calls.
+    """The cache object of one compiled function, as numba's compiler calls it.
 
-    A function is stored with a list of what its machine code refers to. Before it is loaded, each of these is
-    handed to ``provide``, which raises if it cannot be had: LLVM ends the process for an unknown symbol.
+    A function is stored with a list of what its machine code refers to. Before it is loaded, each
+    of these is handed to ``provide``, which raises if it cannot be had: LLVM ends the process for
+    an unknown symbol.
 
     Parameters
     ----------

@@ -6,11 +6,13 @@ Per task, with g_s = dL/dtheta at theta_s on the support rows and H_s the Hessia
 * equation 13   ``lambda <- w_S dL_query/dtheta (theta_S)``, then for s = S-1 ... 0
   ``lambda <- (I - H_s diag(alpha_s)) lambda + w_s dL_query/dtheta (theta_s)``
 
-so H_s only ever multiplies a vector, which the R-operator does without forming it (equation 12). The
-gradient of the rates is ``d/d alpha_s = -lambda * g_s``, with lambda as it stands before step s is undone.
+so H_s only ever multiplies a vector, which the R-operator does without forming it (equation 12).
+The gradient of the rates is ``d/d alpha_s = -lambda * g_s``, with lambda as it stands before step
+s is undone.
 
-Scratch belongs to a worker and is used for one task at a time: S + 5 parameter vectors (the trajectory, g,
-lambda, a direction, H v), three transposed copies, and blocks of at most ``MAX_ROWS`` rows.
+Scratch belongs to a worker and is used for one task at a time: S + 5 parameter vectors (the
+trajectory, g, lambda, a direction, H v), three transposed copies, and blocks of at most
+``MAX_ROWS`` rows.
 """
 
 from __future__ import annotations
@@ -21,9 +23,29 @@ from numba import prange
 from .jit import kernel
 from .link import linked
 from .mlp import (
-    LD_IN, LD_OUT, N_IN, N_LAYERS, N_OUT, N_PADDED, N_THETA, N_TRANSPOSED, P_WEIGHT, PLACE, ROW, WIDTH,
-    add_columns, add_products, backward, forward, gather, load_rows, r_backward, r_forward,
-    residual, spread, transpose,
+    LD_IN,
+    LD_OUT,
+    N_IN,
+    N_LAYERS,
+    N_OUT,
+    N_PADDED,
+    N_THETA,
+    N_TRANSPOSED,
+    P_WEIGHT,
+    PLACE,
+    ROW,
+    WIDTH,
+    add_columns,
+    add_products,
+    backward,
+    forward,
+    gather,
+    load_rows,
+    r_backward,
+    r_forward,
+    residual,
+    spread,
+    transpose,
 )  # fmt: skip
 from .modes import GRADIENT, RATES, VALUE
 from .predict import MAX_ROWS, predict_rows
@@ -76,8 +98,8 @@ def _sweep(
 ) -> float:
     """One task's loss on rows r0:r1 and, where asked, its gradient g and Hessian-vector product hv.
 
-    Parameters w (transposed copy t), direction v (transposed copy vt), g and hv are offsets in scratch.
-    The loss is ``scale / 2`` times the sum of squared residuals.
+    Parameters w (transposed copy t), direction v (transposed copy vt), g and hv are offsets in
+    scratch. The loss is ``scale / 2`` times the sum of squared residuals.
     """
     n_layers = table[N_LAYERS]
     last = n_layers * ROW
@@ -125,7 +147,7 @@ def _sweep(
 def _adapt(
     table, x, y, r0, r1, scale, rates, parameter_rates, per_parameter, steps, scratch
 ):  # fmt: skip
-    """Equation 8, ``steps`` times, from theta_0 at the start of scratch; theta_S also transposed."""
+    """Equation 8, ``steps`` times, from theta_0 at the start of scratch."""
     size, transposed = table[N_PADDED], table[N_TRANSPOSED]
     g = (steps + 1) * size
     t_first = (steps + 5) * size
@@ -146,7 +168,7 @@ def _carry_back(
     table, x, y, r0, r1, scale, x_query, y_query, q0, q1, query_scale, exact,
     rates, parameter_rates, per_parameter, step_weights, steps, mode, scratch, rate_rows, r_row,
 ) -> float:  # fmt: skip
-    """Equation 13 from the last step to the first: lambda in its slot, the task's value returned."""
+    """Equation 13, from the last step to the first; returns the task's value."""
     size, transposed = table[N_PADDED], table[N_TRANSPOSED]
     g = (steps + 1) * size
     adjoint, direction, hv = g + size, g + 2 * size, g + 3 * size
@@ -166,10 +188,27 @@ def _carry_back(
             )
             transpose(table, scratch, direction, scratch, vt)
             _sweep(
-                table, x, y, r0, r1, scale, scratch, blocks, w0, t0, g, direction, vt, hv, True, exact
+                table,
+                x,
+                y,
+                r0,
+                r1,
+                scale,
+                scratch,
+                blocks,
+                w0,
+                t0,
+                g,
+                direction,
+                vt,
+                hv,
+                True,
+                exact,
             )
             if mode == RATES:
-                _add_rate_gradient(table, step, per_parameter, scratch, adjoint, g, rate_rows, r_row)
+                _add_rate_gradient(
+                    table, step, per_parameter, scratch, adjoint, g, rate_rows, r_row
+                )
             if exact:
                 for i in range(size):
                     scratch[adjoint + i] -= scratch[hv + i]
@@ -192,7 +231,10 @@ def _work(
     step_weights, steps, mode, scratch, scratch_stride, gradient_rows, rate_rows, rate_stride,
     task_values,
 ):  # fmt: skip
-    """One worker's chunks. Its scratch: theta_0 ... theta_S, g, lambda, direction, H v; transposed; blocks."""
+    """One worker's chunks.
+
+    Its scratch: theta_0 ... theta_S, g, lambda, direction, H v; transposed copies; blocks.
+    """
     size, transposed = table[N_PADDED], table[N_TRANSPOSED]
     scratch = offset(scratch, worker * scratch_stride)
     t_first, adjoint = (steps + 5) * size, (steps + 2) * size
@@ -209,7 +251,9 @@ def _work(
         for task in range(chunks[chunk], chunks[chunk + 1]):
             r0, r1 = offsets[task], offsets[task + 1]
             scale = loss_scale / (r1 - r0) if loss_mean else loss_scale
-            _adapt(table, x, y, r0, r1, scale, rates, parameter_rates, per_parameter, steps, scratch)
+            _adapt(
+                table, x, y, r0, r1, scale, rates, parameter_rates, per_parameter, steps, scratch
+            )
             q0, q1 = query_offsets[task], query_offsets[task + 1]
             query_scale = loss_scale / (q1 - q0) if loss_mean else loss_scale
             task_values[task] = _carry_back(
@@ -237,10 +281,10 @@ def dense(
 ):  # fmt: skip
     """Work chunks first:last; chunk c is the tasks ``chunks[c] : chunks[c + 1]``.
 
-    ``rates`` is (S, L), ``parameter_rates`` padded, or empty. ``shared`` takes the padded theta with its
-    transposed copy, ``scratch`` has a row per worker, ``gradient_rows`` (padded) and ``rate_rows`` a row per chunk
-    of the call; ``total`` (padded) and ``rate_gradient`` are added to. ``task_values`` (n_tasks,) is written; the last
-    call writes ``gradient`` (P,).
+    ``rates`` is (S, L), ``parameter_rates`` padded, or empty. ``shared`` takes the padded theta
+    with its transposed copy, ``scratch`` has a row per worker, ``gradient_rows`` (padded) and
+    ``rate_rows`` a row per chunk of the call; ``total`` (padded) and ``rate_gradient`` are added
+    to. ``task_values`` (n_tasks,) is written; the last call writes ``gradient`` (P,).
     """
     if first == 0:
         _prepare(table, theta, shared)
@@ -287,7 +331,7 @@ def adapt(
     n_workers, table, theta, x, y, offsets, loss_scale, loss_mean, rates, parameter_rates,
     scratch, adapted, x_new, new_offsets, f,
 ):  # fmt: skip
-    """Equation 8 alone: each task's parameters into ``adapted`` (n_tasks, P), or predictions at ``x_new`` into ``f``.
+    """Equation 8 alone: parameters into ``adapted`` (n_tasks, P), or predictions into ``f``.
 
     The one of the two outputs that is empty is left out.
     """

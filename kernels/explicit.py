@@ -1,7 +1,7 @@
 """Method ``explicit``: the objects of the derivation themselves, sample by sample.
 
-For a sample (x, y) with residual r = f(theta, x) - y, and for a task with loss scale c (1 for half the sum of
-squares), equation by equation:
+For a sample (x, y) with residual r = f(theta, x) - y, and for a task with loss scale c (1 for half
+the sum of squares), equation by equation:
 
 * 5, 11   gradient   ``g = c sum_j r_j df/dtheta (x_j)``
 * 8       ``theta' = theta - alpha * g``
@@ -9,9 +9,9 @@ squares), equation by equation:
 * 7, 9    Jacobian of the adaptation   ``M = I - diag(alpha) H``
 * 4, 13   ``dL(theta')/dtheta = dL/dtheta' . M``, one M for each inner step
 
-Row p of the curvature ``sum_o r_o d2f_o/dtheta2`` is the derivative of ``sum_o r_o df_o/dtheta`` along the unit vector
-of parameter p. It costs P passes over the network for each sample, and P * P numbers for each worker: a method for
-tens of parameters, and for reading.
+Row p of the curvature ``sum_o r_o d2f_o/dtheta2`` is the derivative of ``sum_o r_o df_o/dtheta``
+along the unit vector of parameter p. It costs P passes over the network for each sample, and P * P
+numbers for each worker: a method for tens of parameters, and for reading.
 
 Parameters lie in their plain layout here; values of a network lie in the places of one padded row.
 """
@@ -25,7 +25,16 @@ from .activations import activate
 from .jit import kernel
 from .link import linked
 from .mlp import (
-    ACTIVATION, BIAS, N_IN, N_LAYERS, N_OUT, N_THETA, PLACE, ROW, WEIGHT, WIDTH,
+    ACTIVATION,
+    BIAS,
+    N_IN,
+    N_LAYERS,
+    N_OUT,
+    N_THETA,
+    PLACE,
+    ROW,
+    WEIGHT,
+    WIDTH,
 )  # fmt: skip
 from .modes import RATES, VALUE
 from .reduce import add_rows
@@ -64,7 +73,7 @@ def _forward(table, theta, x, blocks):
 
 @linked
 def _backward(table, theta, blocks):
-    """delta of the hidden values from that of the output, and delta W before the product with phi'."""
+    """delta of the hidden values from that of the output, and delta W beside it."""
     width = table[WIDTH]
     phi1, delta, back = width, 3 * width, 4 * width
     for layer in range(table[N_LAYERS], 1, -1):
@@ -140,7 +149,9 @@ def _add_curvature(table, theta, blocks, out, factor):
                             rz += 1 if at_bias else blocks[before + j]
                         blocks[ra + here + k] = blocks[phi1 + here + k] * rz
                         # this part of Rdelta is there before the backward pass adds the rest
-                        blocks[r_delta + here + k] = blocks[back + here + k] * blocks[phi2 + here + k] * rz
+                        blocks[r_delta + here + k] = (
+                            blocks[back + here + k] * blocks[phi2 + here + k] * rz
+                        )
                 for down in range(n_layers, 1, -1):
                     above = down * ROW
                     m_in, m_out = table[above + N_IN], table[above + N_OUT]
@@ -160,7 +171,19 @@ def _add_curvature(table, theta, blocks, out, factor):
 
 @linked
 def _differentiate(
-    table, theta, x, y, r0, r1, scale, blocks, jacobian, gradient, with_gradient, hessian, with_hessian
+    table,
+    theta,
+    x,
+    y,
+    r0,
+    r1,
+    scale,
+    blocks,
+    jacobian,
+    gradient,
+    with_gradient,
+    hessian,
+    with_hessian,
 ) -> float:
     """A task's sum of squares; its gradient and Hessian, accumulated over samples where asked.
 
@@ -287,7 +310,7 @@ def explicit(
     step_weights, mode, scratch, gradient_rows, gradient, rate_rows, rate_gradient,
     task_values,
 ):  # fmt: skip
-    """Work chunks first:last, as ``dense`` does, with theta, rates (S, P) and all rows in plain layout."""
+    """Work chunks first:last, as ``dense`` does, with theta and rates (S, P) in plain layout."""
     for worker in prange(n_workers):
         _work(
             worker, n_workers, table, theta, x, y, offsets, x_query, y_query, query_offsets,
@@ -324,7 +347,8 @@ def _derivatives_of_tasks(
         if want_gradients or want_hessians:
             _differentiate(
                 table, own, x, y, r0, r1, loss_scale / (r1 - r0) if loss_mean else loss_scale,
-                scratch, jacobian, offset(gradients, task * p if want_gradients else 0), want_gradients,
+                scratch, jacobian,
+                offset(gradients, task * p if want_gradients else 0), want_gradients,
                 offset(hessians, task * p * p if want_hessians else 0), want_hessians,
             )  # fmt: skip
 

@@ -1,20 +1,22 @@
 """Method ``factored``: the meta-gradient without any task's parameter vector.
 
-A task's gradient for a layer is a sum of outer products over its rows, so its adapted weights differ from the shared
-W by a matrix of low rank, and nobody needs to form it. With a bias folded in (an input that is 1), after t steps
+A task's gradient for a layer is a sum of outer products over its rows, so its adapted weights
+differ from the shared W by a matrix of low rank, and nobody needs to form it. With a bias folded
+in (an input that is 1), after t steps
 
     W_t = W - sum_{u<t} alpha_u delta_u^T a_u
 
-where a_u (inputs of the layer) and delta_u = dL/dz are the row blocks of the task's support set at step u. Products with
-W are then made with the one W of all tasks, for the rows of a whole chunk of tasks at once; what belongs to
-a task is products of small blocks:
+where a_u (inputs of the layer) and delta_u = dL/dz are the row blocks of the task's support set at
+step u. Products with W are then made with the one W of all tasks, for the rows of a whole chunk of
+tasks at once; what belongs to a task is products of small blocks:
 
 * forward    ``z = x W^T - sum_u alpha_u (x a_u^T) delta_u``
 * backward   ``delta_prev = (delta W - sum_u alpha_u (delta delta_u^T) a_u) * phi'``
 
-The adjoint lambda = dL/dW_t is a pair of row blocks too, ``lambda = P^T Q``. It starts as the query rows,
-(P, Q) = (delta_query, a_query). Going back through step s, ``lambda <- lambda - H_s (alpha_s lambda)``: the R-operator on the
-support rows of step s, along ``-alpha_s lambda``. With C = a_s Q^T and E = delta_s P^T,
+The adjoint lambda = dL/dW_t is a pair of row blocks too, ``lambda = P^T Q``. It starts as the
+query rows, (P, Q) = (delta_query, a_query). Going back through step s, ``lambda <- lambda - H_s
+(alpha_s lambda)``: the R-operator on the support rows of step s, along ``-alpha_s lambda``. With C
+= a_s Q^T and E = delta_s P^T,
 
 * R-forward   ``Rz = Ra W_s^T - alpha_s C P``,                 ``Ra' = phi' * Rz``
 * R-backward  ``Rdelta_prev = (Rdelta W_s - alpha_s E Q) * phi' + (delta_s W_s) * phi'' * Rz_prev``
@@ -22,12 +24,12 @@ support rows of step s, along ``-alpha_s lambda``. With C = a_s Q^T and E = delt
 * lambda gains the rows (Rdelta, a_s) and (delta_s, Ra)
 * rates       ``d/d alpha_s = -sum C * E``
 
-(all R-values carry the minus sign of the direction, so lambda only ever gains rows). A weight on the query loss after
-step t appends that step's query rows when the way back arrives there. At the end the gradient of a layer is P^T Q
-over the rows of all tasks: a few large products.
+(all R-values carry the minus sign of the direction, so lambda only ever gains rows). A weight on
+the query loss after step t appends that step's query rows when the way back arrives there. At the
+end the gradient of a layer is P^T Q over the rows of all tasks: a few large products.
 
-For S steps of K rows the work that is not shared grows as S^2 K^2 per layer width, and memory does not depend on
-P per task. So this is the method for few rows a task.
+For S steps of K rows the work that is not shared grows as S^2 K^2 per layer width, and memory does
+not depend on P per task. So this is the method for few rows a task.
 """
 
 from __future__ import annotations
@@ -39,18 +41,38 @@ from .jit import kernel
 from .link import linked
 from .matmul import inner, outer
 from .mlp import (
-    BIAS, LD_IN, LD_OUT, N_IN, N_LAYERS, N_OUT, N_PADDED, N_TRANSPOSED, P_BIAS, P_WEIGHT, PLACE, ROW,
-    WEIGHT, WIDTH, apply_activation, load_rows, residual, spread, times, times_transposed, transpose,
+    BIAS,
+    LD_IN,
+    LD_OUT,
+    N_IN,
+    N_LAYERS,
+    N_OUT,
+    N_PADDED,
+    P_BIAS,
+    P_WEIGHT,
+    PLACE,
+    ROW,
+    WEIGHT,
+    WIDTH,
+    apply_activation,
+    load_rows,
+    residual,
+    spread,
+    times,
+    times_transposed,
+    transpose,
 )  # fmt: skip
 from .modes import RATES, VALUE
 from .reduce import add_rows
 from .simd import offset
 
-# The row blocks that are kept of one step: inputs, phi', phi'' (then delta W * phi'' * Rz), delta, R-values, R-deltas
+# The row blocks that are kept of one step: inputs, phi', phi'' (then delta W * phi'' * Rz), delta,
+# R-values, R-deltas
 A, D1, D2, DELTA, RA, R_DELTA = 0, 1, 2, 3, 4, 5
 SUPPORT_BLOCKS, QUERY_BLOCKS = 6, 4
-# The small products that are kept, -alpha_s (x a_s^T + 1) or -alpha_s (x delta_s^T), for x the rows of a later pass.
-# C and E of step s are transposes of them, so the way back needs no product of its own.
+# The small products that are kept, -alpha_s (x a_s^T + 1) or -alpha_s (x delta_s^T), for x the
+# rows of a later pass. C and E of step s are transposes of them, so the way back needs no product
+# of its own.
 FORWARD, BACKWARD, R_FORWARD, R_BACKWARD = 0, 1, 2, 3
 SUPPORT_KINDS, QUERY_KINDS = 4, 2
 
@@ -59,16 +81,19 @@ def scratch_size(
     table: np.ndarray, rows: np.ndarray, query_rows: np.ndarray, chunks: np.ndarray,
     steps: int, losses: int,
 ) -> int:  # fmt: skip
-    """Numbers of scratch that one worker needs, for tasks of ``rows`` and ``query_rows`` rows in ``chunks``.
+    """Numbers of scratch that one worker needs, for the numbers of rows of each task.
 
     ``losses`` is the number of steps with a weight.
     """
+
     def most(counts: np.ndarray) -> int:
         return int(np.add.reduceat(counts, chunks[:-1]).max())
 
     n_layers, width = int(table[N_LAYERS]), int(table[WIDTH])
     blocks = SUPPORT_BLOCKS * steps * most(rows) + QUERY_BLOCKS * losses * most(query_rows)
-    products = SUPPORT_KINDS * steps * most(rows * rows) + QUERY_KINDS * losses * most(rows * query_rows)
+    products = SUPPORT_KINDS * steps * most(rows * rows) + QUERY_KINDS * losses * most(
+        rows * query_rows
+    )
     longest = int(np.maximum(rows, query_rows).max())
     return blocks * width + n_layers * steps * products + 2 * longest**2
 
@@ -89,11 +114,12 @@ def _updates(
     table, layer, forward, first, last, offsets, rows, support, x_offsets, x, one, z,
     steps, rates, buf, kept, stride,
 ):  # fmt: skip
-    """Take the tasks' first ``steps`` updates into account: ``z -= sum_u alpha_u (x a_u^T + one) delta_u``, or with a_u and
-    delta_u exchanged for the way back.
+    """Subtract what the tasks' first ``steps`` updates change.
 
-    x and z are blocks of rows cut into tasks by ``x_offsets``. The small products are kept: those of step u at
-    ``kept + u * stride``, one task after the other.
+    ``z -= sum_u alpha_u (x a_u^T + one) delta_u``; on the way back a_u and delta_u change places.
+
+    x and z are blocks of rows cut into tasks by ``x_offsets``. The small products are kept: those
+    of step u at ``kept + u * stride``, one task after the other.
     """  # fmt: skip
     row = layer * ROW
     ld_in, ld_out = table[row + LD_IN], table[row + LD_OUT]
@@ -123,9 +149,7 @@ def _updates(
 
 
 @linked
-def _add_kept(
-    table, first, last, offsets, p_offsets, p, ld, z, buf, kept
-):
+def _add_kept(table, first, last, offsets, p_offsets, p, ld, z, buf, kept):
     """``z += T^T p`` for every task, T a product that a later pass has kept with p's rows down."""
     for task in range(first, last):
         r0, m = offsets[task] - offsets[first], offsets[task + 1] - offsets[task]
@@ -141,9 +165,10 @@ def _pass(
     x, y, x_offsets, x_rows, block,
     loss_scale, loss_mean, weight, gradient, curvature, task_values, buf, kept, kinds, stride,
 ):  # fmt: skip
-    """Forward and backward for the rows (x, y) of the chunk's tasks, each with the parameters after ``steps`` steps.
+    """Forward and backward for rows (x, y) of the chunk's tasks, after ``steps`` steps.
 
-    Fills A, D1, D2, DELTA of ``block``; adds the weighted loss to ``task_values`` if weight is not 0.
+    Fills A, D1, D2, DELTA of ``block``; adds the weighted loss to ``task_values`` if weight is not
+    0.
     """
     n_layers, size, transposed = table[N_LAYERS], x_rows * table[WIDTH], table[N_PADDED]
     last_row, start = n_layers * ROW, x_offsets[first]
@@ -171,7 +196,9 @@ def _pass(
         r0, k = x_offsets[task] - start, x_offsets[task + 1] - x_offsets[task]
         scale = factor * (loss_scale / k if loss_mean else loss_scale)
         at = out + r0 * ld_out
-        squares = residual(n_out, ld_out, k, buf, a + at, delta + at, y, (start + r0) * n_out, scale)
+        squares = residual(
+            n_out, ld_out, k, buf, a + at, delta + at, y, (start + r0) * n_out, scale
+        )
         if weight != 0:
             task_values[task] += 0.5 * scale * squares
     if not gradient:
@@ -195,13 +222,15 @@ def _pass(
 
 @linked
 def _along_adjoint(
-    table, layer, forward, step, steps, first, last, offsets, rows, support, q_offsets, q_rows, query,
+    table, layer, forward, step, steps, first, last, offsets, rows, support, q_offsets, q_rows,
+    query,
     step_weights, z, rates, buf, kept, stride, q_kept, q_stride,
 ):  # fmt: skip
-    """The direction's own part of an R-pass at ``step``: ``z -= alpha C P``, or ``z -= alpha E Q`` on the way back.
+    """The direction's own part of an R-pass: ``z -= alpha C P``, or, back, ``z -= alpha E Q``.
 
-    The rows (P, Q) of lambda are the query rows of later losses and, of each later step u, (Rdelta_u, a_u) and
-    (delta_u, Ra_u); the products with them are those that the later passes made with the rows of this step.
+    The rows (P, Q) of lambda are the query rows of later losses and, of each later step u,
+    (Rdelta_u, a_u) and (delta_u, Ra_u); the products with them are those that the later passes
+    made with the rows of this step.
     """
     row = layer * ROW
     if rates[step * table[N_LAYERS] + layer - 1] == 0:
@@ -263,7 +292,9 @@ def _rate_gradient(
         for after in range(step + 1, steps if exact else 0):
             later = support + after * SUPPORT_BLOCKS * size
             q, p = later + rows * before + r0 * ld_in, later + rows * here + r0 * ld_out
-            total -= _rank_dot(m, m, buf, a, q, ld_in, one, delta, p + R_DELTA * size, ld_out, small)
+            total -= _rank_dot(
+                m, m, buf, a, q, ld_in, one, delta, p + R_DELTA * size, ld_out, small
+            )
             if layer > 1:
                 total -= _rank_dot(
                     m, m, buf, a, q + RA * size, ld_in, 0, delta, p + DELTA * size, ld_out, small
@@ -295,10 +326,12 @@ def _r_pass(
             )  # fmt: skip
             _updates(
                 table, layer, True, first, last, offsets, rows, support, offsets, ra + before, 0, z,
-                step, rates, buf, own + ((layer - 1) * SUPPORT_KINDS + R_FORWARD) * steps * stride, stride,
+                step, rates, buf, own + ((layer - 1) * SUPPORT_KINDS + R_FORWARD) * steps * stride,
+                stride,
             )  # fmt: skip
         _along_adjoint(
-            table, layer, True, step, steps, first, last, offsets, rows, support, q_offsets, q_rows, query,
+            table, layer, True, step, steps, first, last, offsets, rows, support, q_offsets, q_rows,
+            query,
             step_weights, z, rates, buf, kept, stride, q_kept, q_stride,
         )  # fmt: skip
         if layer < n_layers:
@@ -320,10 +353,12 @@ def _r_pass(
         times(table, layer, rows, buf, z, 0, buf, r_delta + here, shared, 0)
         _updates(
             table, layer, False, first, last, offsets, rows, support, offsets, r_delta + here, 0, z,
-            step, rates, buf, own + ((layer - 1) * SUPPORT_KINDS + R_BACKWARD) * steps * stride, stride,
+            step, rates, buf, own + ((layer - 1) * SUPPORT_KINDS + R_BACKWARD) * steps * stride,
+            stride,
         )  # fmt: skip
         _along_adjoint(
-            table, layer, False, step, steps, first, last, offsets, rows, support, q_offsets, q_rows, query,
+            table, layer, False, step, steps, first, last, offsets, rows, support, q_offsets, q_rows,
+            query,
             step_weights, z, rates, buf, kept, stride, q_kept, q_stride,
         )  # fmt: skip
         for i in range(rows * table[row + LD_IN]):
@@ -426,13 +461,15 @@ def _chunk(
                 table, shared, first, last, offsets, rows, support, step, steps, rates,
                 x, y, offsets, rows, support + step * SUPPORT_BLOCKS * size, loss_scale, loss_mean,
                 0.0, True, back and exact, task_values, buf,
-                kept + step * table[N_LAYERS] * SUPPORT_KINDS * steps * stride, SUPPORT_KINDS, stride,
+                kept + step * table[N_LAYERS] * SUPPORT_KINDS * steps * stride, SUPPORT_KINDS,
+                stride,
             )  # fmt: skip
     for step in range(steps - 1, -1, -1):
         if exact and back:
             _r_pass(
                 table, shared, step, steps, first, last, offsets, rows, support, q_offsets, q_rows,
-                query, loss_scale, loss_mean, step_weights, rates, buf, kept, stride, q_kept, q_stride,
+                query, loss_scale, loss_mean, step_weights, rates, buf, kept, stride, q_kept,
+                q_stride,
             )  # fmt: skip
         if mode == RATES:
             for layer in range(1, table[N_LAYERS] + 1):

@@ -1,14 +1,16 @@
 """Every Numba option and every rule about threads, in one place.
 
 ``helper`` marks a serial function that kernels call. ``kernel`` marks the entry of a method: one
-function, compiled as two twins. The parallel twin has one ``prange`` over workers; the serial twin is
-the same code with ``prange`` read as ``range``. Work is cut into chunks that depend on the problem's
-sizes only, and a chunk's result does not depend on the worker that computes it, so both twins and every
-number of threads give the same bits. That is what makes it safe to fall back on the serial twin:
+function, compiled as two twins. The parallel twin has one ``prange`` over workers; the serial twin
+is the same code with ``prange`` read as ``range``. Work is cut into chunks that depend on the
+problem's sizes only, and a chunk's result does not depend on the worker that computes it, so both
+twins and every number of threads give the same bits. That is what makes it safe to fall back on
+the serial twin:
 
-* in a forked child of a process whose threads were running: they do not exist there, and GNU OpenMP ends a
-  process that would use them;
-* on the ``workqueue`` layer, which aborts when two Python threads enter it, for whoever comes second.
+* in a forked child of a process whose threads were running: they do not exist there, and GNU
+  OpenMP ends a process that would use them;
+* on the ``workqueue`` layer, which aborts when two Python threads enter it, for whoever comes
+  second.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ __all__ = [
     "threading_layer",
 ]
 
-# No fastmath: it breaks NaN checks, and a licence to reorder would let twins differ in their last bits.
+# No fastmath: it breaks NaN checks, and a licence to reorder would let twins differ in their last
+# bits.
 _OPTIONS = {"error_model": "numpy", "nogil": True}
 
 helper = njit(**_OPTIONS)

@@ -1,19 +1,20 @@
 """Kernels in pieces: functions that are compiled once and called through their symbol.
 
-Numba compiles a callee anew into every caller, and into every caller of that. For a kernel of thirty
-helpers most of the time goes into compiling the same code a dozen times. ``@linked`` compiles a
-function once for each set of argument types, under the C calling convention and a name of its own in
-LLVM's symbol table; callers only refer to the name. All methods and both twins of a kernel then run
-the very same machine code, which is also why their bits agree.
+Numba compiles a callee anew into every caller, and into every caller of that. For a kernel of
+thirty helpers most of the time goes into compiling the same code a dozen times. ``@linked``
+compiles a function once for each set of argument types, under the C calling convention and a name
+of its own in LLVM's symbol table; callers only refer to the name. All methods and both twins of a
+kernel then run the very same machine code, which is also why their bits agree.
 
-Inside a linked function every array is a bare pointer to its first number, so it takes offsets and sizes as
-arguments. Integers and booleans arrive as int64, other numbers as float64. It returns nothing, or a
-float64 if its definition is annotated ``-> float``. Where the JIT is off, the decorator does nothing and the
-arrays are flat NumPy arrays.
+Inside a linked function every array is a bare pointer to its first number, so it takes offsets and
+sizes as arguments. Integers and booleans arrive as int64, other numbers as float64. It returns
+nothing, or a float64 if its definition is annotated ``-> float``. Where the JIT is off, the
+decorator does nothing and the arrays are flat NumPy arrays.
 
-Numba's own disk cache knows nothing of such symbols: what it stored would be loaded into a process that lacks
-them, and LLVM would end that process. So every caller is marked as one that numba must not cache
-(``cache=True`` then warns and compiles anew), and our own store keeps a list of the symbols (``stored``).
+Numba's own disk cache knows nothing of such symbols: what it stored would be loaded into a process
+that lacks them, and LLVM would end that process. So every caller is marked as one that numba must
+not cache (``cache=True`` then warns and compiles anew), and our own store keeps a list of the
+symbols (``stored``).
 """
 
 from __future__ import annotations
@@ -79,7 +80,9 @@ class _Piece:
     def __init__(self, function: Callable[..., Any]) -> None:
         self.name = f"{function.__module__}.{function.__qualname__}"
         self._function = function
-        self._result = types.float64 if function.__annotations__.get("return") == "float" else types.void
+        self._result = (
+            types.float64 if function.__annotations__.get("return") == "float" else types.void
+        )
         self._compiled: dict[Types, tuple[str, CFunc]] = {}
 
     def require(self, arguments: Types) -> str:
@@ -125,7 +128,7 @@ class _Piece:
 
 
 def _forbid_numba_cache(module: ir.Module) -> None:
-    """Mark a module as numba marks those with addresses of this process, which it does not cache."""
+    """Mark a module as numba marks those that hold addresses: it does not cache them."""
     name = "numba.dynamic.globals.fastmaml"
     if name not in module.globals:
         mark = cgutils.add_global_variable(module, ir.IntType(8), name)
@@ -134,7 +137,7 @@ def _forbid_numba_cache(module: ir.Module) -> None:
 
 
 class _Linked(_Intrinsic):
-    """A linked function as compiled code sees it; calling it from Python compiles a caller first."""
+    """A linked function as compiled code sees it; a call from Python compiles a caller first."""
 
     @functools.cached_property
     def _caller(self) -> Any:
@@ -157,7 +160,8 @@ def linked(function: Callable[..., Any]) -> Any:
     def definition(typingctx, *arguments):
         return piece.call(typingctx, *arguments)
 
-    # Numba matches a call against the definition's signature: typing context first, then the arguments.
+    # Numba matches a call against the definition's signature: typing context first, then the
+    # arguments.
     own = inspect.signature(definition).parameters["typingctx"]
     parameters = inspect.signature(function).parameters.values()
     definition.__signature__ = inspect.Signature([own, *parameters])  # type: ignore[attr-defined]

@@ -1,9 +1,10 @@
 """Products of small row blocks, in flat buffers.
 
-``outer`` computes ``C = D + A B``, reading A one number at a time and the rows of B and C as vectors; with
-A's strides swapped it is ``C = D + A^T B``. ``inner`` computes ``C = scale A B^T + shift [+ C]``, reading the rows of A and B as
-vectors. Every operand is an array with an offset to its first number. ``n`` in ``outer`` and ``k`` in ``inner``
-are padded lengths: multiples of the vector's lanes, with zeros in the padding.
+``outer`` computes ``C = D + A B``, reading A one number at a time and the rows of B and C as
+vectors; with A's strides swapped it is ``C = D + A^T B``. ``inner`` computes ``C = scale A B^T +
+shift [+ C]``, reading the rows of A and B as vectors. Every operand is an array with an offset to
+its first number. ``n`` in ``outer`` and ``k`` in ``inner`` are padded lengths: multiples of the
+vector's lanes, with zeros in the padding.
 """
 
 from __future__ import annotations
@@ -11,17 +12,18 @@ from __future__ import annotations
 from .link import linked
 from .simd import DOT_ROWS, TILE_COLUMNS, TILE_ROWS, inner_tile, lanes_of, outer_tile, stack_panel
 
-#: rows of a packed panel (it fits the first-level cache), and the stride in vectors and the rows from which packing pays
+#: rows of a packed panel (it fits the first-level cache), and the stride in vectors and the rows
+#: from which packing pays
 PANEL, PACK_WIDTH, PACK_ROWS = 192, 8, 24
 
 
 @linked
 def outer(m, n, k, c, ci, ldc, d, di, ldd, add, a, ai, row, step, b, bi, ldb):
-    """``C (m, n) = D + A (m, k) B (k, n)``, with A[i, p] at ``ai + i * row + p * step``; see ``outer_tile``.
+    """``C (m, n) = D + A (m, k) B (k, n)``, with A[i, p] at ``ai + i * row + p * step``.
 
-    Tiles are of about equal height and width: none is left with a single row while others are full. A
-    column of a wide B lies on as many pages of memory as B has rows, so a panel of it is copied before all rows of A
-    use it.
+    Tiles are of about equal height and width: none is left with a single row while others are
+    full. A column of a wide B lies on as many pages of memory as B has rows, so a panel of it is
+    copied before all rows of A use it.
     """
     lanes = lanes_of(c)
     packed = ldb >= PACK_WIDTH * lanes and m >= PACK_ROWS

@@ -1,12 +1,15 @@
 """Layer passes of a multilayer perceptron on a block of rows.
 
-A network of L weight layers is described by ``layer_table``; a linear model is the network with one
-layer. Layer l (1 ... L) makes value l from value l - 1; value 0 is the input, value L the output. Inside the kernels a parameter vector is *padded*: each layer is a weight (n_out, ld_in) followed by a
-bias (ld_out), where ``ld`` is a width rounded up to whole vector registers and the padding is zero. A
-*transposed* copy holds the weights as (n_in, ld_out). A row block keeps every value for some rows: value v is the
-(rows, ld_v) matrix at ``rows`` times the place that the table gives for one row.
+A network of L weight layers is described by ``layer_table``; a linear model is the network with
+one layer. Layer l (1 ... L) makes value l from value l - 1; value 0 is the input, value L the
+output. Inside the kernels a parameter vector is *padded*: each layer is a weight (n_out, ld_in)
+followed by a bias (ld_out), where ``ld`` is a width rounded up to whole vector registers and the
+padding is zero. A *transposed* copy holds the weights as (n_in, ld_out). A row block keeps every
+value for some rows: value v is the (rows, ld_v) matrix at ``rows`` times the place that the table
+gives for one row.
 
-With z = a W^T + b, a' = phi(z), the passes are, for parameters W and a direction V (Pearlmutter's R-operator):
+With z = a W^T + b, a' = phi(z), the passes are, for parameters W and a direction V (Pearlmutter's
+R-operator):
 
 * forward      ``z = a W^T + b``
 * backward     ``delta_prev = (delta W) * phi'``
@@ -33,12 +36,13 @@ P_WEIGHT, P_BIAS, T_WEIGHT = 6, 7, 8  # offsets in a padded vector and in a tran
 PLACE = 9  # where the layer's input value lies in a row of all values
 ROW = 10  # numbers in a row of the table
 
-#: a layer is narrow if its outputs fill less than this part of a vector: its rows are then read as vectors instead
+#: a layer is narrow if its outputs fill less than this part of a vector: its rows are then read as
+#: vectors instead
 NARROW = 4
 
 
 def _padded(n: int, lanes: int, itemsize: int) -> int:
-    """``n`` rounded up to whole vectors, and away from strides at which rows evict each other from the cache."""
+    """``n`` rounded up to whole vectors, but not to a stride at which rows share cache sets."""
     width = -(-n // lanes) * lanes
     return width + lanes if width * itemsize % 1024 == 0 else width
 
@@ -138,7 +142,9 @@ def times_transposed(table, layer, rows, out, o0, d, d0, ldd, x, x0, w, w0, t, t
     """``out = D + x W^T`` of one layer; w is padded, t its transposed copy."""
     row = layer * ROW
     n_out, ld_in, ld_out = table[row + N_OUT], table[row + LD_IN], table[row + LD_OUT]
-    if NARROW * n_out <= lanes_of(out):  # whole vectors across so few outputs would mostly be padding
+    if NARROW * n_out <= lanes_of(
+        out
+    ):  # whole vectors across so few outputs would mostly be padding
         for i in range(rows):
             for j in range(ld_out):
                 out[o0 + i * ld_out + j] = d[d0 + i * ldd + j]
@@ -157,7 +163,9 @@ def times(table, layer, rows, out, o0, add, x, x0, w, w0):
     row = layer * ROW
     n_out, ld_in, ld_out = table[row + N_OUT], table[row + LD_IN], table[row + LD_OUT]
     weight = w0 + table[row + P_WEIGHT]
-    outer(rows, ld_in, n_out, out, o0, ld_in, out, o0, ld_in, add, x, x0, ld_out, 1, w, weight, ld_in)
+    outer(
+        rows, ld_in, n_out, out, o0, ld_in, out, o0, ld_in, add, x, x0, ld_out, 1, w, weight, ld_in
+    )
 
 
 @linked
@@ -174,7 +182,7 @@ def add_products(table, layer, rows, out, p0, add, left, l0, right, r0):
 
 @linked
 def add_columns(table, layer, rows, out, p0, add, left, l0):
-    """Bias part of a gradient: ``out_b = [out_b +] column sums of left``; zero without an intercept."""
+    """Bias part of a gradient: ``[out_b +]`` column sums of left; zero without an intercept."""
     row = layer * ROW
     ld_out, bias = table[row + LD_OUT], p0 + table[row + P_BIAS]
     if not add:
@@ -215,7 +223,7 @@ def forward(table, rows, buf, a, d1, d2, derivatives, w, w0, t, t0):
 
 @linked
 def residual(n, ld, rows, buf, f, delta, y, y0, scale) -> float:
-    """delta of the output, ``scale * (f - y)``, padding zero; returns the sum of squared residuals."""
+    """delta of the output, ``scale * (f - y)``; returns the sum of squared residuals."""
     total = 0.0
     for i in range(rows):
         for j in range(n):
@@ -253,7 +261,9 @@ def r_forward(table, rows, buf, a, d1, d2, ra, w, t, v, vt):
         here = ra + out
         times_transposed(table, layer, rows, buf, here, buf, bias, 0, buf, a + x, buf, v, buf, vt)
         if layer > 1:  # the input does not depend on the parameters
-            times_transposed(table, layer, rows, buf, here, buf, here, ld, buf, ra + x, buf, w, buf, t)
+            times_transposed(
+                table, layer, rows, buf, here, buf, here, ld, buf, ra + x, buf, w, buf, t
+            )
         if layer < n_layers:
             for i in range(rows * ld):
                 rz = buf[here + i]

@@ -8,8 +8,20 @@ from numba import prange
 from .jit import kernel
 from .link import linked
 from .mlp import (
-    LD_IN, LD_OUT, N_IN, N_LAYERS, N_OUT, N_PADDED, N_TRANSPOSED, PLACE, ROW, WIDTH,
-    forward, load_rows, spread, transpose,
+    LD_IN,
+    LD_OUT,
+    N_IN,
+    N_LAYERS,
+    N_OUT,
+    N_PADDED,
+    N_TRANSPOSED,
+    PLACE,
+    ROW,
+    WIDTH,
+    forward,
+    load_rows,
+    spread,
+    transpose,
 )  # fmt: skip
 from .simd import offset
 
@@ -54,7 +66,7 @@ def _work(
 
 @kernel
 def predict(n_workers, table, theta, x, offsets, scratch, out):
-    """Write (N, n_outputs); theta is (1, P) for all rows or (n_tasks, P), ``scratch`` has a row per worker."""
+    """Write (N, n_outputs); theta is (1, P) or (n_tasks, P), ``scratch`` has a row per worker."""
     stride = theta.shape[1] if theta.shape[0] > 1 else 0
     for worker in prange(n_workers):
         _work(

@@ -1,12 +1,13 @@
 """Vector instructions for Numba: register tiles of small matrix products.
 
-Numba has no vector type, and LLVM does not find a good register tile in plain loops. So each tile is an
-``@intrinsic`` that writes its own LLVM loop: ``rows x vectors`` accumulators stay in registers while the
-shared dimension runs. Every multiply-add is an explicit ``llvm.fma`` in a fixed order, so a tile gives
-the same bits wherever it is inlined. Where the JIT is off, plain Python twins take their place.
+Numba has no vector type, and LLVM does not find a good register tile in plain loops. So each tile
+is an ``@intrinsic`` that writes its own LLVM loop: ``rows x vectors`` accumulators stay in
+registers while the shared dimension runs. Every multiply-add is an explicit ``llvm.fma`` in a
+fixed order, so a tile gives the same bits wherever it is inlined. Where the JIT is off, plain
+Python twins take their place.
 
-Operands are flat arrays with offsets. A vector holds ``LANES[dtype]`` numbers, and rows that are read
-as vectors are padded with zeros to a multiple of it.
+Operands are flat arrays with offsets. A vector holds ``LANES[dtype]`` numbers, and rows that are
+read as vectors are padded with zeros to a multiple of it.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ def _register_bytes() -> int:
 REGISTER_BYTES = _register_bytes()
 #: numbers of a dtype in one vector register
 LANES = {np.dtype(t): REGISTER_BYTES // np.dtype(t).itemsize for t in ("float32", "float64")}
-#: largest register tile of ``outer``: its accumulators, one row of B and a broadcast fill the register file
+#: largest register tile of ``outer``: its accumulators, one row of B and a broadcast fill the
+#: register file
 TILE_ROWS, TILE_COLUMNS = (8, 3) if REGISTER_BYTES == 64 else (6, 2)
 #: largest tile of ``inner``, a square one
 DOT_ROWS = 5 if REGISTER_BYTES == 64 else 3
@@ -99,7 +101,7 @@ class _Emitter:
         return self.builder.fptrunc(value, self.scalar) if self.itemsize == 4 else value
 
     def put(self, vector: Any, start: int, count: int, pointer: Any, add: Any) -> None:
-        """Store ``count`` lanes from ``start`` on, added to what is there if the flag ``add`` is set."""
+        """Store ``count`` lanes from ``start`` on, added to what is there if ``add`` is set."""
         b = self.builder
         part = ir.VectorType(self.scalar, count)
         value = b.shuffle_vector(vector, vector, self.lane_mask(list(range(start, start + count))))
@@ -116,8 +118,8 @@ class _Emitter:
     def sums(self, vectors: list[Any]) -> Any:
         """The sums of up to ``lanes`` vectors, in the first lanes of one vector.
 
-        Each level adds neighbouring lanes of two vectors side by side, so a tree of pairs sums all of them in
-        about as many instructions as one vector's sum takes alone.
+        Each level adds neighbouring lanes of two vectors side by side, so a tree of pairs sums all
+        of them in about as many instructions as one vector's sum takes alone.
         """
         b, count = self.builder, self.lanes
         even, odd = (self.lane_mask(list(range(first, 2 * count, 2))) for first in (0, 1))
@@ -131,7 +133,7 @@ class _Emitter:
         return vectors[0]
 
     def switch(self, rows: int, columns: int, case: Any) -> None:
-        """Emit ``case(r, c)`` for every shape up to rows x columns, chosen by the first two arguments."""
+        """Emit ``case(r, c)`` for every shape; the first two arguments choose."""
         b = self.builder
         done = b.append_basic_block("tile.done")
         chosen = b.add(self.mul(self.arguments[0], columns), self.arguments[1])
@@ -240,9 +242,10 @@ def _emit_outer(
     return types.void(i, i, c, i, i, d, i, i, i, a, i, i, i, b, i, i, i), emit
 
 
-#: ``C = D + A B`` for up to TILE_ROWS rows and TILE_COLUMNS vectors across: ``C[i, :] = D[i, :] + sum_p A[i, p] B[p, :]``
-#: with A[i, p] at ``a[ai + i * row + p * step]``. A is read one number at a time, so a transposed A costs nothing.
-#: D is taken as zero unless ``add`` is set; it may be C itself, and ``ldd = 0`` repeats one row.
+#: ``C = D + A B`` for up to TILE_ROWS rows and TILE_COLUMNS vectors across: ``C[i, :] = D[i, :] +
+#: sum_p A[i, p] B[p, :]`` with A[i, p] at ``a[ai + i * row + p * step]``. A is read one number at
+#: a time, so a transposed A costs nothing. D is taken as zero unless ``add`` is set; it may be C
+#: itself, and ``ldd = 0`` repeats one row.
 outer_tile = _plain_outer if config.DISABLE_JIT else _emit_outer
 
 
@@ -256,7 +259,7 @@ def _plain_inner(rows, columns, c, ci, ldc, scale, shift, add, a, ai, lda, b, bi
 
 
 def _inner_case(e: _Emitter, rows: int, columns: int) -> None:
-    """The tile of one shape: a vector of partial sums for each of ``rows * columns`` dot products."""
+    """The tile of one shape: a vector of partial sums for each dot product."""
     builder = e.builder
     ldc, scale, shift, add, lda, ldb, k = (e.arguments[i] for i in (4, 5, 6, 7, 10, 13, 14))
     c, a, b = e.base(2, 3), e.base(8, 9), e.base(11, 12)
@@ -294,8 +297,8 @@ def _emit_inner(typingctx, rows, columns, c, ci, ldc, scale, shift, add, a, ai, 
     return types.void(i, i, c, i, i, f, f, i, a, i, i, b, i, i, i), emit
 
 
-#: ``C = scale A B^T + shift [+ C]`` for up to DOT_ROWS rows of A and of B, both read as vectors; ``k`` is a multiple
-#: of the vector's lanes.
+#: ``C = scale A B^T + shift [+ C]`` for up to DOT_ROWS rows of A and of B, both read as vectors;
+#: ``k`` is a multiple of the vector's lanes.
 inner_tile = _plain_inner if config.DISABLE_JIT else _emit_inner
 
 
@@ -337,7 +340,8 @@ def _emit_transpose(typingctx, count, unused, c, ci, ldc, a, ai, lda):
     return types.void(i, i, c, i, i, a, i, i), emit
 
 
-#: ``C = A^T`` for a square of one vector's lanes, of which A has ``count`` rows; the others count as zero
+#: ``C = A^T`` for a square of one vector's lanes, of which A has ``count`` rows; the others count
+#: as zero
 transpose_tile = _plain_transpose if config.DISABLE_JIT else _emit_transpose
 
 
@@ -381,7 +385,10 @@ def _plain_panel(c, rows):
 
 @intrinsic(prefer_literal=True)
 def _emit_panel(typingctx, c, rows):
-    dtype, count = c.dtype, rows.literal_value * TILE_COLUMNS * REGISTER_BYTES // (c.dtype.bitwidth // 8)
+    dtype, count = (
+        c.dtype,
+        rows.literal_value * TILE_COLUMNS * REGISTER_BYTES // (c.dtype.bitwidth // 8),
+    )
 
     def emit(context, builder, signature, arguments):
         kind = ir.ArrayType(_SCALARS[dtype], count)
