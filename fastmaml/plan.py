@@ -20,7 +20,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +30,10 @@ from .kernels import dense, explicit, factored
 from .kernels.jit import max_workers
 from .kernels.mlp import LD_IN, P_BIAS, P_WEIGHT, ROW, WEIGHT, layer_table, padded_sizes
 from .kernels.modes import RATES, VALUE
-from .models.base import Network
 from .tasks import Rows, offsets_of
+
+if TYPE_CHECKING:
+    from .models.base import Network
 
 __all__ = [
     "METHODS",
@@ -193,8 +195,9 @@ def _longest(offsets: NDArray[np.int64]) -> int:
 
 
 def _rates_of_parameters(model: Network, rate: InnerRate, steps: int) -> NDArray[np.float64]:
-    if rate.per_layer is None:
+    if rate.per_parameter is not None:
         return np.tile(rate.per_parameter, (steps, 1))
+    assert rate.per_layer is not None  # one of the two forms is there
     return np.repeat(rate.per_layer, np.diff([*layer_starts(model), model.n_params]), axis=1)
 
 

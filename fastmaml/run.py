@@ -55,25 +55,22 @@ def solve(problem: Problem, theta: NDArray[Any], support: Rows, query: Rows, mod
     rate_total = np.zeros((plan.parameter_rates.size or plan.rates.size) if with_rates else 0)
     loss = problem.loss
     data = (support.x, support.y, support.offsets, query.x, query.y, query.offsets, plan.chunks)
-    specification = (loss.scale, loss.mean, problem.exact, plan.rates)
+    options: tuple[Any, ...] = (loss.scale, loss.mean, problem.exact, plan.rates)
     buffers = (
         problem.step_weights, mode, np.empty((workers, plan.scratch), dtype),
         np.empty((piece if with_gradient else 0, size), dtype), total,
         np.empty((piece if with_rates else 0, rate_total.size)), rate_total, task_values,
     )  # fmt: skip
+    parameters: tuple[Any, ...] = (plan.table, theta)
     if explicit:
-        kernel, parameters = explicit_kernels.explicit, (plan.table, theta)
-        options = (*specification, *buffers)
-        gradient = total
+        kernel, gradient, options = explicit_kernels.explicit, total, (*options, *buffers)
     else:
-        shared = np.empty(plan.n_padded + plan.n_transposed, dtype)
-        parameters = (plan.table, theta, shared)
+        parameters = (*parameters, np.empty(plan.n_padded + plan.n_transposed, dtype))
         if plan.method == "dense":
-            kernel = dense_kernels.dense
-            options = (*specification, plan.parameter_rates, *buffers, gradient)
+            kernel, options = dense_kernels.dense, (*options, plan.parameter_rates)
         else:
             kernel = factored_kernels.factored
-            options = (*specification, *buffers, gradient)
+        options = (*options, *buffers, gradient)
     n_chunks = len(plan.chunks) - 1
     for first in range(0, n_chunks, piece):
         kernel(workers, *parameters, *data, first, min(first + piece, n_chunks), *options)
@@ -133,7 +130,7 @@ def derivatives(
 ) -> Derivatives:
     """Compute those derivatives of f and of the task losses that are wanted."""
     p, n_out, n_rows, n_tasks = model.n_params, model.n_outputs, len(rows.x), rows.n_tasks
-    shapes = Derivatives((n_rows, n_out), (n_rows, n_out, p), (n_tasks, p), (n_tasks, p, p))
+    shapes = ((n_rows, n_out), (n_rows, n_out, p), (n_tasks, p), (n_tasks, p, p))
     outputs = [
         np.empty(shape if name in wanted else (0,) * len(shape), theta.dtype)
         for name, shape in zip(Derivatives._fields, shapes, strict=True)

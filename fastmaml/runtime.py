@@ -24,6 +24,7 @@ __all__ = ["set_num_threads", "threads", "warmup"]
 _KERNELS = (
     factored.factored,
     dense.dense,
+    dense.adapt,
     explicit.explicit,
     explicit.derivatives,
     predict.predict,
@@ -128,10 +129,11 @@ def warmup(
     model = Linear(1)
     for dtype in [as_float_dtype("dtypes", dtype) for dtype in dtypes]:
         theta, x, y = np.zeros(2, dtype), np.zeros((1, 1, 1), dtype), np.zeros((1, 1, 1), dtype)
+        model.predict(theta, x)
         for method in chosen:
             maml = MAML(model, method=method)
             maml.gradient(theta, x, y)
-            maml.predict(theta, x, y, x)
+            maml.adapt(theta, x, y)
             if method == "explicit":
                 task_hessian(model, theta, x, y)
     for kernel in _KERNELS:  # so small a problem runs the serial twins

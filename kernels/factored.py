@@ -357,8 +357,8 @@ def _r_pass(
             stride,
         )  # fmt: skip
         _along_adjoint(
-            table, layer, False, step, steps, first, last, offsets, rows, support, q_offsets, q_rows,
-            query,
+            table, layer, False, step, steps, first, last, offsets, rows, support, q_offsets,
+            q_rows, query,
             step_weights, z, rates, buf, kept, stride, q_kept, q_stride,
         )  # fmt: skip
         for i in range(rows * table[row + LD_IN]):

@@ -17,8 +17,9 @@ __all__ = ["TrainResult", "TrainState", "train"]
 class Objective(Protocol):
     """What :func:`train` asks of a meta-learner; :class:`fastmaml.MAML` has it."""
 
-    def value_and_gradient(self, theta: np.ndarray, *batch: Any) -> tuple[float, np.ndarray]:
-        """Return the meta-objective on a batch of tasks and its gradient in theta."""
+    @property
+    def value_and_gradient(self) -> Callable[..., tuple[float, np.ndarray]]:
+        """Of (theta, *batch): the meta-objective on a batch of tasks and its gradient."""
 
 
 class TrainState(NamedTuple):
