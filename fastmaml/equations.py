@@ -104,7 +104,10 @@ def _rates(model: Network, inner_lr: Any) -> NDArray[np.float64]:
     """A scalar rate as it is, or the rates of the parameters (P,)."""
     if np.ndim(inner_lr) == 0:
         return np.float64(as_number("inner_lr", inner_lr))  # type: ignore[return-value]
-    rate = as_inner_lr(model, inner_lr, 1).per_parameter
+    canonical = as_inner_lr(model, inner_lr, 1)
+    rate = canonical.per_parameter
+    if rate is None and model.n_params == 1:  # then one rate is a rate for each parameter
+        return np.ravel(np.asarray(canonical.per_layer))
     if rate is None:
         raise ValueError(
             f"inner_lr has shape {shape_text(np.shape(inner_lr))}; accepted here are a scalar and "

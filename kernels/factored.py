@@ -391,8 +391,9 @@ def _add_gradient(table, layer, rows, buf, left, right, with_bias, add, out, g0)
             buf, left, 1, ld_out, buf, right, ld_in,
         )  # fmt: skip
     if not add:
-        for j in range(ld_out):
-            out[bias + j] = 0
+        used = table[row + N_IN] * ld_out if _is_wide(table, layer) > 0 else bias - weight
+        for j in range(used, bias - weight + ld_out):  # the rest of the place, and the bias
+            out[weight + j] = 0
     if with_bias and table[row + BIAS] >= 0:
         for i in range(rows):
             for j in range(ld_out):

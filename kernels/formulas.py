@@ -100,15 +100,16 @@ def gelu(m, z):
     """z Phi(z), Phi + z p(z) and (2 - z*z) p(z), with p the normal density, Phi its integral.
 
     With u = abs(z), Phi(-u) = e**(-u*u/2) M(u), M Mills' ratio over sqrt(2 pi). No cancellation
-    in either tail: phi = max(z, 0) - u Phi(-u), and phi'(z) = 1 - phi'(-z).
+    in either tail: phi = max(z, 0) - u Phi(-u), and phi'(z) = 1 - phi'(-z). (1 + u) M(u) is 1/2
+    and a small term that vanishes with u, so that the term's own error counts little.
     """
     t = m.table
     u = m.at_most(abs(z), t.far_normal)
     square = u * u
     hi, lo, _, power = _exp(m, -0.5 * square, -0.5 * m.fms(u, u, square))
-    x = (u - t.mills_centre) * (1.0 / (u + t.mills_centre))
-    step = x * _polynomial(m, t.mills[1:], x, x * x)
-    top, top_lo = _fast_sum(m.constant(t.mills[0]), step)
+    v = (u + u) / (u + t.mills_centre)
+    x = v - 1.0
+    top, top_lo = _fast_sum(m.constant(0.5), v * _polynomial(m, t.mills, x, x * x))
     below = 1.0 + u
     below_lo = u - (below - 1.0)
     inverse = 1.0 / below

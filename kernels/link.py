@@ -27,6 +27,7 @@ from collections.abc import Callable
 from typing import Any
 
 import llvmlite.binding as llvm
+import numpy as np
 from llvmlite import ir
 from numba import config, njit, types
 from numba.core import cgutils
@@ -150,10 +151,23 @@ class _Linked(_Intrinsic):
         return self._caller(*arguments)
 
 
+def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function as Python runs it, with the arrays of its callers made flat."""
+
+    @functools.wraps(function)
+    def call(*arguments: Any) -> Any:
+        flat = (
+            a.reshape(-1) if isinstance(a, np.ndarray) and a.ndim != 1 else a for a in arguments
+        )
+        return function(*flat)
+
+    return call
+
+
 def linked(function: Callable[..., Any]) -> Any:
     """Compile a function on its own, once for each set of argument types; see the module."""
     if config.DISABLE_JIT:
-        return function
+        return _plain(function)
     piece = _Piece(function)
     _registry[piece.name] = piece
 

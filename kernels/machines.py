@@ -116,6 +116,9 @@ class Lanes:
     def __rmul__(self, other):
         return self._apply("fmul", other, self)
 
+    def __truediv__(self, other):
+        return self._apply("fdiv", self, other)
+
     def __rtruediv__(self, other):
         return self._apply("fdiv", other, self)
 
