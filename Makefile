@@ -9,6 +9,9 @@ VENV ?= .venv
 EXTRA ?=
 # What `make test` hands to pytest: make test TESTS="tests/test_packaging.py -x"
 TESTS ?=
+# What `make nojit` runs: all of the mathematics, less what takes minutes in plain Python.
+NOJIT_TESTS ?= tests/test_equations.py tests/test_methods.py \
+  -k 'not float32 and not width and not (test_meta_gradient and explicit)'
 # Which asv benchmarks, as a regular expression: make bench BENCH=Latency
 BENCH ?= .
 
@@ -17,7 +20,7 @@ needs = $(VENV)/.extra-$(or $(EXTRA),$(1))
 sources := $(shell find fastmaml kernels -name '*.py') fastmaml/py.typed
 wheel := build/wheel
 
-.PHONY: help demo test nojit doctest peers lint format docs bench bench-check against-jax clean
+.PHONY: help demo test nojit coverage doctest peers lint format docs bench bench-check compare sweep clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -28,8 +31,12 @@ demo: $(call needs,cli) ## meta-train on sinusoids for about a minute; table and
 test: $(call needs,test) ## the test suite
 	$(bin)/pytest $(TESTS)
 
-nojit: $(call needs,test) ## the kernels as plain Python: bounds are checked and coverage is true
+nojit: $(call needs,test) ## the kernels as plain Python, where an index out of bounds is an error
 	NUMBA_DISABLE_JIT=1 $(bin)/pytest $(NOJIT_TESTS)
+
+coverage: $(call needs,dev) ## the lines that `make nojit` runs (the JIT hides them from coverage)
+	NUMBA_DISABLE_JIT=1 $(bin)/coverage run -m pytest $(NOJIT_TESTS)
+	$(bin)/coverage report
 
 doctest: $(wheel)/.stamp ## the examples in the docstrings, on the built wheel
 	cd $(wheel) && $(bin)/pytest -c $(CURDIR)/pyproject.toml --rootdir=. -p no:cacheprovider \
@@ -61,8 +68,11 @@ bench-check: $(call needs,bench) ## do the asv suites still run? one quick round
 	$(bin)/asv check --python=same
 	$(bin)/asv run --quick --show-stderr --python=same --bench '$(BENCH)'
 
-against-jax: $(call needs,peers) ## the table of times against JAX
-	$(bin)/python -m benchmarks.against_jax
+compare: $(call needs,compare) ## times against JAX and other peers: a table and a chart
+	$(bin)/python -m benchmarks.compare
+
+sweep: $(call needs,compare) ## curves of fastmaml and JAX over tasks, width, rows and steps
+	$(bin)/python -m benchmarks.sweep
 
 clean: ## remove what the targets made, except the environment
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -211,17 +211,17 @@ def evaluate_task(model, theta, x, y, x_query, y_query, rates, weights, loss, or
     Equations 4 and 13, once for every step; rates is (S, P), weights is (S + 1,).
     """
     points = trajectory(model, theta, x, y, rates, loss)
-    steps = len(rates)
-    values = [task_loss(model, point, x_query, y_query, loss) for point in points]
-    pulls = [task_gradient(model, point, x_query, y_query, loss) for point in points]
-    by_rate = np.zeros_like(rates)
-    by_theta = weights[steps] * pulls[steps]
-    for s in reversed(range(steps)):
-        by_rate[s] = -task_gradient(model, points[s], x, y, loss) * by_theta
-        if order == "exact":  # first order takes d theta_(s+1) / d theta_s for the identity
-            by_theta = by_theta @ adaptation_jacobian(model, points[s], x, y, rates[s], loss)
-        by_theta = by_theta + weights[s] * pulls[s]
-    return TaskResult(weights @ np.array(values), by_theta, by_rate)
+    value, by_theta, by_rate = theta.dtype.type(0), np.zeros_like(theta), np.zeros_like(rates)
+    for s in reversed(range(len(points))):
+        if s < len(rates):  # back through the step from theta_s to theta_(s+1)
+            by_rate[s] = -task_gradient(model, points[s], x, y, loss) * by_theta
+            if order == "exact":  # first order takes its Jacobian for the identity
+                by_theta = by_theta @ adaptation_jacobian(model, points[s], x, y, rates[s], loss)
+        if weights[s] != 0:
+            value += weights[s] * task_loss(model, points[s], x_query, y_query, loss)
+            pull = task_gradient(model, points[s], x_query, y_query, loss)
+            by_theta = by_theta + weights[s] * pull
+    return TaskResult(value, by_theta, by_rate)
 
 
 # ---- all tasks -----------------------------------------------------------------------------------

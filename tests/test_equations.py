@@ -148,6 +148,18 @@ def test_identities(seed, method):
     assert relative_error(maml.evaluate(theta, *case.data).task_values, losses) <= tolerance
 
 
+@pytest.mark.parametrize("rate", [0.1, [0.1]], ids=["scalar", "its-own"])
+def test_a_single_parameter(rate):
+    """f = theta x with one sample: everything is a number, and theta' = theta - rate (r x)."""
+    model = fm.Linear(1, intercept=False)
+    theta, x, y = np.array([2.0]), np.array([[[3.0]]]), np.array([[[1.0]]])
+    one = (model, theta, x, y)
+    assert relative_error(equations.adapted_parameters(*one, inner_lr=rate), [[0.5]]) <= 1e-15
+    assert relative_error(equations.adaptation_jacobian(*one, inner_lr=rate), [[[0.1]]]) <= 1e-15
+    # the residual after the step is 1/2, times x, times the Jacobian 1/10
+    assert relative_error(equations.meta_gradient(*one, inner_lr=rate), [0.15]) <= 1e-14
+
+
 @every_dtype
 def test_meta_update(dtype):
     theta = np.arange(3, dtype=dtype)

@@ -32,7 +32,7 @@ def difference(function, point, h):
 @cache
 def problem(method, activation, loss, steps):
     seed = 3000 + SMOOTH.index(activation) + 10 * LOSSES.index(loss) + 100 * steps
-    pins = {"activation": activation, "loss": loss, "steps": steps}
+    pins = {"activation": activation, "loss": loss, "steps": steps, "hidden": (4, 3)}
     return draw_for(method, seed, family="mlp", depth=3, order="exact", n_tasks=2, **pins)
 
 

@@ -1,4 +1,4 @@
-"""fastmaml against PyTorch: autograd through the inner loop, on the flat layout of nn.Sequential."""
+"""fastmaml against PyTorch: autograd through the inner loop, in the layout of nn.Sequential."""
 
 from itertools import pairwise
 
@@ -43,7 +43,7 @@ def sequential(layer_sizes, activation):
 
 
 def meta_gradient(net, tasks, inner_lr, steps):
-    """The summed query MSE after the inner steps, and its gradient in parameters_to_vector's order."""
+    """The summed query MSE after the inner steps, and its gradient as parameters_to_vector."""
     theta = dict(net.named_parameters())
     mse = nn.MSELoss()
     total = 0.0
