@@ -8,7 +8,7 @@ import fastmaml as fm
 
 from .workloads import ACTIVATIONS, DTYPES, WORKLOADS, problem
 
-METHODS = ("dense", "explicit")
+METHODS = ("auto", "factored", "dense", "explicit")
 
 
 def too_large(*params: tuple[str, ...]) -> list[tuple[str, ...]]:

@@ -39,7 +39,7 @@ def peakmem_import_fastmaml() -> None:
 class FirstResult:
     """Seconds after ``import numba`` to the first meta-gradient of a 1-40-40-1 network."""
 
-    params = (("dense", "explicit"),)
+    params = (("factored", "dense", "explicit"),)
     param_names = ("method",)
     unit = "seconds"
     timeout = 300

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import multiprocessing
 import statistics
+import sys
 import time
 import traceback
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
@@ -19,6 +21,11 @@ import numpy as np
 
 from .contenders import CONTENDERS
 from .workloads import problem
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 # What must be caught here is a wrong formula. A relu that flips at a rounding error's distance from
 # its kink changes a float32 gradient by more than rounding does.
@@ -30,31 +37,31 @@ class Entry(NamedTuple):
     """A contender and its options."""
 
     name: str
-    options: dict[str, Any]
+    options: dict[str, Any] = {}  # noqa: RUF012  (a NamedTuple's default, never written to)
 
 
-class Timing(NamedTuple):
-    """Seconds a call: the median over the rounds, the fastest and the slowest round."""
+class Result(NamedTuple):
+    """Of one contender: seconds a call, and what its whole process took."""
 
-    median: float
-    fastest: float
+    median: float  # over the rounds
+    fastest: float  # round
     slowest: float
+    memory: int  # bytes: the most that was resident, with interpreter, libraries and compiler
+    versions: str
 
 
 class Outcome(NamedTuple):
-    """One race: a timing and the versions of each entry, and how far apart their results were."""
+    """One race, by the names of the contenders: who finished, and why the others did not."""
 
-    timings: list[Timing]
-    versions: list[str]
-    disagreement: float
+    results: dict[str, Result]
+    failures: dict[str, str]
 
 
 def race(entries: list[Entry], workload: str, dtype: str, activation: str, rounds: int) -> Outcome:
-    """Run one race. Raises RuntimeError when a contender fails or the results disagree."""
+    """Run one race. Raises RuntimeError when the first entry fails or results disagree with its."""
     context = multiprocessing.get_context("spawn")
-    pipes, processes = [], []
+    running: dict[str, tuple[Connection, Any]] = {}
     try:
-        results = []
         for entry in entries:
             ours, theirs = context.Pipe()
             process = context.Process(
@@ -62,27 +69,33 @@ def race(entries: list[Entry], workload: str, dtype: str, activation: str, round
             )
             process.start()
             theirs.close()
-            pipes.append(ours)
-            processes.append(process)
-            results.append(_receive(ours, entry))
-        disagreement = max(_distance(result, results[0]) for result in results)
-        if not disagreement <= TOLERANCE[dtype]:
-            names = " and ".join(entry.name for entry in entries)
-            cell = f"{workload} {dtype} {activation}"
-            raise RuntimeError(f"{names} disagree on {cell}: {disagreement:.1e} relative")
-        turns: list[list[float]] = [[] for _ in entries]
-        line = list(zip(pipes, entries, turns, strict=True))
+            running[entry.name] = ours, process
+        answers, failures = {}, {}
+        for name, (pipe, _) in running.items():
+            try:
+                answers[name] = _receive(pipe, name)
+            except RuntimeError as error:
+                if name == entries[0].name:
+                    raise
+                failures[name] = str(error)
+        _compare(answers, f"{workload} {dtype} {activation}", TOLERANCE[dtype])
+        turns: dict[str, list[float]] = {name: [] for name in answers}
+        memory = dict.fromkeys(answers, 0)
         for number in range(rounds):
-            for pipe, entry, seconds in line if number % 2 == 0 else line[::-1]:
+            for name in list(answers) if number % 2 == 0 else list(answers)[::-1]:
                 time.sleep(0.05)  # threads of the turn before may still be spinning
-                pipe.send(SECONDS_PER_TURN)
-                seconds.append(_receive(pipe, entry))
-        timings = [Timing(statistics.median(s), min(s), max(s)) for s in turns]
-        return Outcome(timings, [result[2] for result in results], disagreement)
+                running[name][0].send(SECONDS_PER_TURN)
+                seconds, memory[name] = _receive(running[name][0], name)
+                turns[name].append(seconds)
+        results = {
+            name: Result(statistics.median(s), min(s), max(s), memory[name], answers[name][1])
+            for name, s in turns.items()
+        }
+        return Outcome(results, failures)
     finally:
-        for pipe in pipes:
+        for pipe, _ in running.values():
             pipe.close()
-        for process in processes:
+        for _, process in running.values():
             process.join(timeout=5)
             if process.is_alive():
                 process.kill()
@@ -91,35 +104,57 @@ def race(entries: list[Entry], workload: str, dtype: str, activation: str, round
 def _serve(pipe: Connection, entry: Entry, workload: str, dtype: str, activation: str) -> None:
     """Contender's process: send the result, then take turns until the pipe closes."""
     try:
-        prepared = CONTENDERS[entry.name](problem(workload, dtype, activation), **entry.options)
-        prepared.call()
-        pipe.send((*prepared.as_numpy(prepared.call()), prepared.versions))
+        prepared = CONTENDERS[entry.name].prepare(
+            problem(workload, dtype, activation), **entry.options
+        )
+        result = prepared.call()
+        pipe.send((prepared.as_numpy and prepared.as_numpy(result), prepared.versions))
         while True:
-            end = time.perf_counter() + pipe.recv()
-            calls = []
-            while (start := time.perf_counter()) < end or not calls:
-                prepared.call()
-                calls.append(time.perf_counter() - start)
-            pipe.send(statistics.median(calls))
+            pipe.send((seconds_a_call(prepared.call, pipe.recv()), _peak_memory()))
     except EOFError:
         pass
     except BaseException:
         pipe.send(RuntimeError(traceback.format_exc()))
 
 
-def _receive(pipe: Connection, entry: Entry) -> Any:
+def seconds_a_call(call: Callable[[], Any], seconds: float) -> float:
+    """The median time of the calls that fit into so many seconds; of one at least."""
+    end, calls = time.perf_counter() + seconds, []
+    while (start := time.perf_counter()) < end or not calls:
+        call()
+        calls.append(time.perf_counter() - start)
+    return statistics.median(calls)
+
+
+def _peak_memory() -> int:
+    """Bytes; 0 where the system does not say."""
+    if resource is None:
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _receive(pipe: Connection, name: str) -> Any:
     try:
         message = pipe.recv()
     except EOFError:
-        raise RuntimeError(f"the process of {entry.name} died") from None
+        raise RuntimeError(f"the process of {name} died") from None
     if isinstance(message, Exception):
-        raise RuntimeError(f"{entry.name} failed:\n{message}") from None
+        raise RuntimeError(f"{name} failed:\n{message}") from None
     return message
 
 
-def _distance(
-    result: tuple[float, np.ndarray, str], expected: tuple[float, np.ndarray, str]
-) -> float:
+def _compare(answers: dict[str, Any], cell: str, tolerance: float) -> None:
+    """Hold every result against the first one."""
+    computed = {name: result for name, (result, _) in answers.items() if result is not None}
+    first, *others = computed
+    for name in others:
+        error = distance(computed[name], computed[first])
+        if not error <= tolerance:
+            raise RuntimeError(f"{first} and {name} disagree on {cell}: {error:.1e} relative")
+
+
+def distance(result: tuple[float, np.ndarray], expected: tuple[float, np.ndarray]) -> float:
     """The larger of the relative errors of value and gradient (2-norm)."""
     value = abs(result[0] - expected[0]) / abs(expected[0])
     difference = np.linalg.norm(result[1].astype(float) - expected[1])

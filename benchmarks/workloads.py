@@ -52,8 +52,25 @@ class Problem(NamedTuple):
 
 
 def problem(name: str, dtype: str, activation: str) -> Problem:
-    """Make a workload's arrays: each task is a sine wave along a direction of its own."""
-    work = WORKLOADS[name]
+    """Make a workload's arrays."""
+    return make(WORKLOADS[name], dtype, activation)
+
+
+def useful_flops(work: Workload) -> int:
+    """Floating-point operations of a meta-gradient that count as useful.
+
+    Products of all tasks' rows with a weight matrix that they share, 2 N n_in n_out each. A layer
+    takes part in six of them an inner step: forward, backward, their derivatives (R-forward,
+    R-backward), and two outer products; and in three for the query set: forward, backward, outer.
+    What a method computes beyond that, for what differs between tasks, is its own affair.
+    """
+    rows = work.n_tasks * work.n_rows
+    weights = sum(n_in * n_out for n_in, n_out in pairwise(work.layers))
+    return 2 * rows * weights * (6 * work.steps + 3)
+
+
+def make(work: Workload, dtype: str, activation: str) -> Problem:
+    """Make arrays of given sizes: each task is a sine wave along a direction of its own."""
     rng = np.random.default_rng(work.seed)
     n_inputs, n_outputs = work.layers[0], work.layers[-1]
 

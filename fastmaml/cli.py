@@ -1,4 +1,4 @@
-"""The command line: ``fastmaml sinusoid`` and ``fastmaml info``.
+"""The command line: ``fastmaml sinusoid``, ``fastmaml info`` and ``fastmaml warmup``.
 
 Exit codes: 0 done, 2 for an error (one line, ``fastmaml: error: ...``), 130 after Ctrl-C.
 """
@@ -11,6 +11,7 @@ import os
 import platform
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,10 +20,11 @@ from typing import IO, Any, NoReturn
 import numba
 import numpy as np
 
-from . import experiments
+from . import experiments, runtime
 from .experiments import SinusoidExperiment
 from .kernels import jit
 from .learn import TrainState
+from .plan import METHODS
 
 __all__ = ["main"]
 
@@ -80,6 +82,19 @@ def _parser() -> argparse.ArgumentParser:
         description="Print versions, threading layer, number of threads and cache folder.",
     )
     info.set_defaults(run=_info)
+    warmup = commands.add_parser(
+        "warmup",
+        help="compile ahead, so that no later process waits for it",
+        description="Compile the kernels and keep them in the cache folder (see fastmaml info).",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+    )
+    for option, accepted in (("methods", METHODS[1:]), ("dtypes", ("float64", "float32"))):
+        default = [word for word in accepted if word != "explicit"]
+        warmup.add_argument(
+            f"--{option}", nargs="+", choices=accepted, default=default, help=f"{option} to compile"
+        )
+    warmup.set_defaults(run=_warmup)
     return parser
 
 
@@ -245,6 +260,18 @@ def _info(_arguments: argparse.Namespace) -> None:
     width = max(map(len, lines))
     for name, text in lines.items():
         print(f"{name:<{width}}  {text}")
+
+
+# ---- fastmaml warmup
+
+
+def _warmup(arguments: argparse.Namespace) -> None:
+    folder = jit.cache_folder()
+    if folder is None:
+        raise _CommandError("there is no cache folder (see fastmaml info) to keep kernels in")
+    start = time.perf_counter()
+    runtime.warmup(arguments.methods, arguments.dtypes)
+    print(f"kernels are in {folder} after {time.perf_counter() - start:.1f} s")
 
 
 def _version(distribution: str) -> str:

@@ -1,0 +1,47 @@
+"""Everything that can compute the meta-gradient of a problem, behind one call.
+
+A contender is a function ``(problem, **options) -> Prepared`` in a file of its own. It imports its
+library itself, so that a process loads only the one that it measures, and it does beforehand
+whatever a user's own training loop would do once: build the model, compile, move the data.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+
+from ..workloads import Problem
+from .base import Prepared
+
+__all__ = ["CONTENDERS", "Contender", "Prepared"]
+
+
+class Contender(NamedTuple):
+    """Where a contender is, and what must be installed for it."""
+
+    module: str
+    function: str
+    library: str
+    title: str  # in tables and charts
+    is_peer: bool = True  # computes the meta-gradient, by other means than this package
+
+    def missing(self) -> bool:
+        """Whether the library is not installed; looks without importing it."""
+        return find_spec(self.library) is None
+
+    def prepare(self, problem: Problem, **options: Any) -> Prepared:
+        """Import the library and make everything ready."""
+        return getattr(import_module(f"{__name__}.{self.module}"), self.function)(
+            problem, **options
+        )
+
+
+CONTENDERS = {
+    "fastmaml": Contender("with_fastmaml", "fastmaml", "fastmaml", "fastmaml", is_peer=False),
+    "jax": Contender("with_jax", "jax", "jax", "JAX"),
+    "torch": Contender("with_torch", "torch", "torch", "PyTorch"),
+    "torch-compile": Contender("with_torch", "torch_compile", "torch", "torch.compile"),
+    "numpy": Contender("with_numpy", "numpy", "numpy", "NumPy"),
+    "matmul": Contender("with_numpy", "matmul", "numpy", "matrix product", is_peer=False),
+}
