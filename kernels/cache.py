@@ -196,12 +196,12 @@ class DiskCache:
         entry = self._entry(sig, data.library.codegen)
         if entry is None:
             return
-        content = dumps((self._references(data.library), data._reduce()))
         temporary = entry.with_name(f"{entry.name}.{uuid.uuid4().hex[:16]}")
         try:
+            content = dumps((self._references(data.library), data._reduce()))
             temporary.write_bytes(hashlib.sha256(content).digest() + content)
             os.replace(temporary, entry)
-        except OSError as error:
+        except Exception as error:
             _log.debug("cannot keep %s: %r", self._name, error)
         finally:  # Ctrl-C too leaves nothing half-written
             with contextlib.suppress(OSError):

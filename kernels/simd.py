@@ -2,7 +2,7 @@
 
 Numba has no vector type, and LLVM does not find a good register tile in plain loops. So each tile
 is an ``@intrinsic`` that writes its own LLVM loop: ``rows x vectors`` accumulators stay in
-registers while the shared dimension runs. Every multiply-add is an explicit ``llvm.fma`` in a
+registers while the shared dimension runs. Every multiply-add is explicit, in a
 fixed order, so a tile gives the same bits wherever it is inlined. Where the JIT is off, plain
 Python twins take their place.
 
@@ -12,6 +12,7 @@ read as vectors are padded with zeros to a multiple of it.
 
 from __future__ import annotations
 
+import platform
 from typing import Any
 
 import numpy as np
@@ -22,16 +23,24 @@ from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic
 
 
-def _register_bytes() -> int:
-    """Bytes of the widest vector register that the target has."""
+def _target_features() -> list[str]:
+    """The features of the processor that numba compiles for."""
     features = config.CPU_FEATURES
     if features is None:
         features = "" if config.CPU_NAME == "generic" else get_host_cpu_features()
+    return features.split(",")
+
+
+def _register_bytes() -> int:
+    """Bytes of the widest vector register that the target has."""
+    features = _target_features()
     if "+avx512f" in features:
         return 64
     return 32 if "+avx2" in features else 16
 
 
+#: whether a fused multiply-add is one instruction; else LLVM would call a library for it
+FUSED = "+fma" in _target_features() or platform.machine() in ("aarch64", "arm64")
 REGISTER_BYTES = _register_bytes()
 #: numbers of a dtype in one vector register
 LANES = {np.dtype(t): REGISTER_BYTES // np.dtype(t).itemsize for t in ("float32", "float64")}
@@ -59,7 +68,9 @@ class _Emitter:
         suffix = f"v{self.lanes}f{dtype.bitwidth}"
         module = builder.module
         self._fma = cgutils.get_or_insert_function(
-            module, ir.FunctionType(self.vector, [self.vector] * 3), f"llvm.fma.{suffix}"
+            module,
+            ir.FunctionType(self.vector, [self.vector] * 3),
+            f"llvm.{'fma' if FUSED else 'fmuladd'}.{suffix}",
         )
 
     def base(self, array: int, offset: int) -> Any:
@@ -280,10 +291,13 @@ def _inner_case(e: _Emitter, rows: int, columns: int) -> None:
     group = max(e.lanes // columns, 1)  # rows of the tile whose sums one vector holds
     for first in range(0, rows, group):
         members = range(first, min(first + group, rows))
-        sums = e.sums(values[first * columns : (members[-1] + 1) * columns])
-        sums = e.fma(sums, factor, term)
-        for i in members:
-            e.put(sums, (i - first) * columns, columns, e.at(c, e.mul(ldc, i)), some)
+        for left in range(0, columns, e.lanes):  # a row of the tile may be longer than a vector
+            part = range(left, min(left + e.lanes, columns))
+            sums = e.sums([values[i * columns + j] for i in members for j in part])
+            sums = e.fma(sums, factor, term)
+            for i in members:
+                cell = e.at(c, builder.add(e.mul(ldc, i), e.constant(left)))
+                e.put(sums, (i - first) * len(part), len(part), cell, some)
 
 
 @intrinsic

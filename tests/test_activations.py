@@ -73,7 +73,9 @@ def grid(dtype):
     special += [1.0, 0.5, 0.75179, 1.27846, 1.41421356, 2.39936, 2.5, 99999.0, 1.0e5, 1.1e5, 1e9]
     special += [k * np.pi / 2 for k in (1, 2, 3, 4, 5, 51, 1000, 63661)]  # sin
     spread = 10.0 ** rng.uniform(np.log10(tiny), np.log10(largest) - 0.1, 30)
-    positive = np.concatenate([special, spread, rng.uniform(0, 3, 60), rng.uniform(0, 30, 30)])
+    small = 10.0 ** rng.uniform(-9, 0, 30)
+    even = rng.uniform(0, 3, 60), rng.uniform(0, 30, 30)
+    positive = np.concatenate([special, spread, small, *even])
     return np.concatenate([positive, -positive]).astype(dtype)
 
 

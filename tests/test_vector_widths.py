@@ -1,0 +1,40 @@
+"""The kernels on processors with narrower vectors than this one's, in processes of their own."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import numpy as np
+import fastmaml as fm
+from fastmaml.kernels.simd import REGISTER_BYTES
+
+rng = np.random.default_rng(0)
+model = fm.MLP([2, 9, 7, 2])
+data = [rng.normal(size=(4, 6, 2)) for _ in range(4)]
+for dtype, tolerance in ((np.float64, 1e-13), (np.float32, 1e-5)):
+    factored, dense = (
+        fm.MAML(model, 0.01, 2, method=method).evaluate(model.init(0, dtype), *data)
+        for method in ("factored", "dense")
+    )
+    difference = np.abs(factored.gradient - dense.gradient).max()
+    assert difference <= tolerance * np.abs(dense.gradient).max(), (dtype, difference)
+print(REGISTER_BYTES)
+"""
+
+
+@pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="about machine code")
+@pytest.mark.parametrize(("features", "width"), [("", "16"), ("+avx,+avx2,+fma", "32")])
+def test_methods_agree_on_other_targets(features, width):
+    target = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": features}
+    found = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        env={**os.environ, **target},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.split() == [width]
