@@ -13,11 +13,11 @@ from pathlib import Path
 import numba
 import numpy as np
 import pytest
+from fastmaml.kernels import cache, jit, link
 from processes import python, start
 
 import fastmaml as fm
 from fastmaml import runtime
-from fastmaml.kernels import cache, jit, link
 
 pytestmark = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
 
@@ -89,10 +89,16 @@ def entries(folder):
 
 @pytest.mark.parametrize(
     "methods",
-    [["factored"], ["dense"], ["explicit"], ["predict"], ["factored", "predict", "explicit", "dense"]],
+    [
+        ["factored"],
+        ["dense"],
+        ["explicit"],
+        ["predict"],
+        ["factored", "predict", "explicit", "dense"],
+    ],
 )
 def test_after_warmup_nothing_is_compiled(warm, methods):
-    """Whichever method comes first, and whatever was compiled before it in the process that stored it."""
+    """Whichever method comes first, and whatever came before it in the process that stored it."""
     assert python(COUNT + USE, *methods, **warm) == "[]\n"
 
 
@@ -131,7 +137,9 @@ def test_one_compilation_serves_every_form_of_the_data():
 def test_twins_have_entries_of_their_own():
     """So has every signature; that both twins are stored, test_after_warmup shows."""
     codegen = numba.core.registry.cpu_target.target_context.codegen()
-    stores = [twin._cache for kernel in runtime._KERNELS for twin in (kernel.serial, kernel.parallel)]
+    stores = [
+        twin._cache for kernel in runtime._KERNELS for twin in (kernel.serial, kernel.parallel)
+    ]
     found = [store._entry(key, codegen) for store in stores for key in ("one", "another")]
     assert len(set(found)) == len(found) == 4 * len(runtime._KERNELS)
 
@@ -308,6 +316,20 @@ def test_a_full_disk_costs_nothing_but_time(store, monkeypatch):
     assert entries(store.folder) == []
 
 
+def test_code_that_cannot_be_stored_costs_nothing_but_time(store, monkeypatch):
+    """As after a Ctrl-C that LLVM swallowed, while it handed the machine code over."""
+
+    def fail(content):
+        raise RuntimeError("no compiled object yet")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "dumps", fail)
+        assert store.call() == ["inner", "outer"]
+    assert entries(store.folder) == []
+    assert store.call() == ["inner", "outer"]
+    assert store.call() == []
+
+
 def test_a_folder_that_goes_away_costs_nothing_but_time(store):
     store.folder.rmdir()
     assert store.call() == ["inner", "outer"]
@@ -328,7 +350,7 @@ def test_ctrl_c_leaves_no_half_entry(store, monkeypatch):
 
 
 def test_numba_is_kept_from_caching_callers(tmp_path):
-    """Its cache would be loaded into a process that has no such symbols, and LLVM would end that."""
+    """Its cache would be loaded into a process without our symbols, and LLVM would end that."""
     (tmp_path / "user.py").write_text(
         """
 import warnings

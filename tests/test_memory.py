@@ -1,0 +1,141 @@
+"""How much a call allocates: as docs/memory.md says, within `max_memory`, and with the same bits.
+
+All large memory of a call is NumPy arrays, which tracemalloc sees.
+"""
+
+import tracemalloc
+
+import numba
+import numpy as np
+import pytest
+from cases import METHODS
+from fastmaml.kernels import modes
+
+import fastmaml as fm
+from fastmaml import plan
+from fastmaml.tasks import as_tasks
+
+compiled_only = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="would take too long")
+MODES = {"value": modes.VALUE, "gradient": modes.GRADIENT, "evaluate": modes.RATES}
+# What Python objects take, and the checks of the arguments.
+SLACK = 40_000
+
+
+def data(model, n_tasks, rows, dtype):
+    rng = np.random.default_rng(0)
+    shapes = [(n_tasks, rows, n) for n in (model.n_inputs, model.n_outputs)] * 2
+    return [model.init(0, dtype), *(rng.normal(size=shape).astype(dtype) for shape in shapes)]
+
+
+def allocated(function, *arguments):
+    """The most bytes that a call holds at a time beyond its inputs, and those of its results."""
+    function(*arguments)  # what is remembered from call to call
+    tracemalloc.start()
+    try:
+        results = function(*arguments)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    results = results if isinstance(results, tuple) else (results,)
+    return peak, sum(part.nbytes for part in results if isinstance(part, np.ndarray))
+
+
+def planned(maml, mode, arguments):
+    """Workers, chunks of a piece, and bytes by the formula."""
+    theta = arguments[0]
+    support, query = as_tasks(maml.model, *arguments[1:], theta.dtype)
+    found = plan.plan_for(maml._problem, theta.dtype, support, query, MODES[mode])
+    workers, piece = found.split()
+    return workers, piece, found.memory(workers, piece) * theta.itemsize
+
+
+@compiled_only
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("method", "layer_sizes", "n_tasks", "dtype", "rate"),
+    [
+        ("factored", [1, 40, 40, 1], 600, "float32", 0.01),
+        ("factored", [2, 60, 30, 2], 300, "float64", np.full((3, 3), 0.01)),
+        ("dense", [1, 60, 60, 1], 300, "float32", 0.01),
+        ("dense", [2, 60, 30, 2], 300, "float32", "per parameter"),
+        ("explicit", [2, 20, 3], 50, "float64", 0.01),
+    ],
+)
+def test_allocations_agree_with_the_formula(method, layer_sizes, n_tasks, dtype, rate, mode):
+    model = fm.MLP(layer_sizes)
+    steps = len(rate) if np.ndim(rate) else 1
+    if isinstance(rate, str):
+        rate = np.full((1, model.n_params), 0.01)
+    maml = fm.MAML(model, rate, steps, method=method)
+    arguments = data(model, n_tasks, 5, dtype)
+    _, _, formula = planned(maml, mode, arguments)
+    peak, results = allocated(getattr(maml, mode), *arguments)
+    task_values = 8 * n_tasks
+    assert formula > 3 * SLACK
+    assert 0.98 * formula < peak < 1.03 * (formula + results + task_values) + SLACK
+
+
+@compiled_only
+@pytest.mark.parametrize("method", METHODS)
+def test_memory_does_not_grow_with_the_tasks(method):
+    model = fm.MLP([1, 3, 1] if method == "explicit" else [1, 20, 20, 1])
+    maml = fm.MAML(model, method=method)
+    few, many = (
+        allocated(maml.gradient, *data(model, n_tasks, 4, "float32"))[0]
+        for n_tasks in (2_000, 20_000)
+    )
+    assert many - few < 8 * 18_000 + SLACK  # the loss of each task, in float64
+
+
+@compiled_only
+@pytest.mark.parametrize("method", ["dense", "factored"])
+def test_max_memory_is_kept(method):
+    model = fm.MLP([1, 40, 40, 1])
+    arguments = data(model, 600, 5, "float32")
+    whole = fm.MAML(model, method=method)
+    _, _, most = planned(whole, "gradient", arguments)
+    for share in (0.75, 0.5, 0.3):
+        limited = fm.MAML(model, method=method, max_memory=int(share * most))
+        peak, results = allocated(limited.gradient, *arguments)
+        assert peak < 1.03 * (share * most + results + 8 * 600) + SLACK
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_pieces_have_the_same_bits(method, dtype):
+    """One chunk a call and one worker, against what the default cuts."""
+    model = fm.MLP([2, 4, 3], "gelu")
+    n_tasks = 40 if numba.config.DISABLE_JIT else 400
+    arguments = data(model, n_tasks, 6, dtype)
+    options = {"inner_lr": [[0.01, 0.02], [0.0, 0.01]], "steps": 2, "step_weights": [0.5, 0, 1]}
+    results = []
+    for limit in (None, 200_000, 1):
+        maml = fm.MAML(model, **options, method=method, max_memory=limit)
+        results.append([np.asarray(part).tobytes() for part in maml.evaluate(*arguments)])
+        if limit == 1:
+            workers, piece, _ = planned(maml, "evaluate", arguments)
+            assert (workers, piece) == (1, 1)
+            assert len(plan.plan_for(maml._problem, arguments[0].dtype, *as_tasks(
+                model, *arguments[1:], arguments[0].dtype), modes.RATES).chunks) > 5  # fmt: skip
+    assert results[0] == results[1] == results[2]
+
+
+def test_max_memory_by_default_and_its_errors():
+    problem = fm.MAML(fm.Linear(1))._problem
+    assert problem.max_memory == plan.default_max_memory() > 2**26
+    with pytest.raises(ValueError, match="max_memory is 0; accepted are integers of at least 1"):
+        fm.MAML(fm.Linear(1), max_memory=0)
+    with pytest.raises(TypeError, match=r"max_memory is 1000000000\.0; accepted are integers"):
+        fm.MAML(fm.Linear(1), max_memory=1e9)
+
+
+@compiled_only
+@pytest.mark.xfail(reason="a row of P numbers for each of 8 chunks is too much", strict=True)
+def test_wide_network_few_tasks():
+    """16-512-512-1, 32 tasks of 10 + 10 rows, on two threads."""
+    sizes = [16, 512, 512, 1]
+    model = fm.MLP(sizes)
+    maml = fm.MAML(model, 1e-3, method="factored")
+    with fm.threads(min(2, numba.config.NUMBA_NUM_THREADS)):
+        peak, _ = allocated(maml.gradient, *data(model, 32, 10, "float32"))
+    assert peak < 4 * 4 * (model.n_params + 640 * sum(sizes))
