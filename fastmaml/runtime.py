@@ -25,6 +25,7 @@ _KERNELS = (
     factored.factored,
     dense.dense,
     dense.adapt,
+    dense.adapt,
     explicit.explicit,
     explicit.derivatives,
     predict.predict,
