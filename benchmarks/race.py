@@ -15,6 +15,7 @@ import time
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,6 +60,9 @@ class Outcome(NamedTuple):
 
 def race(entries: list[Entry], workload: str, dtype: str, activation: str, rounds: int) -> Outcome:
     """Run one race. Raises RuntimeError when the first entry fails or results disagree with its."""
+    root = str(Path(__file__).resolve().parents[1])
+    if root not in sys.path:  # asv imports this package without it, and children inherit the path
+        sys.path.insert(0, root)
     context = multiprocessing.get_context("spawn")
     running: dict[str, tuple[Connection, Any]] = {}
     try:
