@@ -25,7 +25,6 @@ _KERNELS = (
     factored.factored,
     dense.dense,
     dense.adapt,
-    dense.adapt,
     explicit.explicit,
     explicit.derivatives,
     predict.predict,
