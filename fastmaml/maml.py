@@ -19,6 +19,7 @@ from .checks import (
     as_step_weights,
     as_theta,
     rate_gradient,
+    real_array,
 )
 from .models.base import Network
 from .plan import METHODS, Loss, Problem, default_max_memory
@@ -97,7 +98,7 @@ class MAML:
         Whether NaN or inf in theta or the data is an error. Without the check it spreads into the
         result.
     max_memory : int, optional
-        Bytes of working memory that a call tries not to exceed, by default a quarter of the
+        Bytes that a meta-gradient tries not to exceed while it works, by default a quarter of the
         machine's. The result is the same bits; see ``docs/memory.md``.
 
     Raises
@@ -114,7 +115,7 @@ class MAML:
 
     Notes
     -----
-    ----- In every method, `x` is (n_tasks, K, n_inputs) and `y` is (n_tasks, K, n_outputs), or
+    In every method, `x` is (n_tasks, K, n_inputs) and `y` is (n_tasks, K, n_outputs), or
     (n_tasks, K) if the model has one output. Tasks with different numbers of rows are given as
     lists of arrays (K_i, n_inputs) and (K_i, n_outputs). Without a query set the support set
     serves as both. `theta` (P,) decides the dtype: float32 is computed in float32, everything else
@@ -228,12 +229,14 @@ class MAML:
         TypeError, ValueError
             For data of the wrong kind or shape, or that is not finite.
         """
-        if not isinstance(x_new, list | tuple) and np.ndim(x_new) == 2:  # the same rows for all
-            return self.model.predict(self.adapt(theta, x, y), x_new)
         check = self.check_finite
         parameters = as_theta(self.model, theta, check_finite=check)
         dtype = parameters.dtype
         support = as_rows(self.model, x, y, dtype, check_finite=check)
+        if not (isinstance(x_new, list | tuple) and x_new and np.ndim(x_new[0]) > 1):
+            x_new = real_array("x_new", x_new)
+            if x_new.ndim == 2:  # the same rows for all tasks
+                x_new = np.tile(x_new, (support.n_tasks, 1, 1))
         new = as_rows(self.model, x_new, None, dtype, names=("x_new", ""), check_finite=check)
         if new.n_tasks != support.n_tasks:
             raise ValueError(
@@ -390,10 +393,10 @@ def meta_gradient(
     array([-2.88])
     """
     options = (order, loss, task_mean, method, step_weights, check_finite, max_memory)
-    try:
-        maml = _remembered(model, inner_lr, steps, *options)
-    except TypeError:  # an array among them, or something that MAML itself will refuse
-        maml = MAML(model, inner_lr, steps, *options)
+    # Only what cannot change behind our back is remembered.
+    plain = all(o is None or isinstance(o, str | int) for o in (steps, *options))
+    fixed = plain and isinstance(inner_lr, int | float) and isinstance(model, Network)
+    maml = (_remembered if fixed else MAML)(model, inner_lr, steps, *options)
     return maml.gradient(theta, x, y, x_query, y_query, out=out)
 
 
