@@ -30,6 +30,7 @@ from .kernels import dense, explicit, factored
 from .kernels.jit import max_workers
 from .kernels.mlp import LD_IN, P_BIAS, P_WEIGHT, ROW, WEIGHT, layer_table, padded_sizes
 from .kernels.modes import RATES, VALUE
+from .kernels.simd import LANES
 from .tasks import Rows, offsets_of
 
 if TYPE_CHECKING:
@@ -172,6 +173,7 @@ def _plan(
             parameter_rates[padded_index(model, dtype)] = rate.per_parameter
     elif method == "factored":
         losses = int(np.count_nonzero(problem.step_weights))
+        table = factored.own_table(table, own_layers(model, rows / (len(offsets) - 1), steps), LANES[dtype])
         scratch = factored.scratch_size(
             table, np.diff(offsets), np.diff(query_offsets), chunks, steps, losses
         )
@@ -223,6 +225,15 @@ def prefers_factored(model: Network, rows: float, steps: int) -> bool:
     shapes = list(zip(model.layer_sizes[:-1], model.layer_sizes[1:], strict=True))
     width = 2 * sum(a * b for a, b in shapes) / sum(a + b for a, b in shapes)
     return steps * (rows + 2) <= 12 + 1.5 * width
+
+
+def own_layers(model: Network, rows: float, steps: int) -> list[bool]:
+    """Of which layers the factored method gives each task its own weights.
+
+    They cost n_in n_out operations a row, the products of row blocks S K (n_in + n_out).
+    """
+    shapes = zip(model.layer_sizes[:-1], model.layer_sizes[1:], strict=True)
+    return [2 * n_in * n_out <= steps * rows * (n_in + n_out) for n_in, n_out in shapes]
 
 
 def work_of(model: Network, rows: int, query_rows: int, steps: int) -> int:

@@ -21,6 +21,8 @@ from .link import linked
 from .machines import Arrays, Registers
 
 CODES: dict[str, int] = {formula.__name__: code for code, formula in enumerate(FORMULAS)}
+#: phi'' is zero for the codes below this one
+PIECEWISE_LINEAR = CODES["leaky_relu"] + 1
 
 
 def _write_function(module, m, outputs):

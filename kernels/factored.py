@@ -30,6 +30,11 @@ end the gradient of a layer is P^T Q over the rows of all tasks: a few large pro
 
 For S steps of K rows the work that is not shared grows as S^2 K^2 per layer width, and memory does
 not depend on P per task. So this is the method for few rows a task.
+
+A layer of few weights, such as one with a single input, is cheaper the other way: each task has
+its *own* weights W_1, ..., W_S of it, and the adjoint lambda as a matrix (``own_table`` says which
+layers). With V = -alpha_s lambda, such a layer's passes are those of ``mlp``: ``z = x W_t^T + b_t``,
+``Rz = Ra W_s^T + a V^T + v``, ``Rdelta_prev = Rdelta W_s + delta V`` and so on.
 """
 
 from __future__ import annotations
@@ -48,14 +53,21 @@ from .mlp import (
     N_LAYERS,
     N_OUT,
     N_PADDED,
+    NARROW,
+    OWN,
+    OWN_SIZE,
     P_BIAS,
     P_WEIGHT,
     PLACE,
     ROW,
+    T_WEIGHT,
     WEIGHT,
     WIDTH,
     apply_activation,
+    is_curved,
     load_rows,
+    r_activation,
+    r_backward_activation,
     residual,
     spread,
     times,
@@ -64,7 +76,7 @@ from .mlp import (
 )  # fmt: skip
 from .modes import RATES, VALUE
 from .reduce import add_rows
-from .simd import offset
+from .simd import lanes_of, offset
 
 # The row blocks that are kept of one step: inputs, phi', phi'' (then delta W * phi'' * Rz), delta,
 # R-values, R-deltas
@@ -75,6 +87,27 @@ SUPPORT_BLOCKS, QUERY_BLOCKS = 6, 4
 # of its own.
 FORWARD, BACKWARD, R_FORWARD, R_BACKWARD = 0, 1, 2, 3
 SUPPORT_KINDS, QUERY_KINDS = 4, 2
+
+
+# The sets of own weights that every task has: those after each step, and these two.
+ADJOINT, DIRECTION, MORE_SETS = 0, 1, 2
+
+
+def own_table(table: np.ndarray, own: list[bool], lanes: int) -> np.ndarray:
+    """A copy of the table that says of which layers each task has its own weights.
+
+    They lie in a block of OWN_SIZE numbers: of each such layer the weights (n_out, ld_in), at OWN
+    the bias (ld_out), and the transposed weights (n_in, ld_out). What no pass reads has no room:
+    the weights of the first layer, or the transposed ones of a narrow layer.
+    """
+    rows = table.reshape(-1, ROW).copy()
+    for layer, flag in enumerate(own, start=1):
+        if flag:
+            n_in, n_out, ld_in, ld_out = rows[layer, [N_IN, N_OUT, LD_IN, LD_OUT]]
+            narrow = NARROW * n_out <= lanes
+            rows[layer, OWN] = rows[0, OWN_SIZE] + (n_out * ld_in if narrow or layer > 1 else 0)
+            rows[0, OWN_SIZE] = rows[layer, OWN] + ld_out + (0 if narrow else n_in * ld_out)
+    return rows.reshape(-1)
 
 
 def scratch_size(
@@ -95,7 +128,111 @@ def scratch_size(
         rows * query_rows
     )
     longest = int(np.maximum(rows, query_rows).max())
-    return blocks * width + n_layers * steps * products + 2 * longest**2
+    layers = table.reshape(-1, ROW)[1:-1]
+    widest = int(layers[layers[:, OWN] >= 0, LD_OUT].max(initial=0))
+    own = (steps + MORE_SETS) * int(np.diff(chunks).max()) * int(table[OWN_SIZE])
+    small = max(2 * longest**2, most(rows) * widest)
+    return blocks * width + n_layers * steps * products + own + small
+
+
+@linked
+def _own_forward(table, layer, first, last, offsets, buf, own, x, z, with_bias):
+    """``z = x W^T + b``, or ``z += x W^T``, with the own weights of each task."""
+    row = layer * ROW
+    ld_in, ld_out = table[row + LD_IN], table[row + LD_OUT]
+    bias = own + table[row + OWN]
+    for task in range(first, last):
+        r0, k = offsets[task] - offsets[first], offsets[task + 1] - offsets[task]
+        start, there = (bias, 0) if with_bias else (z + r0 * ld_out, ld_out)
+        times_transposed(
+            table, layer, k, buf, z + r0 * ld_out, buf, start, there, buf, x + r0 * ld_in,
+            buf, bias - table[row + P_BIAS], buf, bias + ld_out - table[row + T_WEIGHT],
+        )  # fmt: skip
+        bias += table[OWN_SIZE]
+
+
+@linked
+def _own_backward(table, layer, first, last, offsets, buf, own, delta, out, add):
+    """``out = [out +] delta W`` with the own weights of each task."""
+    row = layer * ROW
+    weights = own + table[row + OWN] - table[row + P_BIAS]
+    for task in range(first, last):
+        r0, k = offsets[task] - offsets[first], offsets[task + 1] - offsets[task]
+        times(
+            table, layer, k, buf, out + r0 * table[row + LD_IN], add,
+            buf, delta + r0 * table[row + LD_OUT], buf, weights,
+        )  # fmt: skip
+        weights += table[OWN_SIZE]
+
+
+@linked
+def _own_add(
+    table, layer, first, last, offsets, buf, own, before, b0, t0, stride, delta, a, with_bias,
+):  # fmt: skip
+    """``W' = W + delta^T a`` for the own weights of each task, and likewise the bias.
+
+    The bias of the first task lies in ``before`` at b0, W in front of it, its transpose at t0, and
+    those of the next task ``stride`` further.
+    """  # fmt: skip
+    row = layer * ROW
+    n_in, n_out = table[row + N_IN], table[row + N_OUT]
+    ld_in, ld_out = table[row + LD_IN], table[row + LD_OUT]
+    narrow, bias = NARROW * n_out <= lanes_of(buf), own + table[row + OWN]
+    for task in range(first, last):
+        r0, k = offsets[task] - offsets[first], offsets[task + 1] - offsets[task]
+        left, right = delta + r0 * ld_out, a + r0 * ld_in
+        if narrow or layer > 1:
+            outer(
+                n_out, ld_in, k, buf, bias - n_out * ld_in, ld_in, before, b0 - n_out * ld_in,
+                ld_in, 1, buf, left, 1, ld_out, buf, right, ld_in,
+            )  # fmt: skip
+        if not narrow:
+            outer(
+                n_in, ld_out, k, buf, bias + ld_out, ld_out, before, t0, ld_out, 1,
+                buf, right, 1, ld_in, buf, left, ld_out,
+            )  # fmt: skip
+        for j in range(ld_out):
+            buf[bias + j] = before[b0 + j]
+        if with_bias and table[row + BIAS] >= 0:
+            for i in range(k):
+                for j in range(ld_out):
+                    buf[bias + j] += buf[left + i * ld_out + j]
+        bias, b0, t0 = bias + table[OWN_SIZE], b0 + stride, t0 + stride
+
+
+@linked
+def _own_step(
+    table, shared, layer, step, first, last, offsets, rows, block, rates, buf, own, small
+):  # fmt: skip
+    """The own weights after ``step + 1`` steps, from those before and the step's row blocks."""
+    row, size = layer * ROW, rows * table[WIDTH]
+    count, ld_out = (last - first) * table[OWN_SIZE], table[row + LD_OUT]
+    rate = -rates[step * table[N_LAYERS] + layer - 1]
+    a = block + rows * table[row + PLACE]
+    delta = block + DELTA * size + rows * table[row + ROW + PLACE]
+    for i in range(rows * ld_out):
+        buf[small + i] = rate * buf[delta + i]
+    if step == 0:
+        _own_add(
+            table, layer, first, last, offsets, buf, own, shared, table[row + P_BIAS],
+            table[N_PADDED] + table[row + T_WEIGHT], 0, small, a, True,
+        )  # fmt: skip
+    else:
+        bias = own + (step - 1) * count + table[row + OWN]
+        _own_add(
+            table, layer, first, last, offsets, buf, own + step * count, buf, bias, bias + ld_out,
+            table[OWN_SIZE], small, a, True,
+        )  # fmt: skip
+
+
+@linked
+def _own_adjoint(table, layer, first, last, offsets, buf, own, delta, a, with_bias):
+    """``lambda += delta^T a`` for each task."""
+    bias = own + table[layer * ROW + OWN]
+    _own_add(
+        table, layer, first, last, offsets, buf, own, buf, bias, bias + table[layer * ROW + LD_OUT],
+        table[OWN_SIZE], delta, a, with_bias,
+    )  # fmt: skip
 
 
 @linked
@@ -162,7 +299,7 @@ def _add_kept(table, first, last, offsets, p_offsets, p, ld, z, buf, kept):
 @linked
 def _pass(
     table, shared, first, last, offsets, rows, support, steps, all_steps, rates,
-    x, y, x_offsets, x_rows, block,
+    x, y, x_offsets, x_rows, block, own,
     loss_scale, loss_mean, weight, gradient, curvature, task_values, buf, kept, kinds, stride,
 ):  # fmt: skip
     """Forward and backward for rows (x, y) of the chunk's tasks, after ``steps`` steps.
@@ -174,20 +311,26 @@ def _pass(
     last_row, start = n_layers * ROW, x_offsets[first]
     a, d1, d2, delta = block, block + D1 * size, block + D2 * size, block + DELTA * size
     n_in, n_out = table[ROW + N_IN], table[last_row + N_OUT]
+    own += (steps - 1) * (last - first) * table[OWN_SIZE]
     load_rows(n_in, table[ROW + LD_IN], x_rows, x, start * n_in, buf, a)
     for layer in range(1, n_layers + 1):
         row = layer * ROW
         before, here = x_rows * table[row + PLACE], x_rows * table[row + ROW + PLACE]
         bias = table[row + P_BIAS]
-        times_transposed(
-            table, layer, x_rows, buf, a + here, shared, bias, 0, buf, a + before,
-            shared, 0, shared, transposed,
-        )  # fmt: skip
-        _updates(
-            table, layer, True, first, last, offsets, rows, support, x_offsets, a + before,
-            table[row + BIAS] >= 0, a + here, steps, rates, buf,
-            kept + ((layer - 1) * kinds + FORWARD) * all_steps * stride, stride,
-        )  # fmt: skip
+        if steps > 0 and table[row + OWN] >= 0:
+            _own_forward(
+                table, layer, first, last, x_offsets, buf, own, a + before, a + here, True
+            )  # fmt: skip
+        else:
+            times_transposed(
+                table, layer, x_rows, buf, a + here, shared, bias, 0, buf, a + before,
+                shared, 0, shared, transposed,
+            )  # fmt: skip
+            _updates(
+                table, layer, True, first, last, offsets, rows, support, x_offsets, a + before,
+                table[row + BIAS] >= 0, a + here, steps, rates, buf,
+                kept + ((layer - 1) * kinds + FORWARD) * all_steps * stride, stride,
+            )  # fmt: skip
         if layer < n_layers:
             apply_activation(table, layer, x_rows, buf, a + here, d1 + here, d2 + here, gradient)
     out, ld_out = x_rows * table[last_row + ROW + PLACE], table[last_row + LD_OUT]
@@ -206,14 +349,19 @@ def _pass(
     for layer in range(n_layers, 1, -1):
         row = layer * ROW
         before, here = x_rows * table[row + PLACE], x_rows * table[row + ROW + PLACE]
-        times(table, layer, x_rows, buf, delta + before, 0, buf, delta + here, shared, 0)
-        _updates(
-            table, layer, False, first, last, offsets, rows, support, x_offsets, delta + here,
-            0, delta + before, steps, rates, buf,
-            kept + ((layer - 1) * kinds + BACKWARD) * all_steps * stride, stride,
-        )  # fmt: skip
+        if steps > 0 and table[row + OWN] >= 0:
+            _own_backward(
+                table, layer, first, last, x_offsets, buf, own, delta + here, delta + before, 0
+            )  # fmt: skip
+        else:
+            times(table, layer, x_rows, buf, delta + before, 0, buf, delta + here, shared, 0)
+            _updates(
+                table, layer, False, first, last, offsets, rows, support, x_offsets, delta + here,
+                0, delta + before, steps, rates, buf,
+                kept + ((layer - 1) * kinds + BACKWARD) * all_steps * stride, stride,
+            )  # fmt: skip
         n = x_rows * table[row + LD_IN]
-        if curvature:
+        if curvature and is_curved(table) > 0:
             for i in range(n):
                 buf[d2 + before + i] *= buf[delta + before + i]
         for i in range(n):
@@ -303,42 +451,97 @@ def _rate_gradient(
 
 
 @linked
+def _own_direction(
+    table, step, steps, first, last, offsets, rows, support, q_offsets, q_rows, query,
+    step_weights, rates, buf, own,
+):  # fmt: skip
+    """``-alpha lambda`` at ``step``, for the layers that have own weights.
+
+    lambda gains what has come since: the rows of step + 1, and ``query``, those of the loss after
+    this step.
+    """
+    n_layers, size, q_size = table[N_LAYERS], rows * table[WIDTH], q_rows * table[WIDTH]
+    count = (last - first) * table[OWN_SIZE]
+    adjoint, direction = own + (steps + ADJOINT) * count, own + (steps + DIRECTION) * count
+    later = support + (step + 1) * SUPPORT_BLOCKS * size
+    if step == steps - 1:
+        for i in range(count):
+            buf[adjoint + i] = 0
+    for layer in range(1, n_layers + 1):
+        row = layer * ROW
+        if table[row + OWN] < 0:
+            continue
+        before, here = table[row + PLACE], table[row + ROW + PLACE]
+        if step < steps - 1:
+            a, b = later + rows * before, later + rows * here
+            _own_adjoint(
+                table, layer, first, last, offsets, buf, adjoint, b + R_DELTA * size, a, True
+            )  # fmt: skip
+            if layer > 1:
+                _own_adjoint(
+                    table, layer, first, last, offsets, buf, adjoint, b + DELTA * size,
+                    a + RA * size, False,
+                )  # fmt: skip
+        if step_weights[step + 1] != 0:
+            _own_adjoint(
+                table, layer, first, last, q_offsets, buf, adjoint,
+                query + DELTA * q_size + q_rows * here, query + q_rows * before, True,
+            )  # fmt: skip
+        bias, rate = table[row + OWN], -rates[step * n_layers + layer - 1]
+        start, stop = bias, bias + table[row + LD_OUT] * (1 + table[row + N_IN])
+        if NARROW * table[row + N_OUT] <= lanes_of(buf):
+            stop = bias + table[row + LD_OUT]
+        if NARROW * table[row + N_OUT] <= lanes_of(buf) or layer > 1:
+            start = bias - table[row + N_OUT] * table[row + LD_IN]
+        for task in range(last - first):
+            at = task * table[OWN_SIZE]
+            for i in range(at + start, at + stop):
+                buf[direction + i] = rate * buf[adjoint + i]
+
+
+@linked
 def _r_pass(
     table, shared, step, steps, first, last, offsets, rows, support, q_offsets, q_rows, query,
-    loss_scale, loss_mean, step_weights, rates, buf, kept, stride, q_kept, q_stride,
+    own, loss_scale, loss_mean, step_weights, rates, buf, kept, stride, q_kept, q_stride,
 ):  # fmt: skip
     """R-values and R-deltas of the support rows at ``step``, along ``-alpha lambda``."""
     n_layers, size, transposed = table[N_LAYERS], rows * table[WIDTH], table[N_PADDED]
     block = support + step * SUPPORT_BLOCKS * size
     d1, d2 = block + D1 * size, block + D2 * size
     ra, r_delta = block + RA * size, block + R_DELTA * size
-    own = kept + step * n_layers * SUPPORT_KINDS * steps * stride
+    products = kept + step * n_layers * SUPPORT_KINDS * steps * stride
+    count = (last - first) * table[OWN_SIZE]
+    before_step, direction = own + (step - 1) * count, own + (steps + DIRECTION) * count
     for layer in range(1, n_layers + 1):
         row = layer * ROW
         before, here = rows * table[row + PLACE], rows * table[row + ROW + PLACE]
-        z, n = ra + here, rows * table[row + LD_OUT]
-        for i in range(n):
-            buf[z + i] = 0
-        if layer > 1:
+        z, n, is_own = ra + here, rows * table[row + LD_OUT], table[row + OWN] >= 0
+        if is_own:
+            _own_forward(table, layer, first, last, offsets, buf, direction, block + before, z, True)
+        else:
+            for i in range(n):
+                buf[z + i] = 0
+        if layer > 1 and is_own and step > 0:
+            _own_forward(table, layer, first, last, offsets, buf, before_step, ra + before, z, False)
+        elif layer > 1:
             times_transposed(
                 table, layer, rows, buf, z, buf, z, table[row + LD_OUT], buf, ra + before,
                 shared, 0, shared, transposed,
             )  # fmt: skip
-            _updates(
-                table, layer, True, first, last, offsets, rows, support, offsets, ra + before, 0, z,
-                step, rates, buf, own + ((layer - 1) * SUPPORT_KINDS + R_FORWARD) * steps * stride,
-                stride,
+            if not is_own:
+                _updates(
+                    table, layer, True, first, last, offsets, rows, support, offsets, ra + before,
+                    0, z, step, rates, buf,
+                    products + ((layer - 1) * SUPPORT_KINDS + R_FORWARD) * steps * stride, stride,
+                )  # fmt: skip
+        if not is_own:
+            _along_adjoint(
+                table, layer, True, step, steps, first, last, offsets, rows, support, q_offsets,
+                q_rows, query,
+                step_weights, z, rates, buf, kept, stride, q_kept, q_stride,
             )  # fmt: skip
-        _along_adjoint(
-            table, layer, True, step, steps, first, last, offsets, rows, support, q_offsets, q_rows,
-            query,
-            step_weights, z, rates, buf, kept, stride, q_kept, q_stride,
-        )  # fmt: skip
         if layer < n_layers:
-            for i in range(n):
-                rz = buf[z + i]
-                buf[d2 + here + i] *= rz
-                buf[z + i] = buf[d1 + here + i] * rz
+            r_activation(table, n, buf, z, d1 + here, d2 + here)
     last_row = n_layers * ROW
     out, ld = rows * table[last_row + ROW + PLACE], table[last_row + LD_OUT]
     for task in range(first, last):
@@ -349,21 +552,30 @@ def _r_pass(
     for layer in range(n_layers, 1, -1):
         row = layer * ROW
         before, here = rows * table[row + PLACE], rows * table[row + ROW + PLACE]
-        z = r_delta + before
-        times(table, layer, rows, buf, z, 0, buf, r_delta + here, shared, 0)
-        _updates(
-            table, layer, False, first, last, offsets, rows, support, offsets, r_delta + here, 0, z,
-            step, rates, buf, own + ((layer - 1) * SUPPORT_KINDS + R_BACKWARD) * steps * stride,
-            stride,
+        z, is_own = r_delta + before, table[row + OWN] >= 0
+        if is_own and step > 0:
+            _own_backward(
+                table, layer, first, last, offsets, buf, before_step, r_delta + here, z, 0
+            )  # fmt: skip
+        else:
+            times(table, layer, rows, buf, z, 0, buf, r_delta + here, shared, 0)
+        if is_own:
+            delta = block + DELTA * size + here
+            _own_backward(table, layer, first, last, offsets, buf, direction, delta, z, 1)
+        else:
+            _updates(
+                table, layer, False, first, last, offsets, rows, support, offsets, r_delta + here,
+                0, z, step, rates, buf,
+                products + ((layer - 1) * SUPPORT_KINDS + R_BACKWARD) * steps * stride, stride,
+            )  # fmt: skip
+            _along_adjoint(
+                table, layer, False, step, steps, first, last, offsets, rows, support, q_offsets,
+                q_rows, query,
+                step_weights, z, rates, buf, kept, stride, q_kept, q_stride,
+            )  # fmt: skip
+        r_backward_activation(
+            table, rows * table[row + LD_IN], buf, z, d1 + before, d2 + before
         )  # fmt: skip
-        _along_adjoint(
-            table, layer, False, step, steps, first, last, offsets, rows, support, q_offsets,
-            q_rows, query,
-            step_weights, z, rates, buf, kept, stride, q_kept, q_stride,
-        )  # fmt: skip
-        for i in range(rows * table[row + LD_IN]):
-            r = buf[z + i] * buf[d1 + before + i]
-            buf[z + i] = r + buf[d2 + before + i]
 
 
 @linked
@@ -437,7 +649,8 @@ def _chunk(
         q_stride += m * k
     kept = query + losses * QUERY_BLOCKS * q_size
     q_kept = kept + steps * table[N_LAYERS] * SUPPORT_KINDS * steps * stride
-    small = q_kept + losses * table[N_LAYERS] * QUERY_KINDS * steps * q_stride
+    own = q_kept + losses * table[N_LAYERS] * QUERY_KINDS * steps * q_stride
+    small = own + (steps + MORE_SETS) * (last - first) * table[OWN_SIZE]
     back = mode > VALUE
     for task in range(first, last):
         task_values[task] = 0
@@ -452,7 +665,7 @@ def _chunk(
         if step_weights[step] != 0:
             _pass(
                 table, shared, first, last, offsets, rows, support, step, steps, rates,
-                x_query, y_query, q_offsets, q_rows, block, loss_scale, loss_mean,
+                x_query, y_query, q_offsets, q_rows, block, own, loss_scale, loss_mean,
                 step_weights[step], back, False, task_values, buf, of_loss, QUERY_KINDS, q_stride,
             )  # fmt: skip
             block += QUERY_BLOCKS * q_size
@@ -460,16 +673,28 @@ def _chunk(
         if step < steps:
             _pass(
                 table, shared, first, last, offsets, rows, support, step, steps, rates,
-                x, y, offsets, rows, support + step * SUPPORT_BLOCKS * size, loss_scale, loss_mean,
-                0.0, True, back and exact, task_values, buf,
+                x, y, offsets, rows, support + step * SUPPORT_BLOCKS * size, own, loss_scale,
+                loss_mean, 0.0, True, back and exact, task_values, buf,
                 kept + step * table[N_LAYERS] * SUPPORT_KINDS * steps * stride, SUPPORT_KINDS,
                 stride,
             )  # fmt: skip
+            for layer in range(1, table[N_LAYERS] + 1):
+                if table[layer * ROW + OWN] >= 0:
+                    _own_step(
+                        table, shared, layer, step, first, last, offsets, rows,
+                        support + step * SUPPORT_BLOCKS * size, rates, buf, own, small,
+                    )  # fmt: skip
     for step in range(steps - 1, -1, -1):
         if exact and back:
+            if step_weights[step + 1] != 0:
+                block -= QUERY_BLOCKS * q_size
+            _own_direction(
+                table, step, steps, first, last, offsets, rows, support, q_offsets, q_rows, block,
+                step_weights, rates, buf, own,
+            )  # fmt: skip
             _r_pass(
                 table, shared, step, steps, first, last, offsets, rows, support, q_offsets, q_rows,
-                query, loss_scale, loss_mean, step_weights, rates, buf, kept, stride, q_kept,
+                query, own, loss_scale, loss_mean, step_weights, rates, buf, kept, stride, q_kept,
                 q_stride,
             )  # fmt: skip
         if mode == RATES:

@@ -31,7 +31,8 @@ import numpy as np
 from llvmlite import ir
 from numba import config, njit, types
 from numba.core import cgutils
-from numba.core.ccallback import CFunc
+from numba.core.ccallback import CFunc, _CFuncCompiler
+from numba.core.compiler import Compiler
 from numba.core.errors import TypingError
 from numba.core.extending import _Intrinsic
 
@@ -75,6 +76,46 @@ def _passed_as(argument: types.Type) -> types.Type:
     raise TypingError(f"a linked function takes C-contiguous arrays and numbers, not {argument}")
 
 
+class _Compiler(_CFuncCompiler):
+    """Numba's compiler of C functions, without the C function: ``_Compiled`` adds its own."""
+
+    def _customize_flags(self, flags: Any) -> Any:
+        flags = super()._customize_flags(flags)
+        flags.no_cfunc_wrapper = True
+        return flags
+
+
+class _Compiled(CFunc):
+    """A function with a C entry into which its body is inlined.
+
+    Numba's own entry calls the body and hands on each argument, which takes as long as a small
+    product; it is there to print exceptions, which linked functions do not raise.
+    """
+
+    def __init__(self, function: Callable[..., Any], signature: Any) -> None:
+        options = {"error_model": "numpy", "forceinline": True}
+        super().__init__(function, signature, {}, options)
+        self._compiler = _Compiler(function, self._targetdescr, options, {}, Compiler)
+
+    def _compile_uncached(self) -> Any:
+        compiled = super()._compile_uncached()
+        context, described = compiled.target_context, compiled.fndesc
+        module = context.create_module("linked")
+        values = [context.get_value_type(kind) for kind in described.argtypes]
+        result = context.get_value_type(described.restype)
+        name = described.llvm_cfunc_wrapper_name
+        entry = ir.Function(module, ir.FunctionType(result, values), name)
+        body_type = context.call_conv.get_function_type(described.restype, described.argtypes)
+        body = ir.Function(module, body_type, described.llvm_func_name)
+        builder = ir.IRBuilder(entry.append_basic_block("entry"))
+        _, value = context.call_conv.call_function(
+            builder, body, described.restype, described.argtypes, entry.args
+        )
+        builder.ret(value)
+        compiled.library.add_ir_module(module)
+        return compiled
+
+
 class _Piece:
     """One linked function and its compiled versions."""
 
@@ -94,8 +135,7 @@ class _Piece:
         if arguments not in self._compiled:
             mangled = hashlib.sha256(repr((self.name, arguments)).encode()).hexdigest()[:16]
             symbol = f"fastmaml_{self._function.__name__}_{mangled}"
-            options = {"error_model": "numpy"}
-            compiled = CFunc(self._function, (arguments, self._result), {}, options)
+            compiled = _Compiled(self._function, (arguments, self._result))
             compiled._cache = stored(self.name)
             compiled.compile()
             llvm.add_symbol(symbol, compiled.address)

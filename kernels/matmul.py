@@ -21,19 +21,22 @@ PANEL, PACK_WIDTH, PACK_ROWS = 192, 8, 24
 def outer(m, n, k, c, ci, ldc, d, di, ldd, add, a, ai, row, step, b, bi, ldb):
     """``C (m, n) = D + A (m, k) B (k, n)``, with A[i, p] at ``ai + i * row + p * step``.
 
-    Tiles are of about equal height and width: none is left with a single row while others are
-    full. A column of a wide B lies on as many pages of memory as B has rows, so a panel of it is
-    copied before all rows of A use it.
+    What remains of two tiles or less is halved, so that none is left with a single row while
+    others are full (and without a division, which costs as much as a small tile). A column of a
+    wide B lies on as many pages of memory as B has rows, so a panel of it is copied before all rows
+    of A use it.
     """
     lanes = lanes_of(c)
     packed = ldb >= PACK_WIDTH * lanes and m >= PACK_ROWS
     copy = stack_panel(c, PANEL)
     vectors = n // lanes
-    panels = -(-vectors // TILE_COLUMNS)
     while vectors > 0:
-        across = -(-vectors // panels)
+        across = vectors
+        if across > TILE_COLUMNS:
+            across = min(TILE_COLUMNS, (vectors + 1) >> 1)
         width = across * lanes
-        for k0 in range(0, k, PANEL if packed else k):
+        k0 = 0
+        while k0 < k or k0 == 0:  # once even for k = 0, which copies D
             depth, panel, at, stride = k, b, bi, ldb
             source, si, lds = d, di, ldd
             if packed:
@@ -43,30 +46,37 @@ def outer(m, n, k, c, ci, ldc, d, di, ldd, add, a, ai, row, step, b, bi, ldb):
                         copy[p * width + q] = b[bi + (k0 + p) * ldb + q]
             if k0 > 0:
                 source, si, lds = c, ci, ldc
-            i, tiles = 0, -(-m // TILE_ROWS)
+            i = 0
             while i < m:
-                down = -(-(m - i) // tiles)
+                down = m - i
+                if down > TILE_ROWS:
+                    down = min(TILE_ROWS, (down + 1) >> 1)
                 outer_tile(
                     down, across, c, ci + i * ldc, ldc, source, si + i * lds, lds, add or k0 > 0,
                     a, ai + i * row + k0 * step, row, step, panel, at, stride, depth,
                 )  # fmt: skip
-                i, tiles = i + down, tiles - 1
+                i += down
+            k0 += max(depth, 1)
         ci, di, bi = ci + width, di + width, bi + width
-        vectors, panels = vectors - across, panels - 1
+        vectors -= across
 
 
 @linked
 def inner(m, n, k, c, ci, ldc, scale, shift, add, a, ai, lda, b, bi, ldb):
     """``C (m, n) = scale A (m, k) B (n, k)^T + shift [+ C]``; see ``inner_tile``."""
-    i, tiles = 0, -(-m // DOT_ROWS)
+    i = 0
     while i < m:
-        down = -(-(m - i) // tiles)
-        j, columns = 0, -(-n // DOT_ROWS)
+        down = m - i
+        if down > DOT_ROWS:
+            down = min(DOT_ROWS, (down + 1) >> 1)
+        j = 0
         while j < n:
-            across = -(-(n - j) // columns)
+            across = n - j
+            if across > DOT_ROWS:
+                across = min(DOT_ROWS, (across + 1) >> 1)
             inner_tile(
                 down, across, c, ci + i * ldc + j, ldc, scale, shift, add,
                 a, ai + i * lda, lda, b, bi + j * ldb, ldb, k,
             )  # fmt: skip
-            j, columns = j + across, columns - 1
-        i, tiles = i + down, tiles - 1
+            j += across
+        i += down

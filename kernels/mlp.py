@@ -22,19 +22,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from .activations import CODES, activate, activate_value
+from .activations import CODES, PIECEWISE_LINEAR, activate, activate_value
 from .link import linked
 from .matmul import inner, outer
 from .simd import LANES, lanes_of, transpose_tile
 
 # Row 0 of a layer table describes the network,
-N_LAYERS, ACTIVATION, N_THETA, N_PADDED, N_TRANSPOSED, WIDTH = 0, 1, 2, 3, 4, 5
+N_LAYERS, ACTIVATION, N_THETA, N_PADDED, N_TRANSPOSED, WIDTH, OWN_SIZE = 0, 1, 2, 3, 4, 5, 6
 # row l layer l, and row L + 1 only holds the PLACE of value L. Sizes:
 N_IN, N_OUT, LD_IN, LD_OUT = 0, 1, 2, 3
 WEIGHT, BIAS = 4, 5  # offsets in theta; BIAS is -1 without an intercept
 P_WEIGHT, P_BIAS, T_WEIGHT = 6, 7, 8  # offsets in a padded vector and in a transposed copy
 PLACE = 9  # where the layer's input value lies in a row of all values
-ROW = 10  # numbers in a row of the table
+OWN = 10  # where the layer lies in a task's own weights (of OWN_SIZE numbers), or -1: see factored
+ROW = 11  # numbers in a row of the table
 
 #: a layer is narrow if its outputs fill less than this part of a vector: its rows are then read as
 #: vectors instead
@@ -61,7 +62,7 @@ def layer_table(
         ld_in, ld_out = padded[layer - 1 : layer + 1]
         bias = theta + n_in * n_out if intercept else -1
         p_bias = pad + n_out * ld_in
-        table[layer] = n_in, n_out, ld_in, ld_out, theta, bias, pad, p_bias, transposed, place
+        table[layer] = n_in, n_out, ld_in, ld_out, theta, bias, pad, p_bias, transposed, place, -1
         theta += n_in * n_out + (n_out if intercept else 0)
         pad, transposed, place = p_bias + ld_out, transposed + ld_in * ld_out, place + ld_in
     table[n_layers + 1, PLACE] = place
@@ -130,11 +131,11 @@ def transpose(table, padded, p0, out, t0):
 @linked
 def load_rows(n, ld, rows, source, s0, out, o0):
     """Copy rows of n numbers into rows of ld numbers, zero-padded."""
+    for i in range(rows * ld if n < ld else 0):
+        out[o0 + i] = 0
     for i in range(rows):
         for j in range(n):
             out[o0 + i * ld + j] = source[s0 + i * n + j]
-        for j in range(n, ld):
-            out[o0 + i * ld + j] = 0
 
 
 @linked
@@ -203,9 +204,10 @@ def apply_activation(table, layer, rows, buf, a, d1, d2, derivatives):
         activate(table[ACTIVATION], buf, a, a, d1, d2, rows * ld_out)
     else:
         activate_value(table[ACTIVATION], buf, a, a, rows * ld_out)
-    for i in range(rows):  # phi(0) is not 0 for every phi, and padding must stay 0
-        for j in range(n_out, ld_out):
-            buf[a + i * ld_out + j] = 0
+    if n_out < ld_out and buf[a + n_out] != 0:  # phi(0) is not 0, and padding must stay 0
+        for i in range(rows):
+            for j in range(n_out, ld_out):
+                buf[a + i * ld_out + j] = 0
 
 
 @linked
@@ -224,15 +226,41 @@ def forward(table, rows, buf, a, d1, d2, derivatives, w, w0, t, t0):
 @linked
 def residual(n, ld, rows, buf, f, delta, y, y0, scale) -> float:
     """delta of the output, ``scale * (f - y)``; returns the sum of squared residuals."""
+    for i in range(rows * ld if n < ld else 0):
+        buf[delta + i] = 0
     total = 0.0
     for i in range(rows):
         for j in range(n):
             r = buf[f + i * ld + j] - y[y0 + i * n + j]
             total += np.float64(r) * np.float64(r)
             buf[delta + i * ld + j] = scale * r
-        for j in range(n, ld):
-            buf[delta + i * ld + j] = 0
     return total
+
+
+@linked
+def is_curved(table) -> float:
+    """1 unless phi'' is zero everywhere."""
+    return 0.0 if table[ACTIVATION] < PIECEWISE_LINEAR else 1.0
+
+
+@linked
+def r_activation(table, n, buf, rz, d1, d2):
+    """Turn Rz into the layer's R-value ``phi' * Rz``, and d2 into ``d2 * Rz``."""
+    if is_curved(table) > 0:
+        for i in range(n):
+            buf[d2 + i] *= buf[rz + i]
+    for i in range(n):
+        buf[rz + i] *= buf[d1 + i]
+
+
+@linked
+def r_backward_activation(table, n, buf, r_delta, d1, d2):
+    """``r_delta = r_delta * phi' + d2``."""
+    for i in range(n):
+        buf[r_delta + i] *= buf[d1 + i]
+    if is_curved(table) > 0:
+        for i in range(n):
+            buf[r_delta + i] += buf[d2 + i]
 
 
 @linked
@@ -243,7 +271,7 @@ def backward(table, rows, buf, d1, d2, delta, curvature, w, w0):
         out, prev = rows * table[row + ROW + PLACE], rows * table[row + PLACE]
         times(table, layer, rows, buf, delta + prev, 0, buf, delta + out, w, w0)
         n = rows * table[row + LD_IN]
-        if curvature:
+        if curvature and is_curved(table) > 0:
             for i in range(n):
                 buf[d2 + prev + i] *= buf[delta + prev + i]
         for i in range(n):
@@ -265,10 +293,7 @@ def r_forward(table, rows, buf, a, d1, d2, ra, w, t, v, vt):
                 table, layer, rows, buf, here, buf, here, ld, buf, ra + x, buf, w, buf, t
             )
         if layer < n_layers:
-            for i in range(rows * ld):
-                rz = buf[here + i]
-                buf[d2 + out + i] *= rz
-                buf[here + i] = buf[d1 + out + i] * rz
+            r_activation(table, rows * ld, buf, here, d1 + out, d2 + out)
 
 
 @linked
@@ -279,6 +304,6 @@ def r_backward(table, rows, buf, d1, d2, delta, r_delta, w, v):
         out, prev = rows * table[row + ROW + PLACE], rows * table[row + PLACE]
         times(table, layer, rows, buf, r_delta + prev, 0, buf, r_delta + out, buf, w)
         times(table, layer, rows, buf, r_delta + prev, 1, buf, delta + out, buf, v)
-        for i in range(rows * table[row + LD_IN]):
-            r = buf[r_delta + prev + i] * buf[d1 + prev + i]
-            buf[r_delta + prev + i] = r + buf[d2 + prev + i]
+        r_backward_activation(
+            table, rows * table[row + LD_IN], buf, r_delta + prev, d1 + prev, d2 + prev
+        )  # fmt: skip

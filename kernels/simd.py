@@ -143,9 +143,18 @@ class _Emitter:
             ]
         return vectors[0]
 
-    def switch(self, rows: int, columns: int, case: Any) -> None:
-        """Emit ``case(r, c)`` for every shape; the first two arguments choose."""
-        b = self.builder
+    def opaque(self, value: Any) -> Any:
+        """An integer of which LLVM knows nothing."""
+        kind = ir.FunctionType(self.int, [self.int])
+        return self.builder.asm(kind, "", "=r,0", [value], side_effect=True)
+
+    def switch(self, rows: int, columns: int, strides: tuple[int, ...], case: Any) -> None:
+        """Emit ``case(r, c)`` for every shape; the first two arguments choose.
+
+        Each case gets the strides as values of its own. Otherwise LLVM computes all multiples of
+        all cases before the loop around the switch, which takes longer than a small tile.
+        """
+        b, arguments = self.builder, self.arguments
         done = b.append_basic_block("tile.done")
         chosen = b.add(self.mul(self.arguments[0], columns), self.arguments[1])
         switch = b.switch(chosen, done)
@@ -154,6 +163,10 @@ class _Emitter:
                 block = b.append_basic_block(f"tile.{r}x{c}")
                 switch.add_case(self.constant(r * columns + c), block)
                 b.position_at_end(block)
+                self.arguments = [
+                    self.opaque(value) if i in strides else value
+                    for i, value in enumerate(arguments)
+                ]
                 case(r, c)
                 b.branch(done)
         b.position_at_end(done)
@@ -246,7 +259,7 @@ def _emit_outer(
 ):
     def emit(context, builder, signature, arguments):
         e = _Emitter(context, builder, signature, arguments)
-        e.switch(TILE_ROWS, TILE_COLUMNS, lambda *shape: _outer_case(e, *shape))
+        e.switch(TILE_ROWS, TILE_COLUMNS, (4, 7, 11, 12, 15), lambda *shape: _outer_case(e, *shape))
         return context.get_dummy_value()
 
     i = types.int64
@@ -304,7 +317,7 @@ def _inner_case(e: _Emitter, rows: int, columns: int) -> None:
 def _emit_inner(typingctx, rows, columns, c, ci, ldc, scale, shift, add, a, ai, lda, b, bi, ldb, k):
     def emit(context, builder, signature, arguments):
         e = _Emitter(context, builder, signature, arguments)
-        e.switch(DOT_ROWS, DOT_ROWS, lambda *shape: _inner_case(e, *shape))
+        e.switch(DOT_ROWS, DOT_ROWS, (4, 10, 13), lambda *shape: _inner_case(e, *shape))
         return context.get_dummy_value()
 
     i, f = types.int64, types.float64
