@@ -53,6 +53,8 @@ METHODS = ("auto", "explicit", "dense", "factored")
 SERIAL_WORK = 300_000
 #: operations after which a piece ends (some hundredths of a second), and the most chunks it has
 PIECE_WORK, PIECE_CHUNKS = 4_000_000_000, 64
+#: numbers in the rows of a piece that are worth another call of the kernel
+PIECE_NUMBERS = 1_000_000
 #: how many times as long an operation takes in the plain loops of the explicit kernels
 PLAIN_LOOPS = 8
 #: rows of a chunk of the factored method: enough for large products, few enough for the cache
@@ -110,7 +112,9 @@ class Plan:
         # Only a call that may be parallel asks (and so starts) the threading layer.
         small = self.work < SERIAL_WORK or n_chunks < 2
         workers = 1 if small else min(max_workers(), n_chunks)
-        piece = min(n_chunks, PIECE_CHUNKS, max(workers, PIECE_WORK * n_chunks // (self.work + 1)))
+        few = PIECE_NUMBERS // (self.row + 1) // workers * workers
+        by_work = PIECE_WORK * n_chunks // (self.work + 1)
+        piece = min(n_chunks, PIECE_CHUNKS, max(workers, few), max(workers, by_work))
         if self.memory(workers, piece) > self.max_memory:
             spare = max(self.max_memory - self.fixed, 0)
             workers = max(1, min(workers, spare // (self.scratch + self.row)))
@@ -215,16 +219,15 @@ def choose_method(problem: Problem, rows: float) -> str:
 
 
 def prefers_factored(model: Network, rows: float, steps: int) -> bool:
-    """Whether factored is the faster method: few rows and steps, for the width of the layers.
+    """Whether factored is the faster method: unless there are many rows and steps.
 
-    What dense does for a task grows with the weights of a layer, n_in * n_out, times S K. What
-    factored does grows with its rows, n_in + n_out, times (S K)^2, and with a small constant for
-    each pair of steps. The two numbers of the rule are fitted to a grid of widths, rows and steps
+    It keeps the row blocks of all steps, which at some point leave the cache, where dense computes
+    them twice. The rule is fitted to a grid of widths, rows and steps
     (``benchmarks/method_choice.py``).
     """
     shapes = list(zip(model.layer_sizes[:-1], model.layer_sizes[1:], strict=True))
     width = 2 * sum(a * b for a, b in shapes) / sum(a + b for a, b in shapes)
-    return steps * (rows + 2) <= 12 + 1.5 * width
+    return steps * rows <= 320 + width
 
 
 def own_layers(model: Network, rows: float, steps: int) -> list[bool]:

@@ -130,7 +130,6 @@ def test_max_memory_by_default_and_its_errors():
 
 
 @compiled_only
-@pytest.mark.xfail(reason="a row of P numbers for each of 8 chunks is too much", strict=True)
 def test_wide_network_few_tasks():
     """16-512-512-1, 32 tasks of 10 + 10 rows, on two threads."""
     sizes = [16, 512, 512, 1]
