@@ -218,9 +218,8 @@ def test_implicit_at_the_minimum_is_the_slope_of_the_value():
     x, x_query = rng.normal(size=(2, 2, 5, 1))
     theta = model.init(0)
     data = x, np.sin(2 * x), x_query, np.sin(2 * x_query)
-    maml = fm.MAML(
-        model, 0.05, 400, order="implicit", proximal=3.0, cg_rtol=1e-12, inner_momentum=0.5
-    )
+    options = {"proximal": 3.0, "cg_rtol": 1e-12, "inner_momentum": 0.5}
+    maml = fm.MAML(model, 0.05, 120, order="implicit", **options)
     gradient = maml.gradient(theta, *data)
     slopes = [
         (maml.value(theta + h, *data) - maml.value(theta - h, *data)) / 2e-5
@@ -380,18 +379,18 @@ def test_hessp_of_the_meta_objective(seed):
 
 
 def test_hessp_fits_scipy():
-    model = fm.MLP([1, 3, 1], "tanh")
+    model = fm.Linear(2)
     rng = np.random.default_rng(0)
-    x, x_query = rng.normal(size=(2, 3, 4, 1))
-    data = (x, np.sin(x), x_query, np.sin(x_query))
+    x, x_query = rng.normal(size=(2, 3, 4, 2))
+    data = (x, np.sin(x[..., 0]), x_query, np.sin(x_query[..., 0]))
     maml = fm.MAML(model, 0.05, 2)
     fit = minimize(
-        maml.value_and_gradient, model.init(0), args=data, jac=True, hessp=maml.hessp,
-        method="trust-ncg", options={"gtol": 1e-8},
+        maml.value_and_gradient, np.ones(3), args=data, jac=True, hessp=maml.hessp,
+        method="trust-ncg", options={"gtol": 1e-10},
     )  # fmt: skip
     assert fit.success
-    assert np.abs(maml.gradient(fit.x, *data)).max() <= 1e-7
-    assert fit.nhev > 0
+    assert fit.nit <= 6  # a quadratic, to Newton's method
+    assert np.abs(maml.gradient(fit.x, *data)).max() <= 1e-10
 
 
 def test_hessp_of_no_direction_and_its_errors():
