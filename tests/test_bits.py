@@ -66,8 +66,8 @@ def results(method, dtype, name):
         heavy = fm.MAML(model, rate, problem.steps, loss="mse", method=method, inner_momentum=0.5)
         yield from heavy.evaluate(theta, x, y, x[::-1], y[::-1])
     if method == "dense":
-        options = {"order": "implicit", "proximal": 1e4, "loss": "mse"}
-        yield from fm.MAML(model, rate, problem.steps, **options).evaluate(theta, x, y)
+        options = {"order": "implicit", "proximal": 1e3, "loss": "mse"}
+        yield from fm.MAML(model, rate / 100, problem.steps, **options).evaluate(theta, x, y)
         yield fm.equations.task_hessp(model, theta, theta, x, y)
 
 
