@@ -50,7 +50,7 @@ def solve(
     adapted = run.adapt(problem, theta, support)
     outer = run.hessian_products(model, adapted, None, query, loss, gradient=with_gradient)
     per_layer, per_parameter, _ = problem.rate
-    rate_gradient = np.zeros(np.shape(per_parameter if per_layer is None else per_layer))
+    rate_gradient = np.zeros_like(per_parameter if per_layer is None else per_layer)
     if not with_gradient:
         return run.Result(outer.values, outer.gradients, rate_gradient)
 

@@ -258,9 +258,7 @@ class MAML:
                 )
             return
         if self.proximal is None:
-            raise ValueError(
-                'proximal is None, order is "implicit"; accepted are numbers above 0'
-            )
+            raise ValueError('proximal is None, order is "implicit"; accepted are numbers above 0')
         if self.method not in ("auto", "dense"):
             raise ValueError(
                 f'method is "{self.method}", order is "implicit"; accepted are "auto" and "dense"'
@@ -406,9 +404,9 @@ class MAML:
             slope = slope.astype(result.gradient.dtype, copy=False)
         task_values = result.task_values.astype(result.gradient.dtype, copy=False)
         found = MetaGradient(self._total(result), result.gradient, task_values, slope)
-        return (
-            found if result.residuals is None else ImplicitMetaGradient(*found, result.residuals)
-        )
+        if result.residuals is not None:
+            return ImplicitMetaGradient(*found, result.residuals)
+        return found
 
     def hessp(
         self, theta: ArrayLike, v: ArrayLike, x: Any, y: Any, x_query: Any = None,

@@ -213,9 +213,7 @@ def trajectory(model, theta, x, y, rates, loss="half_sse", momentum=0.0, proxima
     return np.array(points), np.array(velocities).reshape(len(rates), theta.size)
 
 
-def evaluate_task(
-    model, theta, x, y, x_query, y_query, rates, weights, loss, order, momentum=0.0
-):
+def evaluate_task(model, theta, x, y, x_query, y_query, rates, weights, loss, order, momentum=0.0):
     """The exact or first-order derivatives of one task's value sum_s w_s L_query(theta_s).
 
     Equations 4 and 13, once for every step; rates is (S, P), weights is (S + 1,). With momentum
@@ -281,10 +279,8 @@ def evaluate(
     number = theta.dtype.type
     rates = np.asarray(rates, number)
     weights = np.asarray([0] * len(rates) + [1] if weights is None else weights, number)
+    options = rates, weights, loss, order, momentum
     return [
-        evaluate_task(
-            model, theta, *(np.asarray(a, number) for a in task), rates, weights, loss, order,
-            momentum,
-        )  # fmt: skip
+        evaluate_task(model, theta, *(np.asarray(a, number) for a in task), *options)
         for task in zip(x, y, x_query, y_query, strict=True)
     ]

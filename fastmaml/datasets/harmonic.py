@@ -100,7 +100,7 @@ class Harmonic(Family):
     def evaluate(
         frequency: np.ndarray, amplitude: np.ndarray, phase: np.ndarray, x: np.ndarray
     ) -> np.ndarray:
-        """Σ_k a_k sin(k ω x + b_k) at x (n_tasks, n_points, 1), or a shape that broadcasts to it."""
+        """Σ_k a_k sin(k ω x + b_k) at x (n_tasks, n_points, 1), or what broadcasts to it."""
         amplitude, phase = (np.asarray(part)[:, None, :] for part in (amplitude, phase))
         multiples = np.asarray(frequency)[:, None, None] * np.arange(1, amplitude.shape[-1] + 1)
         waves = amplitude * np.sin(multiples * x + phase)
