@@ -31,6 +31,10 @@ from .tasks import Rows
 __all__ = ["ConvergenceWarning", "conjugate_gradients", "solve"]
 
 
+#: numbers of an array (tasks, P) that are worked at a time; the sum depends on it, so it is fixed
+BLOCK = 4_000_000
+
+
 class ConvergenceWarning(UserWarning):
     """The linear systems of some tasks were not solved to the tolerance.
 
@@ -45,20 +49,21 @@ def solve(
     rtol: float, maxiter: int,
 ) -> run.Result:  # fmt: skip
     """As `fastmaml.run.solve`, by the implicit gradient; the rates have none."""
-    model, loss = problem.model, problem.loss
-    with_gradient = mode > run.VALUE
-    adapted = run.adapt(problem, theta, support)
-    outer = run.hessian_products(model, adapted, None, query, loss, gradient=with_gradient)
     per_layer, per_parameter, _ = problem.rate
     rate_gradient = np.zeros_like(per_parameter if per_layer is None else per_layer)
-    if not with_gradient:
-        return run.Result(outer.values, outer.gradients, rate_gradient)
-
-    def product(v: NDArray[Any]) -> NDArray[Any]:
-        return v + run.hessian_products(model, adapted, v, support, loss).products / proximal
-
-    proximal = problem.proximal
-    pulled, residuals = conjugate_gradients(product, outer.gradients, rtol, maxiter)
+    values, residuals = np.empty(support.n_tasks), np.zeros(support.n_tasks)
+    gradient = np.zeros(len(theta), theta.dtype)
+    block = max(1, BLOCK // len(theta))
+    for first in range(0, support.n_tasks, block):
+        tasks = slice(first, min(first + block, support.n_tasks))
+        of_block = support.part(tasks.start, tasks.stop), query.part(tasks.start, tasks.stop)
+        adapted = run.adapt(problem, theta, of_block[0])
+        if mode == run.VALUE:
+            outer = run.hessian_products(problem.model, adapted, None, of_block[1], problem.loss)
+        else:
+            outer, pulled, residuals[tasks] = _pull_back(problem, adapted, *of_block, rtol, maxiter)
+            gradient += pulled.sum(axis=0)
+        values[tasks] = outer.values
     failed = ~(residuals <= rtol)  # NaN fails
     if failed.any():
         warnings.warn(
@@ -68,7 +73,23 @@ def solve(
             ConvergenceWarning,
             stacklevel=4,
         )
-    return run.Result(outer.values, pulled.sum(axis=0), rate_gradient, residuals)
+    return run.Result(values, gradient, rate_gradient, residuals)
+
+
+def _pull_back(
+    problem: Problem, adapted: NDArray[Any], support: Rows, query: Rows, rtol: float, maxiter: int
+) -> tuple[run.Products, NDArray[Any], NDArray[np.float64]]:
+    """Of each task: query loss and gradient, the gradient pulled back to theta, the residual."""
+    model, loss, proximal = problem.model, problem.loss, problem.proximal
+
+    def product(v: NDArray[Any]) -> NDArray[Any]:
+        curved = run.hessian_products(model, adapted, v, support, loss).products
+        curved /= proximal
+        curved += v
+        return curved
+
+    outer = run.hessian_products(model, adapted, None, query, loss, gradient=True)
+    return outer, *conjugate_gradients(product, outer.gradients, rtol, maxiter)
 
 
 def conjugate_gradients(

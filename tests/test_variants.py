@@ -9,6 +9,7 @@ from cases import DTYPES, FORMS, LOSSES, METHODS, ORDERS, TOLERANCE, draw, relat
 from scipy.optimize import minimize
 
 import fastmaml as fm
+from fastmaml import implicit
 from fastmaml.implicit import conjugate_gradients
 from fastmaml.learn import SGD, Reptile, reptile_gradient, train
 
@@ -226,6 +227,18 @@ def test_implicit_at_the_minimum_is_the_slope_of_the_value():
         for h in 1e-5 * np.eye(model.n_params)
     ]
     assert relative_error(gradient, slopes) <= 1e-8
+
+
+@pytest.mark.parametrize("support", ["equal", "ragged"])
+def test_implicit_in_blocks_of_tasks(support, monkeypatch):
+    case, options, *_ = implicit_case(7310, n_tasks=3, support=support, query="ragged")
+    maml = fm.MAML(case.model, **options)
+    whole = maml.evaluate(case.theta, *case.data)
+    monkeypatch.setattr(implicit, "BLOCK", 2 * case.model.n_params)  # two tasks, and one
+    blocks = maml.evaluate(case.theta, *case.data)
+    for got, want in zip(blocks, whole, strict=True):
+        assert relative_error(got, want) <= (1e-12 if got is not blocks.residuals else 1)
+    assert maml.value(case.theta, *case.data) == blocks.value
 
 
 def test_implicit_rates_have_no_gradient_whatever_their_form():

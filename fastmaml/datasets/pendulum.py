@@ -50,8 +50,8 @@ class Pendulum(Family):
     Notes
     -----
     A time step is integrated by eight steps of the classical Runge-Kutta method, for all tasks at
-    once [2]_. With the default ranges the error of a change is below 1e-8; unlike with an adaptive
-    method, a task does not depend on the others of its batch.
+    once [2]_. With the default ranges the error of a change is below 1e-7 (rad, rad/s); unlike with
+    an adaptive method, a task does not depend on the others of its batch.
 
     References
     ----------
