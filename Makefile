@@ -10,7 +10,7 @@ EXTRA ?=
 # What `make test` hands to pytest: make test TESTS="tests/test_packaging.py -x"
 TESTS ?=
 # What `make nojit` runs: all of the mathematics, less what takes minutes in plain Python.
-NOJIT_TESTS ?= tests/test_equations.py tests/test_methods.py \
+NOJIT_TESTS ?= tests/test_equations.py tests/test_methods.py tests/test_variants.py \
   -k 'not float32 and not width and not (test_meta_gradient and explicit)'
 # Which asv benchmarks, as a regular expression: make bench BENCH=Latency
 BENCH ?= .

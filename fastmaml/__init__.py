@@ -14,8 +14,11 @@ from . import datasets as datasets
 from . import equations as equations
 from . import learn as learn
 from . import models as models
+from .implicit import ConvergenceWarning as ConvergenceWarning
 from .maml import MAML as MAML
+from .maml import ImplicitMetaGradient as ImplicitMetaGradient
 from .maml import MetaGradient as MetaGradient
+from .maml import anil_inner_lr as anil_inner_lr
 from .maml import meta_gradient as meta_gradient
 from .models import MLP as MLP
 from .models import Linear as Linear
@@ -26,7 +29,7 @@ from .runtime import warmup as warmup
 __version__ = _version("fastmaml")
 
 __all__ = [
-    "MAML", "MLP", "Linear", "MetaGradient", "datasets", "equations", "learn", "meta_gradient",
-    "models",
+    "MAML", "MLP", "ConvergenceWarning", "ImplicitMetaGradient", "Linear", "MetaGradient",
+    "anil_inner_lr", "datasets", "equations", "learn", "meta_gradient", "models",
     "set_num_threads", "threads", "warmup",
 ]  # fmt: skip

@@ -24,6 +24,7 @@ __all__ = [
     "as_array",
     "as_choice",
     "as_count",
+    "as_direction",
     "as_dtype",
     "as_flag",
     "as_float_dtype",
@@ -164,7 +165,12 @@ def as_float_dtype(name: str, value: Any) -> np.dtype[Any]:
 
 
 def as_theta(
-    model: Network, theta: Any, n_tasks: int | None = None, *, check_finite: bool = True
+    model: Network,
+    theta: Any,
+    n_tasks: int | None = None,
+    *,
+    check_finite: bool = True,
+    name: str = "theta",
 ) -> NDArray[Any]:
     """Return parameters of shape (P,) or, when `n_tasks` is given, (n_tasks, P).
 
@@ -179,13 +185,15 @@ def as_theta(
         of tasks are.
     check_finite : bool
         Whether NaN and inf are errors.
+    name : str
+        What errors call theta.
     """
     size = model.n_params
     if type(theta) is np.ndarray and theta.dtype in (FLOAT64, FLOAT32) and theta.flags.carray:
         array = theta  # as the next lines would find, but faster
     else:
-        given = real_array("theta", theta)
-        array = as_array("theta", given, as_dtype("theta", given))
+        given = real_array(name, theta)
+        array = as_array(name, given, as_dtype(name, given))
     shape = array.shape
     if shape != (size,):
         accepted = shape_text((size,))
@@ -193,15 +201,22 @@ def as_theta(
             accepted += f" or {shape_text(('n_tasks' if n_tasks == -1 else n_tasks, size))}"
         if n_tasks is None or len(shape) != 2 or shape[1] != size or not shape[0]:
             raise ValueError(
-                f"theta has shape {shape_text(shape)}, the model takes {accepted} ({model!r})"
+                f"{name} has shape {shape_text(shape)}, the model takes {accepted} ({model!r})"
             )
         if n_tasks not in (-1, shape[0]):
             raise ValueError(
-                f"theta has {shape[0]} tasks, x has {n_tasks}; accepted is shape {accepted}"
+                f"{name} has {shape[0]} tasks, x has {n_tasks}; accepted is shape {accepted}"
             )
     if check_finite:
-        require_finite("theta", array, ("task", "parameter")[-array.ndim :])
+        require_finite(name, array, ("task", "parameter")[-array.ndim :])
     return array
+
+
+def as_direction(
+    model: Network, v: Any, dtype: np.dtype[Any], n_tasks: int | None = None
+) -> NDArray[Any]:
+    """Return a direction in the space of parameters: as `as_theta`, in a given dtype."""
+    return as_theta(model, as_array("v", v, dtype), n_tasks, name="v")
 
 
 def as_out(model: Network, out: Any, dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -58,6 +58,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .checks import (
     as_array,
+    as_direction,
     as_dtype,
     as_flag,
     as_inner_lr,
@@ -68,7 +69,7 @@ from .checks import (
 )
 from .maml import loss_of
 from .models.base import Network
-from .run import Derivatives, derivatives
+from .run import Derivatives, derivatives, hessian_products
 from .tasks import Rows, as_rows, as_tasks, split
 
 __all__ = [
@@ -80,6 +81,7 @@ __all__ = [
     "residuals",
     "task_gradient",
     "task_hessian",
+    "task_hessp",
     "task_loss",
     "task_meta_gradient",
 ]
@@ -208,6 +210,40 @@ def task_hessian(
         Symmetric.
     """
     return _derive(model, theta, x, y, loss, "hessians")[0].hessians
+
+
+def task_hessp(
+    model: Network, theta: ArrayLike, v: ArrayLike, x: Any, y: Any, *, loss: str = "half_sse"
+) -> NDArray[Any]:
+    """Return H v of each task, H as in `task_hessian` but never formed (equations 10 and 12).
+
+    The cost is that of about two gradients, whatever P is.
+
+    Parameters
+    ----------
+    model, theta, x, y, loss
+        As for `task_loss`.
+    v : array_like, shape (P,) or (n_tasks, P)
+        One direction, or one for each task.
+
+    Returns
+    -------
+    Hv : ndarray, shape (n_tasks, P)
+
+    Notes
+    -----
+    B. A. Pearlmutter, Fast exact multiplication by the Hessian, Neural Computation 6, 1994.
+
+    Examples
+    --------
+    >>> import fastmaml as fm
+    >>> fm.equations.task_hessp(fm.Linear(1), [1.0, 2.0], [1.0, 0.0], [[[3.0]]], [[4.0]])
+    array([[9., 3.]])
+    """
+    parameters, rows = _prepare(model, theta, x, y)
+    direction = as_direction(model, v, parameters.dtype, rows.n_tasks)
+    scale = loss_of(loss, model.n_outputs)
+    return hessian_products(model, parameters, direction, rows, scale).products
 
 
 def adapted_parameters(

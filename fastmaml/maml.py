@@ -9,13 +9,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import run
+from . import implicit, run
 from .checks import (
     as_choice,
     as_count,
+    as_direction,
     as_flag,
     as_inner_lr,
+    as_number,
     as_out,
+    as_positive,
     as_step_weights,
     as_theta,
     rate_gradient,
@@ -26,10 +29,12 @@ from .plan import METHODS, Loss, Problem, default_max_memory
 from .run import GRADIENT, RATES, VALUE, Result
 from .tasks import as_rows, as_tasks, split
 
-__all__ = ["LOSSES", "MAML", "MetaGradient", "meta_gradient"]
+__all__ = [
+    "LOSSES", "MAML", "ImplicitMetaGradient", "MetaGradient", "anil_inner_lr", "meta_gradient",
+]  # fmt: skip
 
 LOSSES = ("half_sse", "half_mse", "sse", "mse")
-ORDERS = ("exact", "first")
+ORDERS = ("exact", "first", "implicit")
 
 
 def loss_of(name: str, n_outputs: int) -> Loss:
@@ -60,6 +65,27 @@ class MetaGradient(NamedTuple):
     inner_lr_gradient: float | NDArray[Any]
 
 
+class ImplicitMetaGradient(NamedTuple):
+    """What `MAML.evaluate` returns with ``order="implicit"``.
+
+    Attributes
+    ----------
+    value, gradient, task_values
+        As in `MetaGradient`.
+    inner_lr_gradient : float or ndarray
+        Zero: the minimiser of the inner problem does not depend on how it is found.
+    residuals : ndarray, shape (n_tasks,)
+        |(I + H / c) x - b| / |b| of the linear system of each task, where conjugate gradients
+        ended. Those above `cg_rtol` (or NaN) have not converged.
+    """
+
+    value: float
+    gradient: NDArray[Any]
+    task_values: NDArray[Any]
+    inner_lr_gradient: float | NDArray[Any]
+    residuals: NDArray[Any]
+
+
 @dataclass(frozen=True, eq=False)
 class MAML:
     """Model-agnostic meta-learning for squared-error regression [1]_: a frozen specification.
@@ -78,9 +104,10 @@ class MAML:
         (1, L), (1, P) resolve lengths that are ambiguous. Zero for a layer leaves it as it is.
     steps : int
         Number of inner gradient steps, 0 or more.
-    order : {"exact", "first"}
+    order : {"exact", "first", "implicit"}
         ``"exact"`` differentiates through the inner gradients. ``"first"`` takes them as constants:
-        first-order MAML, whose gradient is an approximation.
+        first-order MAML, whose gradient is an approximation. ``"implicit"`` takes the adapted
+        parameters for the minimiser of the inner problem (implicit MAML [4]_, see Notes).
     loss : {"half_sse", "half_mse", "sse", "mse"}
         Loss of a task with K rows and residuals r, for the inner steps and the meta-objective: ½ Σ
         r²; ½ Σ r² / K; Σ r²; Σ r² / (K n_outputs), which is PyTorch's and scikit-learn's MSE. The
@@ -90,10 +117,20 @@ class MAML:
         Average over tasks instead of summing.
     method : {"auto", "explicit", "dense", "factored"}
         How to compute; all give the same numbers to rounding. ``"auto"`` picks by size.
-        ``"factored"`` has no rates per parameter.
+        ``"factored"`` has neither rates per parameter nor momentum; ``order="implicit"`` is
+        always ``"dense"``.
     step_weights : array_like, shape (steps + 1,), optional
         Multi-step loss [3]_: the weights of the query loss after 0, 1, ..., S steps. By default
         only the loss after the last step counts.
+    inner_momentum : float
+        mu of the heavy-ball inner steps [5]_, as in PyTorch's SGD: v <- mu v + dL/dtheta, theta <-
+        theta - inner_lr * v, with v = 0 before the first step. From 0 to below 1.
+    proximal : float, optional
+        c of ``order="implicit"``, which needs it: the inner steps then descend L(theta') + c/2
+        |theta' - theta|², where theta is the task's starting point.
+    cg_rtol, cg_maxiter : float, int
+        When conjugate gradients stop, with ``order="implicit"``: a residual relative to the right
+        side, and a number of iterations.
     check_finite : bool
         Whether NaN or inf in theta or the data is an error. Without the check it spreads into the
         result.
@@ -112,9 +149,20 @@ class MAML:
        networks, ICML 2017, equation 1 and algorithm 2.
     .. [2] Z. Li et al., Meta-SGD: learning to learn quickly for few-shot learning, 2017.
     .. [3] A. Antoniou, H. Edwards, A. Storkey, How to train your MAML, ICLR 2019, section 4.
+    .. [4] A. Rajeswaran, C. Finn, S. Kakade, S. Levine, Meta-learning with implicit gradients,
+       NeurIPS 2019, lemma 1 and algorithm 2.
+    .. [5] B. T. Polyak, Some methods of speeding up the convergence of iteration methods, 1964.
 
     Notes
     -----
+    With ``order="implicit"`` the gradient of a task is (I + H/c)⁻¹ dL_query/dtheta', H the Hessian
+    of its support loss at theta'. It is the exact gradient of the query loss at the minimiser of
+    the inner problem. `steps` inner steps only come near that minimiser, and `value` is taken
+    where they end; so as long as more steps still change theta', `gradient` is not the slope of
+    `value`: it is off by about as much as theta' is (theorem 1 of [4]_). A task whose system is
+    not solved to `cg_rtol`, because I + H/c is not positive definite or `cg_maxiter` is too small,
+    causes a `fastmaml.ConvergenceWarning`; `evaluate` returns the residuals.
+
     In every method, `x` is (n_tasks, K, n_inputs) and `y` is (n_tasks, K, n_outputs), or
     (n_tasks, K) if the model has one output. Tasks with different numbers of rows are given as
     lists of arrays (K_i, n_inputs) and (K_i, n_outputs). Without a query set the support set
@@ -146,6 +194,10 @@ class MAML:
     task_mean: bool = False
     method: str = "auto"
     step_weights: Any = None
+    inner_momentum: float = 0.0
+    proximal: float | None = None
+    cg_rtol: float = 1e-6
+    cg_maxiter: int = 100
     check_finite: bool = True
     max_memory: int | None = None
     _problem: Problem = field(init=False, repr=False)
@@ -158,23 +210,37 @@ class MAML:
         put(self, "steps", steps)
         put(self, "task_mean", as_flag("task_mean", self.task_mean))
         put(self, "check_finite", as_flag("check_finite", self.check_finite))
+        put(self, "inner_momentum", _as_momentum(self.inner_momentum))
+        put(self, "cg_rtol", as_positive("cg_rtol", self.cg_rtol))
+        put(self, "cg_maxiter", as_count("cg_maxiter", self.cg_maxiter, 1))
+        if self.proximal is not None:
+            put(self, "proximal", as_positive("proximal", self.proximal))
+        order = as_choice("order", self.order, ORDERS)
         problem = Problem(
             self.model,
             as_inner_lr(self.model, self.inner_lr, steps),
             steps,
-            as_choice("order", self.order, ORDERS) == "exact",
+            order == "exact",
             loss_of(self.loss, self.model.n_outputs),
             as_step_weights(self.step_weights, steps),
             as_choice("method", self.method, METHODS),
             default_max_memory()
             if self.max_memory is None
             else as_count("max_memory", self.max_memory, 1),
+            self.inner_momentum,
+            self.proximal or 0.0,
         )
         if problem.method == "factored" and problem.rate.per_parameter is not None:
             raise ValueError(
                 'method is "factored", which has no rates per parameter (inner_lr has shape '
                 f'{problem.rate.shape}); accepted are "dense", "explicit" and "auto"'
             )
+        if problem.method == "factored" and problem.momentum:
+            raise ValueError(
+                f'method is "factored", which has no momentum (inner_momentum is '
+                f'{problem.momentum}); accepted are "dense", "explicit" and "auto"'
+            )
+        self._check_implicit()
         put(self, "_problem", problem)
         # What the user may go on writing to must not change a frozen specification.
         for name in ("inner_lr", "step_weights"):
@@ -182,6 +248,26 @@ class MAML:
             if value is not None and np.ndim(value):
                 put(self, name, np.array(value, np.float64))
                 getattr(self, name).flags.writeable = False
+
+    def _check_implicit(self) -> None:
+        if self.order != "implicit":
+            if self.proximal is not None:
+                raise ValueError(
+                    f'proximal is {self.proximal}, order is "{self.order}"; '
+                    'accepted is None, or order="implicit"'
+                )
+            return
+        if self.proximal is None:
+            raise ValueError('proximal is None, order is "implicit"; accepted are numbers above 0')
+        if self.method not in ("auto", "dense"):
+            raise ValueError(
+                f'method is "{self.method}", order is "implicit"; accepted are "auto" and "dense"'
+            )
+        if self.step_weights is not None:
+            raise ValueError(
+                'step_weights is given, order is "implicit", which only knows the end of the '
+                "inner steps; accepted is None"
+            )
 
     def adapt(self, theta: ArrayLike, x: Any, y: Any) -> NDArray[Any]:
         """Return each task's parameters after the inner steps (equation 8).
@@ -289,7 +375,7 @@ class MAML:
 
     def evaluate(
         self, theta: ArrayLike, x: Any, y: Any, x_query: Any = None, y_query: Any = None
-    ) -> MetaGradient:
+    ) -> MetaGradient | ImplicitMetaGradient:
         """Return the meta-objective, per task too, and its gradients for theta and the inner rate.
 
         Parameters
@@ -302,9 +388,10 @@ class MAML:
 
         Returns
         -------
-        MetaGradient
+        MetaGradient or ImplicitMetaGradient
             (value, gradient, task_values, inner_lr_gradient). With ``order="first"`` the inner
-            gradients count as constants in both gradients.
+            gradients count as constants in both gradients. With ``order="implicit"`` the
+            residuals of the tasks' linear systems come fifth.
 
         Raises
         ------
@@ -316,7 +403,63 @@ class MAML:
         if not isinstance(slope, float):
             slope = slope.astype(result.gradient.dtype, copy=False)
         task_values = result.task_values.astype(result.gradient.dtype, copy=False)
-        return MetaGradient(self._total(result), result.gradient, task_values, slope)
+        found = MetaGradient(self._total(result), result.gradient, task_values, slope)
+        if result.residuals is not None:
+            return ImplicitMetaGradient(*found, result.residuals)
+        return found
+
+    def hessp(
+        self, theta: ArrayLike, v: ArrayLike, x: Any, y: Any, x_query: Any = None,
+        y_query: Any = None,
+    ) -> NDArray[Any]:  # fmt: skip
+        """Return the Hessian of the meta-objective times a vector, by a central difference.
+
+        ``(gradient(theta + h v) - gradient(theta - h v)) / 2h`` with h = ε^(1/3) (1 + |theta|) /
+        |v|, ε the rounding of theta's dtype. Where `gradient` is exact and smooth along v, about
+        two thirds of its digits are right. The kinks of relu count as the difference meets them;
+        with ``order="first"`` the result belongs to no symmetric matrix.
+
+        Parameters
+        ----------
+        theta, v : array_like, shape (P,)
+            The point and the direction.
+        x, y, x_query, y_query
+            As for `evaluate`.
+
+        Returns
+        -------
+        ndarray, shape (P,)
+            Of theta's dtype.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For data of the wrong kind or shape, or that is not finite.
+
+        Notes
+        -----
+        The order of the arguments is that of ``scipy.optimize.minimize(..., hessp=maml.hessp,
+        args=(x, y, x_query, y_query))``. The Hessian of a task's own loss, not differentiated
+        numerically, is `fastmaml.equations.task_hessp`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastmaml as fm
+        >>> maml = fm.MAML(fm.Linear(1, intercept=False), inner_lr=0.1)
+        >>> maml.hessp([1.0], [1.0], [[[1.0]]], [[3.0]], [[[2.0]]], [[4.0]]).round(6)
+        array([3.24])
+        """  # fmt: skip
+        point = as_theta(self.model, theta, check_finite=self.check_finite)
+        direction = as_direction(self.model, v, point.dtype)
+        length = float(np.linalg.norm(direction))
+        if length == 0:
+            return np.zeros_like(point)
+        h = np.cbrt(np.finfo(point.dtype).eps) * (1 + np.linalg.norm(point)) / length
+        step = (h * direction).astype(point.dtype)
+        data = (x, y, x_query, y_query)
+        change = self.gradient(point + step, *data) - self.gradient(point - step, *data)
+        return (change / (2 * h)).astype(point.dtype)
 
     def _solve(
         self, mode: int, theta: Any, x: Any, y: Any, x_query: Any, y_query: Any, out: Any = None
@@ -326,7 +469,11 @@ class MAML:
         if out is not None:
             out = as_out(self.model, out, parameters.dtype)
         support, query = as_tasks(self.model, x, y, x_query, y_query, parameters.dtype, check)
-        result = run.solve(self._problem, parameters, support, query, mode)
+        if self.order == "implicit":
+            options = (self.cg_rtol, self.cg_maxiter)
+            result = implicit.solve(self._problem, parameters, support, query, mode, *options)
+        else:
+            result = run.solve(self._problem, parameters, support, query, mode)
         if self.task_mean:
             result = result._replace(
                 gradient=result.gradient / support.n_tasks,
@@ -340,6 +487,53 @@ class MAML:
     def _total(self, result: Result) -> float:
         values = result.task_values
         return float(values.mean() if self.task_mean else values.sum())
+
+
+def _as_momentum(inner_momentum: Any) -> float:
+    momentum = as_number("inner_momentum", inner_momentum)
+    if not 0 <= momentum < 1:
+        raise ValueError(f"inner_momentum is {momentum}; accepted are numbers from 0 to below 1")
+    return momentum
+
+
+def anil_inner_lr(model: Network, inner_lr: float) -> NDArray[np.float64]:
+    """Return the rates of ANIL: `inner_lr` for the last layer, zero for all others [1]_.
+
+    Parameters
+    ----------
+    model : MLP or Linear
+    inner_lr : float
+        The rate of the last layer, the head.
+
+    Returns
+    -------
+    ndarray, shape (1, n_layers)
+        For `MAML`: all layers but the last stay as they are in the inner steps, and are learned
+        by the meta-gradient.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `model` is no model or `inner_lr` no finite number.
+
+    References
+    ----------
+    .. [1] A. Raghu, M. Raghu, S. Bengio, O. Vinyals, Rapid learning or feature reuse? Towards
+       understanding the effectiveness of MAML, ICLR 2020, section 4.
+
+    Examples
+    --------
+    >>> import fastmaml as fm
+    >>> model = fm.MLP([1, 40, 40, 1])
+    >>> maml = fm.MAML(model, inner_lr=fm.anil_inner_lr(model, 0.01))
+    >>> maml.inner_lr
+    array([[0.  , 0.  , 0.01]])
+    """
+    if not isinstance(model, Network):
+        raise TypeError(f"model is {model!r:.60}; accepted are MLP and Linear")
+    rates = np.zeros((1, model.n_layers))
+    rates[0, -1] = as_number("inner_lr", inner_lr)
+    return rates
 
 
 def meta_gradient(
@@ -357,6 +551,10 @@ def meta_gradient(
     task_mean: bool = False,
     method: str = "auto",
     step_weights: Any = None,
+    inner_momentum: float = 0.0,
+    proximal: float | None = None,
+    cg_rtol: float = 1e-6,
+    cg_maxiter: int = 100,
     check_finite: bool = True,
     max_memory: int | None = None,
     out: NDArray[Any] | None = None,
@@ -369,8 +567,10 @@ def meta_gradient(
 
     Parameters
     ----------
-    model, inner_lr, steps, order, loss, task_mean, method, step_weights, check_finite, max_memory
+    model, inner_lr, steps, order, loss, task_mean, method, step_weights
         The specification; see `MAML`.
+    inner_momentum, proximal, cg_rtol, cg_maxiter, check_finite, max_memory
+        More of it.
     theta, x, y, x_query, y_query
         Meta-parameters (P,) and the tasks' rows; see `MAML.evaluate`.
     out : ndarray, shape (P,), optional
@@ -392,9 +592,12 @@ def meta_gradient(
     >>> fm.meta_gradient(model, [1.0], [[[1.0]]], [[3.0]], [[[2.0]]], [[4.0]], inner_lr=0.1)
     array([-2.88])
     """
-    options = (order, loss, task_mean, method, step_weights, check_finite, max_memory)
+    options = (
+        order, loss, task_mean, method, step_weights, inner_momentum, proximal, cg_rtol, cg_maxiter,
+        check_finite, max_memory,
+    )  # fmt: skip
     # Only what cannot change behind our back is remembered.
-    plain = all(o is None or isinstance(o, str | int) for o in (steps, *options))
+    plain = all(o is None or isinstance(o, str | int | float) for o in (steps, *options))
     fixed = plain and isinstance(inner_lr, int | float) and isinstance(model, Network)
     maml = (_remembered if fixed else MAML)(model, inner_lr, steps, *options)
     return maml.gradient(theta, x, y, x_query, y_query, out=out)

@@ -83,6 +83,8 @@ class Problem:
     step_weights: NDArray[np.float64]
     method: str
     max_memory: int  # bytes
+    momentum: float = 0.0
+    proximal: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,13 +167,13 @@ def _plan(
     chunks = chunks_of(offsets, wanted)
     if method == "explicit":
         rates = _rates_of_parameters(model, rate, steps).astype(dtype)
-        scratch = explicit.scratch_size(table, steps)
+        scratch = explicit.scratch_size(table, steps, problem.momentum)
     else:
         rates = np.zeros((steps, model.n_layers), dtype)
         if rate.per_layer is not None:
             rates[...] = rate.per_layer
     if method == "dense":
-        scratch = dense.scratch_size(table, longest, steps)
+        scratch = dense.scratch_size(table, longest, steps, problem.momentum)
         if rate.per_parameter is not None:
             parameter_rates = np.zeros(padded_sizes(table)[0], dtype)
             parameter_rates[padded_index(model, dtype)] = rate.per_parameter
@@ -211,7 +213,7 @@ def choose_method(problem: Problem, rows: float) -> str:
     """The method that a call uses, for tasks of about ``rows`` support rows."""
     if problem.method in ("explicit", "dense"):
         return problem.method
-    if problem.rate.per_parameter is not None:  # which factored cannot have
+    if problem.rate.per_parameter is not None or problem.momentum:  # which factored cannot have
         return "dense"
     if problem.method == "factored" or prefers_factored(problem.model, rows, problem.steps):
         return "factored"

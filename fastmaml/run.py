@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from .models.base import Network
     from .tasks import Rows
 
-__all__ = ["GRADIENT", "RATES", "VALUE", "Result", "adapt", "derivatives", "predict_rows", "solve"]
+__all__ = [
+    "GRADIENT", "RATES", "VALUE", "Result", "adapt", "derivatives", "hessian_products",
+    "predict_rows", "solve",
+]  # fmt: skip
 
 
 class Result(NamedTuple):
@@ -39,6 +42,7 @@ class Result(NamedTuple):
     task_values: NDArray[np.float64]
     gradient: NDArray[Any]
     rate_gradient: NDArray[np.float64]  # (S, n_layers) or (P,), as the rate's canonical form
+    residuals: NDArray[np.float64] | None = None  # of the implicit gradient's systems
 
 
 def solve(problem: Problem, theta: NDArray[Any], support: Rows, query: Rows, mode: int) -> Result:
@@ -63,11 +67,13 @@ def solve(problem: Problem, theta: NDArray[Any], support: Rows, query: Rows, mod
     )  # fmt: skip
     parameters: tuple[Any, ...] = (plan.table, theta)
     if explicit:
-        kernel, gradient, options = explicit_kernels.explicit, total, (*options, *buffers)
+        kernel, gradient = explicit_kernels.explicit, total
+        options = (*options, problem.momentum, *buffers)
     else:
         parameters = (*parameters, np.empty(plan.n_padded + plan.n_transposed, dtype))
         if plan.method == "dense":
-            kernel, options = dense_kernels.dense, (*options, plan.parameter_rates)
+            kernel = dense_kernels.dense
+            options = (*options, plan.parameter_rates, problem.momentum)
         else:
             kernel = factored_kernels.factored
         options = (*options, *buffers, gradient)
@@ -98,8 +104,9 @@ def adapt(
         tasks, ends = slice(first, first + piece), slice(first, first + piece + 1)
         dense_kernels.adapt(
             workers, plan.table, theta, support.x, support.y, support.offsets[ends],
-            problem.loss.scale, problem.loss.mean, plan.rates, plan.parameter_rates, scratch,
-            adapted[tasks], rows.x, rows.offsets[ends], f,
+            problem.loss.scale, problem.loss.mean, plan.rates, plan.parameter_rates,
+            problem.momentum, problem.proximal, scratch, adapted[tasks], rows.x,
+            rows.offsets[ends], f,
         )  # fmt: skip
     return adapted if new is None else f
 
@@ -150,6 +157,45 @@ def derivatives(
             *(a[tasks] for a in by_task),
         )  # fmt: skip
     return Derivatives(*outputs)
+
+
+class Products(NamedTuple):
+    """Of each task: loss (n_tasks,), gradient (n_tasks, P), Hessian times v (n_tasks, P)."""
+
+    values: NDArray[np.float64]
+    gradients: NDArray[Any]
+    products: NDArray[Any]
+
+
+def hessian_products(
+    model: Network, theta: NDArray[Any], v: NDArray[Any] | None, rows: Rows, loss: Loss,
+    *, gradient: bool = False,
+) -> Products:  # fmt: skip
+    """Compute the task losses, and their gradients and Hessians times v where asked.
+
+    theta and v are (P,) or (n_tasks, P); without v there are no products.
+    """
+    p, n_rows, n_tasks = model.n_params, len(rows.x), rows.n_tasks
+    theta = theta.reshape(-1, p)
+    direction = theta[:1] if v is None else v.reshape(-1, p)
+    values = np.empty(n_tasks)
+    gradients = np.empty((n_tasks if gradient else 0, p), theta.dtype)
+    products = np.empty((0 if v is None else n_tasks, p), theta.dtype)
+    table = table_of(model, theta.dtype)
+    work = work_of(model, n_rows, 0, 1)
+    workers = workers_for(work, n_tasks)
+    longest = int(np.diff(rows.offsets).max())
+    scratch = np.empty((workers, dense_kernels.scratch_size(table, longest, 0)), theta.dtype)
+    piece = tasks_of_piece(work, n_tasks, workers)
+    for first in range(0, n_tasks, piece):
+        tasks, ends = slice(first, first + piece), slice(first, first + piece + 1)
+        dense_kernels.hessian_products(
+            workers, table, theta[tasks] if len(theta) > 1 else theta,
+            direction[tasks] if len(direction) > 1 else direction, rows.x, rows.y,
+            rows.offsets[ends], loss.scale, loss.mean, scratch, values[tasks], gradients[tasks],
+            products[tasks],
+        )  # fmt: skip
+    return Products(values, gradients, products)
 
 
 def predict_rows(

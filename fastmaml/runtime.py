@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .checks import as_choice, as_count, as_float_dtype
-from .equations import task_hessian
+from .equations import task_hessian, task_hessp
 from .kernels import dense, explicit, factored, jit, predict
 from .maml import MAML
 from .models import Linear
@@ -25,6 +25,7 @@ _KERNELS = (
     factored.factored,
     dense.dense,
     dense.adapt,
+    dense.hessian_products,
     explicit.explicit,
     explicit.derivatives,
     predict.predict,
@@ -136,5 +137,7 @@ def warmup(
             maml.adapt(theta, x, y)
             if method == "explicit":
                 task_hessian(model, theta, x, y)
+            if method == "dense":
+                task_hessp(model, theta, theta, x, y)
     for kernel in _KERNELS:  # so small a problem runs the serial twins
         kernel.compile_parallel()

@@ -37,6 +37,12 @@ class Rows(NamedTuple):
         """Number of tasks."""
         return len(self.offsets) - 1
 
+    def part(self, first: int, last: int) -> Rows:
+        """Tasks first:last alone, as views."""
+        ends = self.offsets[first : last + 1]
+        rows = slice(ends[0], ends[-1])
+        return Rows(self.x[rows], self.y[rows], _frozen(ends - ends[0]), self.ragged)
+
 
 @lru_cache(maxsize=128)
 def offsets_of(n_tasks: int, rows: int) -> NDArray[np.int64]:

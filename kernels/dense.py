@@ -10,9 +10,18 @@ so H_s only ever multiplies a vector, which the R-operator does without forming 
 The gradient of the rates is ``d/d alpha_s = -lambda * g_s``, with lambda as it stands before step
 s is undone.
 
+With momentum mu the step is that of a velocity, ``v_{s+1} = mu v_s + g_s`` from v_0 = 0, and
+``theta_{s+1} = theta_s - alpha_s v_{s+1}``. On the way back its adjoint is a second vector:
+
+    nu <- mu nu + alpha_s lambda,        lambda <- lambda - H_s nu
+
+(nu with its sign turned, so that without momentum it is the direction of equation 13), and the
+gradient of the rates is ``-lambda * v_{s+1}``. A proximal weight c adds ``c (theta_s - theta_0)``
+to g_s, the gradient of ``c / 2 |theta_s - theta_0|^2``; ``adapt`` alone has it.
+
 Scratch belongs to a worker and is used for one task at a time: S + 5 parameter vectors (the
-trajectory, g, lambda, a direction, H v), three transposed copies, and blocks of at most
-``MAX_ROWS`` rows.
+trajectory, g, lambda, a direction, H v), three transposed copies, blocks of at most ``MAX_ROWS``
+rows and, with momentum, the S velocities at its end.
 """
 
 from __future__ import annotations
@@ -53,9 +62,10 @@ from .reduce import add_rows
 from .simd import offset
 
 
-def scratch_size(table: np.ndarray, max_rows: int, steps: int) -> int:
+def scratch_size(table: np.ndarray, max_rows: int, steps: int, momentum: float = 0.0) -> int:
     """Numbers of scratch that one worker needs, for tasks of up to ``max_rows`` rows."""
-    parameters = (steps + 5) * table[N_PADDED] + 3 * table[N_TRANSPOSED]
+    vectors = 2 * steps + 5 if momentum else steps + 5
+    parameters = vectors * table[N_PADDED] + 3 * table[N_TRANSPOSED]
     return int(parameters + 6 * min(max_rows, MAX_ROWS) * table[WIDTH])
 
 
@@ -77,7 +87,7 @@ def _rate_times(table, rates, step, parameter_rates, per_parameter, scratch, vec
 
 @linked
 def _add_rate_gradient(table, step, per_parameter, scratch, adjoint, g, rate_rows, r0):
-    """Add ``-lambda * g_step``: per parameter, or summed over each layer of the step."""
+    """Add ``-lambda * g``, g what the step's rate multiplies: per parameter, or for each layer."""
     n_layers = table[N_LAYERS]
     if per_parameter:
         for i in range(table[N_PADDED]):
@@ -145,7 +155,8 @@ def _sweep(
 
 @linked
 def _adapt(
-    table, x, y, r0, r1, scale, rates, parameter_rates, per_parameter, steps, scratch
+    table, x, y, r0, r1, scale, rates, parameter_rates, per_parameter, momentum, proximal, steps,
+    scratch, velocities,
 ):  # fmt: skip
     """Equation 8, ``steps`` times, from theta_0 at the start of scratch."""
     size, transposed = table[N_PADDED], table[N_TRANSPOSED]
@@ -157,7 +168,17 @@ def _adapt(
         before, after = step * size, (step + 1) * size
         t0 = t_first if step == 0 else t
         _sweep(table, x, y, r0, r1, scale, scratch, blocks, before, t0, g, 0, 0, 0, True, False)
-        _rate_times(table, rates, step, parameter_rates, per_parameter, scratch, g, after)
+        if proximal != 0 and step > 0:
+            for i in range(size):
+                scratch[g + i] += proximal * (scratch[before + i] - scratch[i])
+        moved = g
+        if momentum != 0:
+            moved = velocities + step * size
+            for i in range(size):
+                scratch[moved + i] = scratch[g + i]
+            for i in range(size if step > 0 else 0):
+                scratch[moved + i] += momentum * scratch[moved - size + i]
+        _rate_times(table, rates, step, parameter_rates, per_parameter, scratch, moved, after)
         for i in range(size):
             scratch[after + i] = scratch[before + i] - scratch[after + i]
         transpose(table, scratch, after, scratch, t)
@@ -166,7 +187,8 @@ def _adapt(
 @linked
 def _carry_back(
     table, x, y, r0, r1, scale, x_query, y_query, q0, q1, query_scale, exact,
-    rates, parameter_rates, per_parameter, step_weights, steps, mode, scratch, rate_rows, r_row,
+    rates, parameter_rates, per_parameter, momentum, step_weights, steps, mode, scratch, velocities,
+    rate_rows, r_row,
 ) -> float:  # fmt: skip
     """Equation 13, from the last step to the first; returns the task's value."""
     size, transposed = table[N_PADDED], table[N_TRANSPOSED]
@@ -178,36 +200,27 @@ def _carry_back(
     value = 0.0
     for i in range(size):
         scratch[adjoint + i] = 0
+    for i in range(size if momentum != 0 else 0):
+        scratch[direction + i] = 0
     for step in range(steps, -1, -1):
         w0, t0 = step * size, t_first if step == 0 else t
         if 0 < step < steps:
             transpose(table, scratch, w0, scratch, t)
         if step < steps and (mode == RATES or (exact and mode == GRADIENT)):
+            moved, scaled = (velocities + step * size, hv) if momentum != 0 else (g, direction)
             _rate_times(
-                table, rates, step, parameter_rates, per_parameter, scratch, adjoint, direction
+                table, rates, step, parameter_rates, per_parameter, scratch, adjoint, scaled
             )
+            for i in range(size if momentum != 0 else 0):
+                scratch[direction + i] = momentum * scratch[direction + i] + scratch[hv + i]
             transpose(table, scratch, direction, scratch, vt)
             _sweep(
-                table,
-                x,
-                y,
-                r0,
-                r1,
-                scale,
-                scratch,
-                blocks,
-                w0,
-                t0,
-                g,
-                direction,
-                vt,
-                hv,
-                True,
-                exact,
-            )
+                table, x, y, r0, r1, scale, scratch, blocks,
+                w0, t0, g, direction, vt, hv, True, exact,
+            )  # fmt: skip
             if mode == RATES:
                 _add_rate_gradient(
-                    table, step, per_parameter, scratch, adjoint, g, rate_rows, r_row
+                    table, step, per_parameter, scratch, adjoint, moved, rate_rows, r_row
                 )
             if exact:
                 for i in range(size):
@@ -228,16 +241,18 @@ def _carry_back(
 def _work(
     worker, n_workers, table, shared, x, y, offsets, x_query, y_query, query_offsets,
     chunks, first, last, loss_scale, loss_mean, exact, rates, parameter_rates, per_parameter,
-    step_weights, steps, mode, scratch, scratch_stride, gradient_rows, rate_rows, rate_stride,
-    task_values,
+    momentum, step_weights, steps, mode, scratch, scratch_stride, gradient_rows, rate_rows,
+    rate_stride, task_values,
 ):  # fmt: skip
     """One worker's chunks.
 
-    Its scratch: theta_0 ... theta_S, g, lambda, direction, H v; transposed copies; blocks.
+    Its scratch: theta_0 ... theta_S, g, lambda, direction, H v; transposed copies; blocks;
+    velocities.
     """
     size, transposed = table[N_PADDED], table[N_TRANSPOSED]
     scratch = offset(scratch, worker * scratch_stride)
     t_first, adjoint = (steps + 5) * size, (steps + 2) * size
+    velocities = scratch_stride - steps * size
     for i in range(size):
         scratch[i] = shared[i]
     for i in range(transposed):
@@ -252,14 +267,15 @@ def _work(
             r0, r1 = offsets[task], offsets[task + 1]
             scale = loss_scale / (r1 - r0) if loss_mean else loss_scale
             _adapt(
-                table, x, y, r0, r1, scale, rates, parameter_rates, per_parameter, steps, scratch
-            )
+                table, x, y, r0, r1, scale, rates, parameter_rates, per_parameter, momentum, 0.0,
+                steps, scratch, velocities,
+            )  # fmt: skip
             q0, q1 = query_offsets[task], query_offsets[task + 1]
             query_scale = loss_scale / (q1 - q0) if loss_mean else loss_scale
             task_values[task] = _carry_back(
                 table, x, y, r0, r1, scale, x_query, y_query, q0, q1, query_scale, exact,
-                rates, parameter_rates, per_parameter, step_weights, steps, mode, scratch,
-                rate_rows, r_row,
+                rates, parameter_rates, per_parameter, momentum, step_weights, steps, mode, scratch,
+                velocities, rate_rows, r_row,
             )  # fmt: skip
             for i in range(size if mode > VALUE else 0):
                 gradient_rows[g_row + i] += scratch[adjoint + i]
@@ -275,7 +291,7 @@ def _prepare(table, theta, shared):
 @kernel
 def dense(
     n_workers, table, theta, shared, x, y, offsets, x_query, y_query, query_offsets,
-    chunks, first, last, loss_scale, loss_mean, exact, rates, parameter_rates,
+    chunks, first, last, loss_scale, loss_mean, exact, rates, parameter_rates, momentum,
     step_weights, mode, scratch, gradient_rows, total, rate_rows, rate_gradient,
     task_values, gradient,
 ):  # fmt: skip
@@ -292,8 +308,8 @@ def dense(
         _work(
             worker, n_workers, table, shared, x, y, offsets, x_query, y_query, query_offsets,
             chunks, first, last, loss_scale, loss_mean, exact, rates, parameter_rates,
-            parameter_rates.size > 0, step_weights, rates.shape[0], mode, scratch, scratch.shape[1],
-            gradient_rows, rate_rows, rate_rows.shape[1], task_values,
+            parameter_rates.size > 0, momentum, step_weights, rates.shape[0], mode, scratch,
+            scratch.shape[1], gradient_rows, rate_rows, rate_rows.shape[1], task_values,
         )  # fmt: skip
     if mode > VALUE:
         add_rows(gradient_rows, last - first, total.size, total)
@@ -306,8 +322,8 @@ def dense(
 @linked
 def _adapt_work(
     worker, n_workers, table, theta, x, y, offsets, n_tasks, loss_scale, loss_mean, rates,
-    parameter_rates, per_parameter, steps, scratch, scratch_stride, adapted, with_adapted,
-    x_new, new_offsets, f, with_f,
+    parameter_rates, per_parameter, momentum, proximal, steps, scratch, scratch_stride, adapted,
+    with_adapted, x_new, new_offsets, f, with_f,
 ):  # fmt: skip
     scratch = offset(scratch, worker * scratch_stride)
     size, transposed = table[N_PADDED], table[N_TRANSPOSED]
@@ -318,7 +334,10 @@ def _adapt_work(
     for task in range(worker, n_tasks, n_workers):
         r0, r1 = offsets[task], offsets[task + 1]
         scale = loss_scale / (r1 - r0) if loss_mean else loss_scale
-        _adapt(table, x, y, r0, r1, scale, rates, parameter_rates, per_parameter, steps, scratch)
+        _adapt(
+            table, x, y, r0, r1, scale, rates, parameter_rates, per_parameter, momentum, proximal,
+            steps, scratch, scratch_stride - steps * size,
+        )  # fmt: skip
         if with_adapted:
             gather(table, scratch, steps * size, adapted, task * table[N_THETA])
         if with_f:
@@ -329,7 +348,7 @@ def _adapt_work(
 @kernel
 def adapt(
     n_workers, table, theta, x, y, offsets, loss_scale, loss_mean, rates, parameter_rates,
-    scratch, adapted, x_new, new_offsets, f,
+    momentum, proximal, scratch, adapted, x_new, new_offsets, f,
 ):  # fmt: skip
     """Equation 8 alone: parameters into ``adapted`` (n_tasks, P), or predictions into ``f``.
 
@@ -338,6 +357,51 @@ def adapt(
     for worker in prange(n_workers):
         _adapt_work(
             worker, n_workers, table, theta, x, y, offsets, offsets.size - 1, loss_scale, loss_mean,
-            rates, parameter_rates, parameter_rates.size > 0, rates.shape[0], scratch,
-            scratch.shape[1], adapted, adapted.size > 0, x_new, new_offsets, f, f.size > 0,
+            rates, parameter_rates, parameter_rates.size > 0, momentum, proximal, rates.shape[0],
+            scratch, scratch.shape[1], adapted, adapted.size > 0, x_new, new_offsets, f, f.size > 0,
+        )  # fmt: skip
+
+
+@linked
+def _products_work(
+    worker, n_workers, table, theta, theta_stride, v, v_stride, curvature, x, y, offsets, n_tasks,
+    loss_scale, loss_mean, scratch, scratch_stride, values, gradients, with_gradients, products,
+):  # fmt: skip
+    scratch = offset(scratch, worker * scratch_stride)
+    size, transposed = table[N_PADDED], table[N_TRANSPOSED]
+    direction, g, hv, t = size, 2 * size, 3 * size, 4 * size
+    vt, blocks = t + transposed, t + 2 * transposed
+    for task in range(worker, n_tasks, n_workers):
+        r0, r1 = offsets[task], offsets[task + 1]
+        scale = loss_scale / (r1 - r0) if loss_mean else loss_scale
+        spread(table, theta, task * theta_stride, scratch, 0)
+        transpose(table, scratch, 0, scratch, t)
+        if curvature:
+            spread(table, v, task * v_stride, scratch, direction)
+            transpose(table, scratch, direction, scratch, vt)
+        values[task] = _sweep(
+            table, x, y, r0, r1, scale, scratch, blocks, 0, t, g, direction, vt, hv, True, curvature
+        )
+        if with_gradients:
+            gather(table, scratch, g, gradients, task * table[N_THETA])
+        if curvature:
+            gather(table, scratch, hv, products, task * table[N_THETA])
+
+
+@kernel
+def hessian_products(
+    n_workers, table, theta, v, x, y, offsets, loss_scale, loss_mean, scratch, values, gradients,
+    products,
+):  # fmt: skip
+    """Each task's loss, gradient and Hessian times v; the outputs that are empty are left out.
+
+    ``theta`` is (1, P) or (n_tasks, P), and so is ``v``; ``values`` (n_tasks,) is always written.
+    """
+    theta_stride = theta.shape[1] if theta.shape[0] > 1 else 0
+    v_stride = v.shape[1] if v.shape[0] > 1 else 0
+    for worker in prange(n_workers):
+        _products_work(
+            worker, n_workers, table, theta, theta_stride, v, v_stride, products.size > 0, x, y,
+            offsets, offsets.size - 1, loss_scale, loss_mean, scratch, scratch.shape[1], values,
+            gradients, gradients.size > 0, products,
         )  # fmt: skip

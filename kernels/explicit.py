@@ -9,6 +9,10 @@ the sum of squares), equation by equation:
 * 7, 9    Jacobian of the adaptation   ``M = I - diag(alpha) H``
 * 4, 13   ``dL(theta')/dtheta = dL/dtheta' . M``, one M for each inner step
 
+With momentum mu, a step moves along ``v <- mu v + g`` in place of g, so the row vector lambda is
+carried back together with that of the velocity, nu: ``lambda <- lambda M - mu nu H`` and
+``nu <- mu nu + alpha * lambda`` (see ``dense``, whose signs these are).
+
 Row p of the curvature ``sum_o r_o d2f_o/dtheta2`` is the derivative of ``sum_o r_o df_o/dtheta``
 along the unit vector of parameter p. It costs P passes over the network for each sample, and P * P
 numbers for each worker: a method for tens of parameters, and for reading.
@@ -44,12 +48,13 @@ from .simd import offset
 _BLOCKS = 7
 
 
-def scratch_size(table: np.ndarray, steps: int) -> int:
+def scratch_size(table: np.ndarray, steps: int, momentum: float = 0.0) -> int:
     """Numbers of scratch that one worker needs."""
     p, last = int(table[N_THETA]), int(table[N_LAYERS]) * ROW
     jacobian = int(table[last + N_OUT]) * p
     trajectory = (steps + 1) * p
-    return _BLOCKS * int(table[WIDTH]) + jacobian + trajectory + 3 * p + p * p
+    velocities = (steps + 1) * p if momentum else 0
+    return _BLOCKS * int(table[WIDTH]) + jacobian + trajectory + 3 * p + p * p + velocities
 
 
 @linked
@@ -221,7 +226,7 @@ def _differentiate(
 @linked
 def _task(
     table, theta, x, y, r0, r1, scale, x_query, y_query, q0, q1, query_scale,
-    exact, rates, step_weights, steps, mode, scratch, rate_row,
+    exact, rates, momentum, step_weights, steps, mode, scratch, rate_row,
 ) -> float:  # fmt: skip
     """One task: trajectory, then lambda M for each step; lambda and theta_S are left in scratch."""
     p, last = table[N_THETA], table[N_LAYERS] * ROW
@@ -230,11 +235,18 @@ def _task(
     adjoint = offset(trajectory, (steps + 1) * p)
     g, product = offset(adjoint, p), offset(adjoint, 2 * p)
     matrix = offset(adjoint, 3 * p)
+    nu, velocities = offset(matrix, p * p), offset(matrix, p * p + p)  # if there is momentum
     for i in range(p):
         trajectory[i] = theta[i]
+    for i in range(p if momentum != 0 else 0):
+        nu[i] = 0
     for step in range(steps):
         here, after = offset(trajectory, step * p), offset(trajectory, (step + 1) * p)
         _differentiate(table, here, x, y, r0, r1, scale, scratch, jacobian, g, True, matrix, False)
+        for i in range(p if momentum != 0 else 0):
+            if step > 0:
+                g[i] += momentum * velocities[(step - 1) * p + i]
+            velocities[step * p + i] = g[i]
         for i in range(p):
             after[i] = here[i] - rates[step * p + i] * g[i]
     value = 0.0
@@ -247,14 +259,20 @@ def _task(
                 table, here, x, y, r0, r1, scale, scratch, jacobian, g, True, matrix, exact
             )
             for i in range(p if mode == RATES else 0):
-                rate_row[step * p + i] -= np.float64(adjoint[i]) * np.float64(g[i])
+                moved = velocities[step * p + i] if momentum != 0 else g[i]
+                rate_row[step * p + i] -= np.float64(adjoint[i]) * np.float64(moved)
             if exact:
+                for j in range(p):
+                    product[j] = 0
+                for i in range(p if momentum != 0 else 0):
+                    nu[i] *= momentum
+                    for j in range(p):
+                        product[j] -= nu[i] * matrix[i * p + j]
+                    nu[i] += rates[step * p + i] * adjoint[i]
                 for i in range(p):  # the Hessian becomes M = I - diag(alpha) H
                     for j in range(p):
                         matrix[i * p + j] *= -rates[step * p + i]
                     matrix[i * p + i] += 1
-                for j in range(p):
-                    product[j] = 0
                 for i in range(p):
                     for j in range(p):
                         product[j] += adjoint[i] * matrix[i * p + j]
@@ -275,7 +293,7 @@ def _task(
 @linked
 def _work(
     worker, n_workers, table, theta, x, y, offsets, x_query, y_query, query_offsets,
-    chunks, first, last, loss_scale, loss_mean, exact, rates, step_weights, steps, mode,
+    chunks, first, last, loss_scale, loss_mean, exact, rates, momentum, step_weights, steps, mode,
     scratch, scratch_stride, gradient_rows, rate_rows, rate_stride, task_values,
 ):  # fmt: skip
     p = table[N_THETA]
@@ -296,7 +314,7 @@ def _work(
             value = _task(
                 table, theta, x, y, r0, r1, loss_scale / (r1 - r0) if loss_mean else loss_scale,
                 x_query, y_query, q0, q1, loss_scale / (q1 - q0) if loss_mean else loss_scale,
-                exact, rates, step_weights, steps, mode, scratch, rate_row,
+                exact, rates, momentum, step_weights, steps, mode, scratch, rate_row,
             )  # fmt: skip
             task_values[task] = value
             for i in range(p if mode > VALUE else 0):
@@ -306,7 +324,7 @@ def _work(
 @kernel
 def explicit(
     n_workers, table, theta, x, y, offsets, x_query, y_query, query_offsets,
-    chunks, first, last, loss_scale, loss_mean, exact, rates,
+    chunks, first, last, loss_scale, loss_mean, exact, rates, momentum,
     step_weights, mode, scratch, gradient_rows, gradient, rate_rows, rate_gradient,
     task_values,
 ):  # fmt: skip
@@ -314,7 +332,7 @@ def explicit(
     for worker in prange(n_workers):
         _work(
             worker, n_workers, table, theta, x, y, offsets, x_query, y_query, query_offsets,
-            chunks, first, last, loss_scale, loss_mean, exact, rates, step_weights,
+            chunks, first, last, loss_scale, loss_mean, exact, rates, momentum, step_weights,
             rates.shape[0], mode, scratch, scratch.shape[1], gradient_rows,
             rate_rows, rate_rows.shape[1], task_values,
         )  # fmt: skip

@@ -79,6 +79,7 @@ class Case:
     loss: str
     task_mean: bool
     step_weights: np.ndarray | None
+    inner_momentum: float = 0.0
 
     @property
     def options(self):
@@ -89,6 +90,7 @@ class Case:
             "loss": self.loss,
             "task_mean": self.task_mean,
             "step_weights": self.step_weights,
+            "inner_momentum": self.inner_momentum,
         }
 
     def maml(self, method="auto"):
@@ -123,6 +125,7 @@ class Case:
             loss=self.loss,
             order=self.order,
             weights=self.step_weights,
+            momentum=self.inner_momentum,
         )
 
     def gather_rate(self, by_step_and_parameter):
@@ -145,9 +148,10 @@ class Case:
     def trajectories(self):
         """Every task's parameters before, between and after the steps, (n_tasks, S + 1, P)."""
         x, y, _, _ = self.per_task
+        options = self.rates, self.loss, self.inner_momentum
         return np.array(
             [
-                reference.trajectory(self.model, self.theta, *task, self.rates, self.loss)
+                reference.trajectory(self.model, self.theta, *task, *options)[0]
                 for task in zip(x, y, strict=True)
             ]
         )
@@ -246,8 +250,9 @@ def _draw_once(seed, rng, fixed):
     if weighted and steps:
         step_weights[rng.integers(steps)] = 0.0
     return Case(
-        seed, model, theta, data, form, inner_lr, steps, order, loss, task_mean, step_weights
-    )
+        seed, model, theta, data, form, inner_lr, steps, order, loss, task_mean, step_weights,
+        fixed.get("inner_momentum", 0.0),
+    )  # fmt: skip
 
 
 def _single(values):

@@ -197,26 +197,42 @@ def adaptation_jacobian(model, theta, x, y, rate, loss="half_sse"):
     return np.eye(theta.size, dtype=theta.dtype) - rate[:, None] * hessian
 
 
-def trajectory(model, theta, x, y, rates, loss="half_sse"):
-    """theta_0 ... theta_S, (S + 1, P)."""
-    points = [theta]
+def trajectory(model, theta, x, y, rates, loss="half_sse", momentum=0.0, proximal=0.0):
+    """theta_0 ... theta_S, (S + 1, P), and the velocities of the steps, (S, P).
+
+    With momentum mu, theta moves along v <- mu v + g. A proximal weight c adds c (theta_s -
+    theta_0) to g.
+    """
+    points, velocities = [theta], []
+    velocity = np.zeros_like(theta)
     for rate in rates:
-        points.append(points[-1] - rate * task_gradient(model, points[-1], x, y, loss))
-    return np.array(points)
+        slope = task_gradient(model, points[-1], x, y, loss) + proximal * (points[-1] - theta)
+        velocity = momentum * velocity + slope
+        velocities.append(velocity)
+        points.append(points[-1] - rate * velocity)
+    return np.array(points), np.array(velocities).reshape(len(rates), theta.size)
 
 
-def evaluate_task(model, theta, x, y, x_query, y_query, rates, weights, loss, order):
+def evaluate_task(model, theta, x, y, x_query, y_query, rates, weights, loss, order, momentum=0.0):
     """The exact or first-order derivatives of one task's value sum_s w_s L_query(theta_s).
 
-    Equations 4 and 13, once for every step; rates is (S, P), weights is (S + 1,).
+    Equations 4 and 13, once for every step; rates is (S, P), weights is (S + 1,). With momentum
+    the state of a step is (theta, v), and its Jacobian has the four blocks d theta' / d theta =
+    I - diag(alpha) H, d theta' / d v = -mu diag(alpha), d v' / d theta = H, d v' / d v = mu I.
     """
-    points = trajectory(model, theta, x, y, rates, loss)
+    points, velocities = trajectory(model, theta, x, y, rates, loss, momentum)
     value, by_theta, by_rate = theta.dtype.type(0), np.zeros_like(theta), np.zeros_like(rates)
+    by_velocity = np.zeros_like(theta)
     for s in reversed(range(len(points))):
         if s < len(rates):  # back through the step from theta_s to theta_(s+1)
-            by_rate[s] = -task_gradient(model, points[s], x, y, loss) * by_theta
+            by_rate[s] = -velocities[s] * by_theta
             if order == "exact":  # first order takes its Jacobian for the identity
-                by_theta = by_theta @ adaptation_jacobian(model, points[s], x, y, rates[s], loss)
+                step = adaptation_jacobian(model, points[s], x, y, rates[s], loss)
+                after = by_theta @ step
+                if momentum:
+                    after += by_velocity @ task_hessian(model, points[s], x, y, loss)
+                    by_velocity = momentum * (by_velocity - rates[s] * by_theta)
+                by_theta = after
         if weights[s] != 0:
             value += weights[s] * task_loss(model, points[s], x_query, y_query, loss)
             pull = task_gradient(model, points[s], x_query, y_query, loss)
@@ -256,15 +272,15 @@ def gather_rate(model, rate_gradient, form, shape):
 
 
 def evaluate(
-    model, theta, x, y, x_query, y_query, *, rates, loss="half_sse", order="exact", weights=None
-):
+    model, theta, x, y, x_query, y_query, *, rates, loss="half_sse", order="exact", weights=None,
+    momentum=0.0,
+):  # fmt: skip
     """A list of each task's result; the data are sequences of one (rows, features) array a task."""
     number = theta.dtype.type
     rates = np.asarray(rates, number)
     weights = np.asarray([0] * len(rates) + [1] if weights is None else weights, number)
+    options = rates, weights, loss, order, momentum
     return [
-        evaluate_task(
-            model, theta, *(np.asarray(a, number) for a in task), rates, weights, loss, order
-        )
+        evaluate_task(model, theta, *(np.asarray(a, number) for a in task), *options)
         for task in zip(x, y, x_query, y_query, strict=True)
     ]

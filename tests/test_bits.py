@@ -62,6 +62,13 @@ def results(method, dtype, name):
     yield from maml.value_and_gradient(theta, x, y)
     yield maml.adapt(theta, x, y)
     yield from maml.predict(theta, x, y, x[::-1])
+    if method != "factored":
+        heavy = fm.MAML(model, rate, problem.steps, loss="mse", method=method, inner_momentum=0.5)
+        yield from heavy.evaluate(theta, x, y, x[::-1], y[::-1])
+    if method == "dense":
+        options = {"order": "implicit", "proximal": 1e3, "loss": "mse"}
+        yield from fm.MAML(model, rate / 100, problem.steps, **options).evaluate(theta, x, y)
+        yield fm.equations.task_hessp(model, theta, theta, x, y)
 
 
 def digests():

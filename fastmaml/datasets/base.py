@@ -1,12 +1,23 @@
-"""What a task sampler returns: the four arrays that every method of MAML takes, in its order."""
+"""What a family of tasks is: task parameters, points of each task, and the tasks held out."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+from numpy.typing import DTypeLike
 
-__all__ = ["Tasks"]
+from ..checks import as_choice, as_count, as_number, as_rng
+
+__all__ = ["PARTS", "Family", "Tasks"]
+
+PARTS = ("all", "train", "test")
+
+#: the range of the split parameter is cut into this many cells; of each, this share is held out
+CELLS, HELD_OUT = 10, 0.2
 
 
 class Tasks(NamedTuple):
@@ -38,3 +49,126 @@ class Tasks(NamedTuple):
     y: np.ndarray
     x_query: np.ndarray | None = None
     y_query: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Family(ABC):
+    """A distribution over tasks; a task is some parameters, drawn once, seen at a few points.
+
+    A family says how the parameters of its tasks are drawn (`sample_functions`) and points of
+    given tasks (`sample_points`). Fields called ``..._range`` are two numbers (low, high).
+
+    Parameters
+    ----------
+    part : {"all", "train", "test"}
+        Which tasks it draws. One parameter, named in the class, splits them: its range is cut into
+        10 equal cells, and the last fifth of every cell is ``"test"``, the rest ``"train"``. So
+        the two parts spread over the same range, and no task of one is a task of the other.
+
+    Attributes
+    ----------
+    n_inputs, n_outputs : int
+        Features and targets of a row.
+    split_range : str
+        The field with the range of the parameter that splits the tasks.
+    """
+
+    n_inputs: ClassVar[int] = 1
+    n_outputs: ClassVar[int] = 1
+    split_range: ClassVar[str]
+
+    part: str = field(default="all", kw_only=True)
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__  # frozen from here on
+        put(self, "part", as_choice("part", self.part, PARTS))
+        for name in (entry.name for entry in fields(self)):
+            if name.endswith("_range"):
+                put(self, name, _as_range(name, getattr(self, name)))
+            elif name == "noise":
+                put(self, name, _as_noise(self.noise))  # type: ignore[attr-defined]
+        low, high = getattr(self, self.split_range)
+        if self.part != "all" and low == high:
+            raise ValueError(
+                f'{self.split_range} is {(low, high)}, part is "{self.part}"; '
+                "accepted is a range with low < high, which can be split"
+            )
+
+    @abstractmethod
+    def sample_functions(
+        self, n_tasks: int, rng: np.random.Generator | int | None = None
+    ) -> tuple[np.ndarray, ...]:
+        """Draw the parameters of tasks, each array (n_tasks, ...) in float64."""
+
+    @property
+    @abstractmethod
+    def sample_points(self) -> Any:
+        """Of (*functions, n_points, rng, dtype): rows x and y of tasks from `sample_functions`."""
+
+    def sample(
+        self,
+        n_tasks: int,
+        n_support: int,
+        n_query: int,
+        rng: np.random.Generator | int | None = None,
+        dtype: DTypeLike = np.float64,
+    ) -> Tasks:
+        """Draw a batch of tasks.
+
+        Parameters
+        ----------
+        n_tasks, n_support : int
+            Tasks, and support rows of each; both at least 1.
+        n_query : int
+            Query rows of each task; 0 gives tasks without a query set.
+        rng : numpy.random.Generator, int or None
+            Where the random numbers come from: a Generator (which moves on), or a seed.
+        dtype : dtype
+            float64 or float32. The draws are the same for both; they are rounded at the end.
+
+        Returns
+        -------
+        Tasks
+            x (n_tasks, n_support, n_inputs), y (n_tasks, n_support, n_outputs), and the same of
+            the query, or None.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a number is not of the kind and size above, or `rng` is anything else.
+        """
+        n_query = as_count("n_query", n_query, 0)
+        n_support = as_count("n_support", n_support, 1)
+        rng = as_rng("rng", rng)
+        functions = self.sample_functions(n_tasks, rng)
+        # The query set is drawn on its own, not cut from one array: both stay contiguous.
+        support = self.sample_points(*functions, n_support, rng, dtype)
+        if n_query == 0:
+            return Tasks(*support)
+        return Tasks(*support, *self.sample_points(*functions, n_query, rng, dtype))
+
+    def _draw_split(self, n_tasks: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw the parameter that splits the tasks, uniformly over the cells' part."""
+        low, high = getattr(self, self.split_range)
+        if self.part == "all":
+            return rng.uniform(low, high, n_tasks)
+        within, cell = np.modf(CELLS * rng.random(n_tasks))
+        kept = within * (1 - HELD_OUT) if self.part == "train" else 1 - HELD_OUT * (1 - within)
+        return low + (high - low) * (cell + kept) / CELLS
+
+
+def _as_range(name: str, given: tuple[float, float]) -> tuple[float, float]:
+    try:
+        low, high = (float(bound) for bound in given)
+    except (TypeError, ValueError):
+        low, high = math.nan, math.nan
+    if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+        raise ValueError(f"{name} is {given!r:.60}; accepted are two finite numbers (low, high)")
+    return low, high
+
+
+def _as_noise(given: Any) -> float:
+    noise = as_number("noise", given)
+    if noise < 0:
+        raise ValueError(f"noise is {noise}; accepted are standard deviations of at least 0")
+    return noise

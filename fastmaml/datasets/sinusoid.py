@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from ..checks import as_count, as_rng
-from .base import Tasks
+from .base import Family
 
 __all__ = ["Sinusoid"]
 
 
 @dataclass(frozen=True)
-class Sinusoid:
+class Sinusoid(Family):
     """A distribution over sine waves; a task is one wave, seen at a few points.
 
     Each task draws its amplitude A and phase phi once, and its inputs x point by point, all
@@ -25,11 +26,13 @@ class Sinusoid:
     ----------
     amplitude_range, phase_range, x_range : tuple of two floats
         (low, high) of A, phi (radians) and x. The defaults are those of the paper.
+    part : {"all", "train", "test"}
+        See :class:`Family`; the amplitude splits the tasks.
 
     Raises
     ------
-    ValueError
-        A range that is not two finite numbers with low <= high.
+    TypeError, ValueError
+        A range that is not two finite numbers with low <= high, or another part.
 
     References
     ----------
@@ -44,49 +47,11 @@ class Sinusoid:
     ((25, 10, 1), (25, 15, 1))
     """
 
+    split_range: ClassVar[str] = "amplitude_range"
+
     amplitude_range: tuple[float, float] = (0.1, 5.0)
     phase_range: tuple[float, float] = (0.0, math.pi)
     x_range: tuple[float, float] = (-5.0, 5.0)
-
-    def __post_init__(self) -> None:
-        for name in ("amplitude_range", "phase_range", "x_range"):
-            object.__setattr__(self, name, _as_range(name, getattr(self, name)))
-
-    def sample(
-        self,
-        n_tasks: int,
-        n_support: int,
-        n_query: int,
-        rng: np.random.Generator | int | None = None,
-        dtype: DTypeLike = np.float64,
-    ) -> Tasks:
-        """Draw a batch of tasks.
-
-        Parameters
-        ----------
-        n_tasks, n_support : int
-            Tasks, and support rows of each; both at least 1.
-        n_query : int
-            Query rows of each task; 0 gives tasks without a query set.
-        rng : numpy.random.Generator, int or None
-            Where the random numbers come from: a Generator (which moves on), or a seed.
-        dtype : dtype
-            float64 or float32. The draws are the same for both; they are rounded at the end.
-
-        Returns
-        -------
-        Tasks
-            x, y (n_tasks, n_support, 1) and x_query, y_query (n_tasks, n_query, 1) or None.
-        """
-        n_query = as_count("n_query", n_query, 0)
-        n_support = as_count("n_support", n_support, 1)
-        rng = as_rng("rng", rng)
-        amplitude, phase = self.sample_functions(n_tasks, rng)
-        # The query set is drawn on its own, not cut from one array: both stay contiguous.
-        support = self.sample_points(amplitude, phase, n_support, rng, dtype)
-        if n_query == 0:
-            return Tasks(*support)
-        return Tasks(*support, *self.sample_points(amplitude, phase, n_query, rng, dtype))
 
     def sample_functions(
         self, n_tasks: int, rng: np.random.Generator | int | None = None
@@ -94,7 +59,7 @@ class Sinusoid:
         """Draw the waves alone: amplitude and phase, each (n_tasks,) in float64."""
         n_tasks = as_count("n_tasks", n_tasks, 1)
         rng = as_rng("rng", rng)
-        return rng.uniform(*self.amplitude_range, n_tasks), rng.uniform(*self.phase_range, n_tasks)
+        return self._draw_split(n_tasks, rng), rng.uniform(*self.phase_range, n_tasks)
 
     def sample_points(
         self,
@@ -129,13 +94,3 @@ class Sinusoid:
         amplitude = np.asarray(amplitude)[:, None, None]
         phase = np.asarray(phase)[:, None, None]
         return amplitude * np.sin(x - phase)
-
-
-def _as_range(name: str, given: tuple[float, float]) -> tuple[float, float]:
-    try:
-        low, high = (float(bound) for bound in given)
-    except (TypeError, ValueError):
-        low, high = math.nan, math.nan
-    if not (math.isfinite(low) and math.isfinite(high) and low <= high):
-        raise ValueError(f"{name} is {given!r:.60}; accepted are two finite numbers (low, high)")
-    return low, high

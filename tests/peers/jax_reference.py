@@ -87,15 +87,18 @@ def task_value(case, theta, inner_lr, support, query):
     if weights is None:
         weights = np.eye(case.steps + 1)[-1]
 
-    def step(theta, rate_and_weight):
+    def step(state, rate_and_weight):
+        theta, velocity = state
         rate, weight = rate_and_weight
         value = weight * task_loss(case.model, case.loss, theta, *query)
         gradient = jax.grad(task_loss, argnums=2)(case.model, case.loss, theta, *support)
         if case.order == "first":
             gradient = jax.lax.stop_gradient(gradient)
-        return theta - rate * gradient, value
+        velocity = case.inner_momentum * velocity + gradient
+        return (theta - rate * velocity, velocity), value
 
-    theta, values = jax.lax.scan(step, theta, (rates(case, inner_lr), jnp.asarray(weights[:-1])))
+    rates_and_weights = rates(case, inner_lr), jnp.asarray(weights[:-1])
+    (theta, _), values = jax.lax.scan(step, (theta, jnp.zeros_like(theta)), rates_and_weights)
     last = weights[-1] * task_loss(case.model, case.loss, theta, *query)
     return jnp.sum(values) + last, theta
 
@@ -168,3 +171,35 @@ def equations(case):
     for name in ("residuals", "jacobian"):  # one entry a row, without those that pad
         found[name] = [task[: len(rows)] for task, rows in zip(found[name], x, strict=True)]
     return found
+
+
+def implicit(case, proximal, adapted):
+    """The implicit gradient of each task at given adapted parameters: its Hessian, solved."""
+    x, y, x_query, y_query = case.per_task
+    support, query = padded(x, y), padded(x_query, y_query)
+
+    @compiled
+    @jax.vmap
+    def one_task(adapted, support, query):
+        def loss(theta, rows):
+            return task_loss(case.model, case.loss, theta, *rows)
+
+        system = jnp.eye(adapted.size) + jax.hessian(loss)(adapted, support) / proximal
+        return jnp.linalg.solve(system, jax.grad(loss)(adapted, query))
+
+    return np.asarray(one_task(jnp.asarray(adapted), support, query))
+
+
+def meta_hessian(case):
+    """The Hessian (P, P) of the meta-objective by theta."""
+    x, y, x_query, y_query = case.per_task
+    support, query = padded(x, y), padded(x_query, y_query)
+    share = len(x) if case.task_mean else 1
+
+    def total(theta):
+        def one_task(support, query):
+            return task_value(case, theta, jnp.asarray(case.inner_lr), support, query)[0]
+
+        return jnp.sum(jax.vmap(one_task)(support, query)) / share
+
+    return np.asarray(compiled(jax.hessian(total))(jnp.asarray(case.theta)))

@@ -1,0 +1,105 @@
+"""Sensor calibration: from a device's reading to the quantity that it measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from ..checks import as_count, as_rng
+from .base import Family
+
+__all__ = ["SensorCalibration"]
+
+
+@dataclass(frozen=True)
+class SensorCalibration(Family):
+    """A distribution over sensors; a task is one device, calibrated at a few known quantities.
+
+    A device of gain g, offset o and saturation s shows a quantity q as the reading
+    s tanh((g q + o) / s) plus noise: linear for small readings, and never beyond ±s (static
+    characteristics of transducers: [1]_, chapter 2). Each device draws g, o, s uniformly, and its
+    points q uniformly. A row has the feature reading and the target q, so that the model is the
+    calibration curve, the inverse of the device.
+
+    Parameters
+    ----------
+    gain_range, offset_range, saturation_range, quantity_range : tuple of two floats
+        (low, high) of g, o, s and q. Gain and saturation are above 0.
+    noise : float
+        Standard deviation of the noise of a reading.
+    part : {"all", "train", "test"}
+        See :class:`Family`; the gain splits the tasks.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a range, number or part that is not as above.
+
+    References
+    ----------
+    .. [1] J. Fraden. Handbook of Modern Sensors, 4th edition, 2010, chapter 2.
+
+    Examples
+    --------
+    >>> from fastmaml.datasets import SensorCalibration
+    >>> SensorCalibration().sample(25, n_support=5, n_query=15, rng=0).x.shape
+    (25, 5, 1)
+    """
+
+    split_range: ClassVar[str] = "gain_range"
+
+    gain_range: tuple[float, float] = (0.5, 1.5)
+    offset_range: tuple[float, float] = (-0.3, 0.3)
+    saturation_range: tuple[float, float] = (1.0, 2.0)
+    quantity_range: tuple[float, float] = (-1.0, 1.0)
+    noise: float = 0.01
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("gain_range", "saturation_range"):
+            if getattr(self, name)[0] <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; accepted are numbers above 0")
+
+    def sample_functions(
+        self, n_tasks: int, rng: np.random.Generator | int | None = None
+    ) -> tuple[np.ndarray, ...]:
+        """Draw devices: gain, offset and saturation, each (n_tasks,) in float64."""
+        n_tasks = as_count("n_tasks", n_tasks, 1)
+        rng = as_rng("rng", rng)
+        gain = self._draw_split(n_tasks, rng)
+        return (
+            gain,
+            rng.uniform(*self.offset_range, n_tasks),
+            rng.uniform(*self.saturation_range, n_tasks),
+        )
+
+    def sample_points(
+        self,
+        gain: np.ndarray,
+        offset: np.ndarray,
+        saturation: np.ndarray,
+        n_points: int,
+        rng: np.random.Generator | int | None = None,
+        dtype: DTypeLike = np.float64,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Draw readings of given devices: x and y, each (n_tasks, n_points, 1)."""
+        rng = as_rng("rng", rng)
+        shape = (len(gain), as_count("n_points", n_points, 1), 1)
+        quantity = rng.uniform(*self.quantity_range, shape)
+        reading = self.read(gain, offset, saturation, quantity)
+        reading += self.noise * rng.standard_normal(shape)
+        return reading.astype(dtype, copy=False), quantity.astype(dtype, copy=False)
+
+    @staticmethod
+    def read(
+        gain: np.ndarray, offset: np.ndarray, saturation: np.ndarray, quantity: np.ndarray
+    ) -> np.ndarray:
+        """The readings without noise, (n_tasks, n_points, 1), of quantities of that shape."""
+        gain, offset, saturation = (
+            np.asarray(part)[:, None, None] for part in (gain, offset, saturation)
+        )
+        reading: np.ndarray = saturation * np.tanh((gain * quantity + offset) / saturation)
+        return reading

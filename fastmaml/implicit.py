@@ -1,0 +1,151 @@
+"""Implicit MAML: the meta-gradient from where the inner steps end, whichever way they went.
+
+The inner problem of task i, with a proximal weight c,
+
+    theta'_i = argmin over phi of  L_i(phi) + c/2 |phi - theta|^2
+
+defines theta'_i by ``dL_i/dphi (theta'_i) + c (theta'_i - theta) = 0``. Differentiated by theta,
+that gives ``dtheta'_i/dtheta = (I + H_i / c)^-1``, H_i the Hessian of L_i at theta'_i, and so
+
+    d/dtheta sum_i L_query_i(theta'_i) = sum_i (I + H_i / c)^-1 dL_query_i/dphi (theta'_i)
+
+Conjugate gradients solve the systems of all tasks side by side. H_i only multiplies a vector.
+
+A. Rajeswaran, C. Finn, S. Kakade, S. Levine, Meta-learning with implicit gradients, NeurIPS 2019,
+lemma 1 and algorithm 2.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import run
+from .plan import Problem
+from .tasks import Rows
+
+__all__ = ["ConvergenceWarning", "conjugate_gradients", "solve"]
+
+
+#: numbers of an array (tasks, P) that are worked at a time; the sum depends on it, so it is fixed
+BLOCK = 4_000_000
+
+
+class ConvergenceWarning(UserWarning):
+    """The linear systems of some tasks were not solved to the tolerance.
+
+    The gradient then holds, for these tasks, the last iterate of conjugate gradients.
+    `fastmaml.MAML.evaluate` has the residual of each task. To have an error instead:
+    ``warnings.simplefilter("error", fastmaml.ConvergenceWarning)``.
+    """
+
+
+def solve(
+    problem: Problem, theta: NDArray[Any], support: Rows, query: Rows, mode: int,
+    rtol: float, maxiter: int,
+) -> run.Result:  # fmt: skip
+    """As `fastmaml.run.solve`, by the implicit gradient; the rates have none."""
+    per_layer, per_parameter, _ = problem.rate
+    rate_gradient = np.zeros_like(per_parameter if per_layer is None else per_layer)
+    values, residuals = np.empty(support.n_tasks), np.zeros(support.n_tasks)
+    gradient = np.zeros(len(theta), theta.dtype)
+    block = max(1, BLOCK // len(theta))
+    for first in range(0, support.n_tasks, block):
+        tasks = slice(first, min(first + block, support.n_tasks))
+        of_block = support.part(tasks.start, tasks.stop), query.part(tasks.start, tasks.stop)
+        adapted = run.adapt(problem, theta, of_block[0])
+        if mode == run.VALUE:
+            outer = run.hessian_products(problem.model, adapted, None, of_block[1], problem.loss)
+        else:
+            outer, pulled, residuals[tasks] = _pull_back(problem, adapted, *of_block, rtol, maxiter)
+            gradient += pulled.sum(axis=0)
+        values[tasks] = outer.values
+    failed = ~(residuals <= rtol)  # NaN fails
+    if failed.any():
+        warnings.warn(
+            f"conjugate gradients did not reach cg_rtol {rtol:.3g} in {failed.sum()} of "
+            f"{len(failed)} tasks: the relative residual is up to {residuals.max():.3g}; a larger "
+            "proximal usually helps, a larger cg_maxiter may",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
+    return run.Result(values, gradient, rate_gradient, residuals)
+
+
+def _pull_back(
+    problem: Problem, adapted: NDArray[Any], support: Rows, query: Rows, rtol: float, maxiter: int
+) -> tuple[run.Products, NDArray[Any], NDArray[np.float64]]:
+    """Of each task: query loss and gradient, the gradient pulled back to theta, the residual."""
+    model, loss, proximal = problem.model, problem.loss, problem.proximal
+
+    def product(v: NDArray[Any]) -> NDArray[Any]:
+        curved = run.hessian_products(model, adapted, v, support, loss).products
+        curved /= proximal
+        curved += v
+        return curved
+
+    outer = run.hessian_products(model, adapted, None, query, loss, gradient=True)
+    return outer, *conjugate_gradients(product, outer.gradients, rtol, maxiter)
+
+
+def conjugate_gradients(
+    product: Callable[[NDArray[Any]], NDArray[Any]],
+    b: NDArray[Any],
+    rtol: float,
+    maxiter: int,
+) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Solve A_i x_i = b_i for many symmetric positive definite A_i at once.
+
+    Parameters
+    ----------
+    product : callable
+        Of vectors v (n, P): the products A_i v_i, (n, P).
+    b : ndarray, shape (n, P)
+    rtol : float
+        A system is solved when its residual is at most `rtol` times |b|, and then stays as it is.
+    maxiter : int
+        The most iterations; each is one call of `product`.
+
+    Returns
+    -------
+    x : ndarray, shape (n, P)
+        A system that turns out not to be positive definite stays where it is.
+    residuals : ndarray, shape (n,)
+        |A x - b| / |b| as the iteration carries it along, 0 where b is.
+
+    Notes
+    -----
+    M. R. Hestenes, E. Stiefel, Methods of conjugate gradients for solving linear systems, 1952.
+    """
+    x = np.zeros_like(b)
+    r, d = b.copy(), b.copy()
+    squares = _dots(r, r)
+    scale, goal = squares, rtol * rtol * squares
+    going = squares > goal
+    with np.errstate(all="ignore"):  # what overflows shows in the residual
+        for _ in range(maxiter):
+            if not going.any():
+                break
+            product_d = product(d)
+            curvature = _dots(d, product_d)
+            going &= curvature > 0
+            step = np.where(going, squares / curvature, 0.0).astype(b.dtype)[:, None]
+            x += step * d
+            r -= step * product_d
+            before, squares = squares, _dots(r, r)
+            turn = np.where(going, squares / before, 0.0).astype(b.dtype)[:, None]
+            d = r + turn * d
+            going &= squares > goal
+        residuals: NDArray[np.float64] = np.sqrt(np.where(scale > 0, squares / scale, 0.0))
+    # NaN is neither above the goal nor reached
+    return x, np.where(np.isnan(squares), np.nan, residuals)
+
+
+def _dots(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
+    """The inner product of each pair of rows, summed in float64 in a fixed order."""
+    dots: NDArray[np.float64] = np.einsum("tp,tp->t", a, b, dtype=np.float64)
+    return dots

@@ -1,0 +1,255 @@
+"""Families of tasks: their equations, their held-out tasks, their draws."""
+
+import numpy as np
+import pytest
+from scipy.integrate import solve_ivp
+from scipy.signal import lfilter
+
+import fastmaml as fm
+from fastmaml.datasets import (
+    FAMILIES,
+    Harmonic,
+    LinearSystem,
+    Pendulum,
+    SensorCalibration,
+    Sinusoid,
+)
+
+every_family = pytest.mark.parametrize("family", FAMILIES.values(), ids=list(FAMILIES))
+
+
+def split_parameter(family, functions):
+    """Where in its range each task's split parameter lies, from 0 to 1."""
+    value = functions[0]
+    if isinstance(family, LinearSystem):
+        value = np.arccos(value[:, 0] / (2 * np.sqrt(-value[:, 1])))
+    low, high = getattr(family, family.split_range)
+    return (value - low) / (high - low)
+
+
+# What every family has ---------------------------------------------------------------------------
+
+
+@every_family
+def test_shapes_dtypes_and_layout(family):
+    tasks = family().sample(7, n_support=3, n_query=5, rng=0)
+    widths = family.n_inputs, family.n_outputs
+    assert [a.shape for a in tasks] == [(7, rows, n) for rows in (3, 5) for n in widths]
+    single = family().sample(7, n_support=3, n_query=5, rng=0, dtype=np.float32)
+    for array, rounded in zip(tasks, single, strict=True):
+        assert array.dtype == np.float64
+        assert array.flags.c_contiguous
+        np.testing.assert_array_equal(rounded, array.astype(np.float32), strict=True)
+
+
+@every_family
+def test_a_seed_reproduces_and_a_generator_moves_on(family):
+    rng = np.random.default_rng(7)
+    first, again = family().sample(3, 4, 5, 7), family().sample(3, 4, 5, rng)
+    for one, other in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert not np.array_equal(family().sample(3, 4, 5, rng).x, first.x)
+
+
+@every_family
+def test_tasks_are_points_of_drawn_functions(family):
+    """The two halves of ``sample`` are there for whoever wants one without the other."""
+    whole, rng = family().sample(4, 6, 0, 3), np.random.default_rng(3)
+    functions = family().sample_functions(4, rng)
+    assert {len(part) for part in functions} == {4}
+    x, y = family().sample_points(*functions, 6, rng)
+    np.testing.assert_array_equal(x, whole.x)
+    np.testing.assert_array_equal(y, whole.y)
+    assert whole.x_query is None
+
+
+@every_family
+def test_train_and_test_tasks_are_disjoint(family):
+    places = {}
+    for part in ("all", "train", "test"):
+        one = family(part=part)
+        places[part] = split_parameter(one, one.sample_functions(20_000, rng=1))
+    margin = 1e-9  # of rounding
+    for part, low, high in (("train", 0.0, 0.8), ("test", 0.8, 1.0)):
+        within = np.modf(10 * places[part] + margin)[0]
+        assert within.min() >= low
+        assert within.max() <= high + 2 * margin
+    # both in every cell of the whole range, a fifth of which is held out
+    for drawn in places.values():
+        counts = np.bincount((10 * drawn).astype(int), minlength=10)
+        np.testing.assert_allclose(counts, 2000, rtol=0.1)
+    within = np.modf(10 * places["all"])[0]
+    assert 0.19 < (within > 0.8).mean() < 0.21
+
+
+@every_family
+def test_meta_gradient_of_every_family(family):
+    model = fm.MLP([family.n_inputs, 8, family.n_outputs], "tanh")
+    maml = fm.MAML(model, inner_lr=0.01, loss="mse", task_mean=True)
+    theta = model.init(0)
+    tasks = family(part="train").sample(5, 6, 7, rng=0)
+    value, gradient = maml.value_and_gradient(theta, *tasks)
+    assert maml.value(theta - 1e-3 * gradient, *tasks) < value
+
+
+@every_family
+def test_families_are_values(family):
+    assert family() == family(part="all")
+    assert hash(family()) == hash(family(part="all"))
+    assert family() != family(part="test")
+    with pytest.raises(AttributeError):
+        family().part = "test"
+
+
+@every_family
+def test_arguments(family):
+    with pytest.raises(ValueError, match="part is 'held'; accepted are 'all', 'train', 'test'"):
+        family(part="held")
+    name = family.split_range
+    with pytest.raises(ValueError, match=rf'{name} is \(0.6, 0.6\), part is "test"; accepted is'):
+        family(part="test", **{name: (0.6, 0.6)})
+    assert family(**{name: (0.6, 0.6)}).sample(2, 3, 3, rng=0).x.shape[0] == 2
+    with pytest.raises(ValueError, match=f"{name} is 3; accepted are two finite numbers"):
+        family(**{name: 3})
+    for arguments, text in (((0, 1, 1), "n_tasks is 0"), ((1, 0, 1), "n_support is 0")):
+        with pytest.raises(ValueError, match=text):
+            family().sample(*arguments, rng=0)
+    with pytest.raises(ValueError, match="n_query is -1"):
+        family().sample(1, 1, -1, rng=0)
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: Harmonic(noise=-0.1), "noise is -0.1; accepted are standard deviations"),
+        (lambda: LinearSystem(noise=-1), "noise is -1.0; accepted"),
+        (lambda: SensorCalibration(noise=np.nan), "noise is nan; accepted are finite"),
+        (lambda: Harmonic(n_harmonics=0), "n_harmonics is 0; accepted are integers of at least 1"),
+        (lambda: LinearSystem(radius_range=(0.5, 1)), r"radius_range is \(0.5, 1.0\); .* below 1"),
+        (lambda: LinearSystem(radius_range=(-0.5, 0)), r"radius_range is \(-0.5, 0.0\)"),
+        (lambda: Pendulum(length_range=(0, 1)), r"length_range is \(0.0, 1.0\); .* above 0"),
+        (lambda: Pendulum(mass_range=(-1, 1)), r"mass_range is \(-1.0, 1.0\); .* above 0"),
+        (lambda: Pendulum(friction_range=(-1, 1)), r"friction_range is .* at least 0"),
+        (lambda: Pendulum(time_step=0), "time_step is 0.0; accepted are numbers above 0"),
+        (lambda: SensorCalibration(gain_range=(0, 1)), r"gain_range is \(0.0, 1.0\); .* above 0"),
+        (lambda: SensorCalibration(saturation_range=(0, 1)), r"saturation_range is .* above 0"),
+    ],
+)
+def test_what_a_family_does_not_take(make, text):
+    with pytest.raises(ValueError, match=text):
+        make()
+
+
+# Each family's equation --------------------------------------------------------------------------
+
+
+def test_sinusoid_of_part_all_draws_as_before():
+    """The published experiment draws from it, in this order."""
+    rng = np.random.default_rng(5)
+    amplitude, phase = rng.uniform(0.1, 5.0, 3), rng.uniform(0.0, np.pi, 3)
+    for got, want in zip(Sinusoid().sample_functions(3, rng=5), (amplitude, phase), strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("n_harmonics", [1, 2, 3])
+def test_harmonic_is_a_sum_of_multiples_of_a_frequency(n_harmonics):
+    family, rng = Harmonic(n_harmonics=n_harmonics), np.random.default_rng(0)
+    functions = family.sample_functions(20, rng)
+    x, y = family.sample_points(*functions, 30, rng)
+    for i, (frequency, amplitude, phase, _) in enumerate(zip(*functions, strict=True)):
+        waves = [
+            a * np.sin(k * frequency * x[i] + b)
+            for k, (a, b) in enumerate(zip(amplitude, phase, strict=True), start=1)
+        ]
+        np.testing.assert_allclose(y[i], sum(waves), atol=1e-12)
+    noisy = Harmonic(n_harmonics=n_harmonics, noise=0.5)
+    x, y = noisy.sample_points(*functions, 2000, rng)
+    residual = y - noisy.evaluate(*functions[:3], x)
+    assert 0.49 < residual.std() < 0.51
+    place = functions[3][:, None, None]
+    assert abs((x - place).mean()) < 0.02
+    assert 0.98 < (x - place).std() < 1.02
+
+
+def test_linear_system_is_a_filter():
+    """Without noise, SciPy's filter turns the inputs of the rows into their targets."""
+    family, rng = LinearSystem(noise=0.0), np.random.default_rng(0)
+    a, b = family.sample_functions(20, rng)
+    x, y = family.sample_points(a, b, 30, rng)
+    for i in range(20):
+        np.testing.assert_allclose(x[i] @ [*a[i], *b[i]], y[i, :, 0], rtol=1e-12, atol=1e-12)
+        # consecutive rows of one experiment
+        np.testing.assert_array_equal(x[i, 1:, 0], y[i, :-1, 0])
+        np.testing.assert_array_equal(x[i, 2:, 1], y[i, :-2, 0])
+        np.testing.assert_array_equal(x[i, 1:, 3], x[i, :-1, 2])
+        # from the first row on, that state and these inputs give the whole output
+        drive = b[i, 0] * x[i, :, 2] + b[i, 1] * x[i, :, 3]
+        state = [a[i, 0] * x[i, 0, 0] + a[i, 1] * x[i, 0, 1], a[i, 1] * x[i, 0, 0]]
+        output, _ = lfilter([1.0], [1.0, *-a[i]], drive, zi=state)
+        np.testing.assert_allclose(output, y[i, :, 0], rtol=1e-9, atol=1e-9)
+
+
+def test_linear_system_is_stable_and_its_noise_has_its_size():
+    family, rng = LinearSystem(noise=0.3), np.random.default_rng(1)
+    a, b = family.sample_functions(200, rng)
+    roots = np.array([np.roots([1.0, *-row]) for row in a])
+    assert np.abs(roots).max() <= 0.8 + 1e-12
+    assert np.abs(roots).min() >= 0.3 - 1e-12
+    assert np.abs(roots.imag).min() > 0
+    x, y = family.sample_points(a, b, 200, rng)
+    residual = y[..., 0] - np.einsum("nkp,np->nk", x, np.hstack([a, b]))
+    assert 0.295 < residual.std() < 0.305
+    assert 0.98 < x[..., 2].std() < 1.02
+
+
+def test_pendulum_obeys_its_equation_of_motion():
+    """Every time step against an adaptive integrator of high order."""
+    family, rng = Pendulum(), np.random.default_rng(0)
+    functions = family.sample_functions(6, rng)
+    x, y = family.sample_points(*functions, 8, rng)
+    for i, (length, mass, friction) in enumerate(zip(*functions, strict=True)):
+        for (sine, cosine, velocity, torque), change in zip(x[i], y[i], strict=True):
+            start = np.array([np.arctan2(sine, cosine), velocity])
+
+            def slope(_, state, torque=torque, m=mass, c=friction, r=length):
+                force = -m * 9.81 * r * np.sin(state[0]) - c * state[1] + torque
+                return [state[1], force / (m * r * r)]
+
+            found = solve_ivp(slope, (0, 0.05), start, method="DOP853", rtol=1e-12, atol=1e-12)
+            np.testing.assert_allclose(change, found.y[:, -1] - start, rtol=1e-8, atol=1e-8)
+        # each step begins where the one before ended
+        np.testing.assert_allclose(x[i, :-1, 2] + y[i, :-1, 1], x[i, 1:, 2], rtol=1e-12)
+        angle = np.arctan2(x[i, :, 0], x[i, :, 1])
+        np.testing.assert_allclose(np.sin(angle[:-1] + y[i, :-1, 0]), x[i, 1:, 0], atol=1e-12)
+
+
+def test_a_pendulum_does_not_depend_on_its_batch():
+    family = Pendulum(torque_range=(0, 0), velocity_range=(1, 1))
+    functions = family.sample_functions(3, rng=0)
+    state = np.array([[0.3, 1.0, -2.0], [1.0, 1.0, 1.0]])
+    together = family._step(*functions, state, np.zeros(3))
+    for i in range(3):
+        alone = family._step(*(part[[i]] for part in functions), state[:, [i]], np.zeros(1))
+        np.testing.assert_allclose(alone[:, 0], together[:, i], rtol=1e-14)
+
+
+def test_a_free_pendulum_without_friction_keeps_its_energy():
+    family = Pendulum(friction_range=(0, 0), torque_range=(0, 0))
+    rng = np.random.default_rng(0)
+    length, mass, friction = family.sample_functions(20, rng)
+    x, _ = family.sample_points(length, mass, friction, 200, rng)
+    energy = (length[:, None] * x[..., 2]) ** 2 / 2 - 9.81 * length[:, None] * x[..., 1]
+    np.testing.assert_allclose(energy, energy[:, :1] + np.zeros(200), rtol=1e-5, atol=1e-5)
+
+
+def test_sensor_reads_a_saturated_line():
+    family, rng = SensorCalibration(noise=0.0), np.random.default_rng(0)
+    gain, offset, saturation = (part[:, None, None] for part in family.sample_functions(50, rng))
+    reading, quantity = family.sample_points(*(p[:, 0, 0] for p in (gain, offset, saturation)), 20)
+    inverse = (saturation * np.arctanh(reading / saturation) - offset) / gain
+    np.testing.assert_allclose(inverse, quantity, atol=1e-12)
+    assert (np.abs(reading) < saturation).all()
+    assert quantity.min() >= -1
+    assert quantity.max() <= 1
+    noisy = SensorCalibration(noise=0.1, quantity_range=(0, 0), offset_range=(0, 0))
+    assert 0.097 < noisy.sample(500, 20, 0, rng=0).x.std() < 0.103
