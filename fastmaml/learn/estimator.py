@@ -6,95 +6,28 @@ Needs scikit-learn, from the extra ``sklearn``; so :mod:`fastmaml.learn` imports
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import r2_score
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ..checks import as_count, as_flag
+from ..checks import as_count, as_flag, as_positive
 from ..maml import MAML
 from ..models import MLP
+from .groups import Groups, as_groups, blocks, split
 from .loop import train
 from .optimizers import Adam
 
 __all__ = ["AdaptedRegressor", "MAMLRegressor"]
-
-
-# Rows by group -----------------------------------------------------------------------------------
-
-
-class Groups(NamedTuple):
-    """Which rows each group has."""
-
-    labels: list[Any]
-    order: NDArray[np.intp]  # (rows,), the rows sorted by group; those of one keep their order
-    offsets: NDArray[np.intp]  # (n_groups + 1,), where in `order` each group begins
-
-
-def as_groups(name: str, groups: Any, rows: Any) -> Groups:
-    """Return which of `rows` each group has; all are one group's if `groups` is None."""
-    labels = np.zeros(len(rows)) if groups is None else np.asarray(groups)
-    if labels.ndim != 1:
-        raise ValueError(f"{name} has shape {labels.shape}; accepted is one label for each row")
-    check_consistent_length(rows, labels)
-    try:
-        unique, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    except TypeError as error:
-        raise TypeError(
-            f"{name} holds labels that have no order ({error}); "
-            "accepted are labels of one kind, such as integers or text"
-        ) from None
-    if unique.dtype.kind == "f" and np.isnan(unique[-1]):
-        raise ValueError(f"{name} holds NaN; accepted is one label for each row")
-    offsets = np.concatenate(([0], np.cumsum(counts)))
-    return Groups(unique.tolist(), np.argsort(index, kind="stable"), offsets)
-
-
-class Split(NamedTuple):
-    """Support and query rows of some groups, and how many each group has of both."""
-
-    support: NDArray[np.intp]
-    n_support: NDArray[np.intp]
-    query: NDArray[np.intp]
-    n_query: NDArray[np.intp]
-
-
-def split(
-    groups: Groups, some: NDArray[np.intp], shots: int | None, rng: np.random.Generator | None
-) -> Split:
-    """Split the rows of `some` groups; without `rng` the first rows of each group are the support.
-
-    `shots` rows are support, or half of the rows if it is None, but one at least remains as query;
-    a lone row is both.
-    """
-    counts = np.diff(groups.offsets)[some]
-    n_support = np.clip(counts // 2 if shots is None else shots, 1, np.maximum(counts - 1, 1))
-    group = np.repeat(np.arange(len(some)), counts)
-    place = np.arange(len(group)) - (np.cumsum(counts) - counts)[group]
-    rows = groups.order[groups.offsets[some][group] + place]
-    if rng is not None:  # a random order within each group
-        rows = rows[np.argsort(group + rng.random(len(group)))]
-    first = place < n_support[group]
-    lone = counts == 1
-    return Split(rows[first], n_support, rows[~first | lone[group]], counts - n_support + lone)
-
-
-def blocks(values: NDArray[Any], counts: NDArray[np.intp]) -> NDArray[Any] | list[NDArray[Any]]:
-    """Cut rows into tasks: one array (n_tasks, rows, ...) if all have as many rows, else a list."""
-    if counts.min() == counts.max():
-        return values.reshape(len(counts), counts[0], *values.shape[1:])
-    return np.split(values, np.cumsum(counts)[:-1])
-
-
-# The estimators ----------------------------------------------------------------------------------
 
 
 DTYPES = (np.float64, np.float32)
@@ -126,8 +59,10 @@ class _Scaled(MultiOutputMixin, RegressorMixin, BaseEstimator):
         scaled: NDArray[Any] = self.y_scaler_.transform(columns)
         return scaled.astype(self.theta_.dtype, copy=False)
 
-    def _outputs(self, f: NDArray[Any]) -> NDArray[Any]:
-        y: NDArray[Any] = self.y_scaler_.inverse_transform(f)
+    def _outputs(self, f: Any) -> NDArray[Any]:
+        # Not inverse_transform, which refuses the inf of a group whose adaptation diverged.
+        y: NDArray[Any] = f * self.y_scaler_.scale_ + self.y_scaler_.mean_
+        y = y.astype(f.dtype, copy=False)
         return y.ravel() if self._flat else y
 
 
@@ -143,7 +78,7 @@ class MAMLRegressor(_Scaled):
 
     Parameters
     ----------
-    hidden_layer_sizes : sequence of int
+    hidden_layer_sizes : int or sequence of int
         Sizes of the hidden layers.
     activation : str
         Of the hidden layers, as for :class:`fastmaml.MLP`.
@@ -256,7 +191,7 @@ class MAMLRegressor(_Scaled):
         self.order = order
         self.random_state = random_state
 
-    def fit(self, X: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None) -> MAMLRegressor:
+    def fit(self, X: Any, y: Any, groups: Any = None) -> MAMLRegressor:
         """Meta-train.
 
         Parameters
@@ -274,14 +209,20 @@ class MAMLRegressor(_Scaled):
         shots, shuffle = self._splitting()
         meta_batch = as_count("meta_batch", self.meta_batch, 1)
         max_iter = as_count("max_iter", self.max_iter, 1)
-        optimizer = Adam(self.learning_rate_init)
+        optimizer = Adam(as_positive("learning_rate_init", self.learning_rate_init))
+        hidden = as_hidden_layer_sizes(self.hidden_layer_sizes)
         X, y = validate_data(self, X, y, **TARGETS)
-        known = as_groups("groups", groups, X)
+        known = as_groups("groups", groups, len(X))
+        if groups is None:
+            warnings.warn(
+                "groups is None, so all rows are one task and nothing is learned across tasks; "
+                "a cross-validation hands groups to fit by metadata routing (docs/estimator.md)",
+                stacklevel=2,
+            )
 
         columns = y.reshape(len(y), -1)
         self._flat = y.ndim == 1
         self.n_outputs_ = columns.shape[1]
-        hidden = np.atleast_1d(self.hidden_layer_sizes).tolist()  # one layer may be a plain number
         self.model_ = MLP([X.shape[1], *hidden, self.n_outputs_], self.activation)
         maml = self._maml()
         rng = self._generator()
@@ -307,7 +248,7 @@ class MAMLRegressor(_Scaled):
         self.n_iter_ = len(self.loss_curve_)
         return self
 
-    def adapt(self, X: ArrayLike, y: ArrayLike) -> AdaptedRegressor:
+    def adapt(self, X: Any, y: Any) -> AdaptedRegressor:
         """Return a regressor for one task, adapted to its rows.
 
         Parameters
@@ -322,7 +263,7 @@ class MAMLRegressor(_Scaled):
         """
         return AdaptedRegressor(FrozenEstimator(self)).fit(X, y)
 
-    def predict(self, X: ArrayLike, groups: ArrayLike | None = None) -> NDArray[Any]:
+    def predict(self, X: Any, groups: Any = None) -> NDArray[Any]:
         """Predict, for known groups or with the meta-parameters as they are.
 
         Parameters
@@ -342,7 +283,7 @@ class MAMLRegressor(_Scaled):
         return self._adapt_predict(self._known, self._x, self._y, x, groups, "groups")
 
     def adapt_predict(
-        self, X: ArrayLike, y: ArrayLike, groups: ArrayLike, X_new: ArrayLike, groups_new: ArrayLike
+        self, X: Any, y: Any, groups: Any, X_new: Any, groups_new: Any
     ) -> NDArray[Any]:
         """Adapt to the rows of many groups at once, new or known, and predict other rows of them.
 
@@ -360,15 +301,15 @@ class MAMLRegressor(_Scaled):
         check_is_fitted(self)
         X, y = validate_data(self, X, y, reset=False, **TARGETS)
         x, y = self._scaled_inputs(X), self._scaled_targets(y)
-        known = as_groups("groups", groups, x)
+        known = as_groups("groups", groups, len(x))
         return self._adapt_predict(known, x, y, self._inputs(X_new), groups_new, "groups_new")
 
     def score(
         self,
-        X: ArrayLike,
-        y: ArrayLike,
-        sample_weight: ArrayLike | None = None,
-        groups: ArrayLike | None = None,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        groups: Any = None,
     ) -> float:
         """Return R², without `groups` that of ``predict(X)``, with them that after adaptation.
 
@@ -392,7 +333,7 @@ class MAMLRegressor(_Scaled):
         shots, shuffle = self._splitting()
         X, y = validate_data(self, X, y, reset=False, **TARGETS)
         x, targets = self._scaled_inputs(X), self._scaled_targets(y)
-        known = as_groups("groups", groups, x)
+        known = as_groups("groups", groups, len(x))
         rng = self._generator() if shuffle else None
         part = split(known, np.arange(len(known.labels)), shots, rng)
         f = self._maml().predict(
@@ -416,7 +357,7 @@ class MAMLRegressor(_Scaled):
         name: str,
     ) -> NDArray[Any]:
         """Predict scaled rows of groups that adapt to their scaled rows in x and y."""
-        new = as_groups(name, groups_new, x_new)
+        new = as_groups(name, groups_new, len(x_new))
         place = {label: i for i, label in enumerate(known.labels)}
         unknown = [label for label in new.labels if label not in place]
         if unknown:
@@ -481,7 +422,7 @@ class AdaptedRegressor(_Scaled):
     def __init__(self, meta: FrozenEstimator) -> None:
         self.meta = meta
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> AdaptedRegressor:
+    def fit(self, X: Any, y: Any) -> AdaptedRegressor:
         """Adapt to rows X (rows, n_features) and y (rows,) or (rows, n_outputs)."""
         meta = self.meta.estimator
         check_is_fitted(meta)
@@ -493,11 +434,19 @@ class AdaptedRegressor(_Scaled):
                 setattr(self, name, getattr(meta, name))
         return self
 
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
+    def predict(self, X: Any) -> NDArray[Any]:
         """Return y (rows,) or (rows, n_outputs) for X (rows, n_features)."""
-        return self._outputs(self.model_.predict(self.theta_, self._inputs(X)))
+        x = self._inputs(X)
+        return self._outputs(self.model_.predict(self.theta_, x))
 
 
 SHARED = (
     "model_", "x_scaler_", "y_scaler_", "n_outputs_", "n_features_in_", "feature_names_in_", "_flat"
 )  # fmt: skip
+
+
+def as_hidden_layer_sizes(sizes: Any) -> list[int]:
+    """Return the sizes of the hidden layers; a number is one layer."""
+    if not np.iterable(sizes):
+        return [as_count("hidden_layer_sizes", sizes, 1)]
+    return [as_count(f"hidden_layer_sizes[{i}]", size, 1) for i, size in enumerate(sizes)]
