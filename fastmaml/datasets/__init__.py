@@ -3,4 +3,7 @@
 from .base import Tasks
 from .sinusoid import Sinusoid
 
-__all__ = ["Sinusoid", "Tasks"]
+__all__ = ["FAMILIES", "Sinusoid", "Tasks"]
+
+#: the families by name, as the command line knows them
+FAMILIES = {"sinusoid": Sinusoid}
