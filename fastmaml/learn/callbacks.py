@@ -98,7 +98,7 @@ class ProgressBar:
 
 
 class CSVLog:
-    """A line for each iteration: iteration, value, validation_value, n_diverged.
+    """A line for each iteration: iteration, value, validation_value, diverged (the tasks' indices).
 
     Every line is handed to the system at once, so a killed process loses none. Floats are written
     so that reading gives the same bits.
@@ -118,10 +118,10 @@ class CSVLog:
     >>> with CSVLog(path) as log:
     ...     log(TrainState(1, 0.25, None, None))
     >>> path.read_text().split()
-    ['iteration,value,validation_value,n_diverged', '1,0.25,,0']
+    ['iteration,value,validation_value,diverged', '1,0.25,,']
     """
 
-    HEAD = "iteration,value,validation_value,n_diverged\n"
+    HEAD = "iteration,value,validation_value,diverged\n"
 
     def __init__(self, path: str | Path, done: int = 0) -> None:
         path = Path(path)
@@ -142,9 +142,8 @@ class CSVLog:
     def __call__(self, state: TrainState) -> None:
         """Write one line."""
         validation = "" if state.validation_value is None else repr(float(state.validation_value))
-        self._file.write(
-            f"{state.iteration},{float(state.value)!r},{validation},{len(state.diverged)}\n"
-        )
+        diverged = " ".join(map(str, state.diverged))
+        self._file.write(f"{state.iteration},{float(state.value)!r},{validation},{diverged}\n")
 
     def close(self) -> None:
         """Close the file."""
