@@ -349,7 +349,8 @@ def _meta_gradient(
 ) -> tuple[float, Any, Any]:
     """Value, gradient, and the gradient of the rates, which is None if they stay as they are."""
     if with_rates:
-        result = maml.evaluate(theta, *tasks)
+        with np.errstate(over="ignore"):  # of losses that are too large for float32
+            result = maml.evaluate(theta, *tasks)
         return result.value, result.gradient, result.inner_lr_gradient
     return *maml.value_and_gradient(theta, *tasks), None
 
