@@ -25,10 +25,12 @@ __all__ = [
     "SinusoidExperiment",
     "error_table",
     "heldout_errors",
+    "heldout_table",
     "heldout_tasks",
     "initial_parameters",
     "meta_train",
     "save_parameters",
+    "summarize",
 ]
 
 DATASET = Sinusoid()
@@ -147,13 +149,29 @@ def heldout_errors(experiment: SinusoidExperiment, theta: np.ndarray) -> list[Er
     waves = DATASET.sample_functions(N_TEST_TASKS, rng)
     x_test, y_test = DATASET.sample_points(*waves, N_TEST_POINTS, rng)
     summaries = []
-    bound = DIVERGED * _errors(np.asarray(MODEL.predict(theta, x_test)), y_test).mean()
     for shots in TEST_SHOTS:
         x, y = DATASET.sample_points(*waves, shots, rng)
-        for steps in TEST_STEPS:
-            predicted = _predict(experiment.maml(steps), theta, x, y, x_test)
-            summaries.append(_summary(shots, steps, _errors(predicted, y_test), bound))
+        mamls = [experiment.maml(steps) for steps in TEST_STEPS]
+        summaries += summarize(mamls, theta, x, y, x_test, y_test)
     return summaries
+
+
+def summarize(
+    mamls: Sequence[MAML],
+    theta: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    x_test: np.ndarray,
+    y_test: np.ndarray,
+) -> list[ErrorSummary]:
+    """Adapt theta to the tasks (x, y) by each specification, and judge by (x_test, y_test)."""
+    bound = DIVERGED * _errors(np.asarray(mamls[0].model.predict(theta, x_test)), y_test).mean()
+    return [
+        _summary(
+            x.shape[1], maml.steps, _errors(_predict(maml, theta, x, y, x_test), y_test), bound
+        )
+        for maml in mamls
+    ]
 
 
 def _predict(
@@ -162,9 +180,9 @@ def _predict(
     """Adapt, then predict, with NaN for a task whose parameters have left the finite numbers."""
     adapted = maml.adapt(theta, x, y)
     alive = np.isfinite(adapted).all(axis=1)
-    predicted = np.full((*x_new.shape[:2], MODEL.n_outputs), np.nan)
+    predicted = np.full((*x_new.shape[:2], maml.model.n_outputs), np.nan)
     if alive.any():
-        predicted[alive] = MODEL.predict(adapted[alive], x_new[alive])
+        predicted[alive] = maml.model.predict(adapted[alive], x_new[alive])
     return predicted
 
 
@@ -190,17 +208,24 @@ def _summary(shots: int, steps: int, errors: np.ndarray, bound: float) -> ErrorS
     )
 
 
-def error_table(summaries: Sequence[ErrorSummary]) -> str:
-    """Return the summaries as a table of plain text, with a heading."""
+def heldout_table(summaries: Sequence[ErrorSummary]) -> str:
+    """Return the summaries of :func:`heldout_errors` as a table of plain text, with a heading."""
+    return error_table(
+        summaries,
+        f"Mean squared error on {N_TEST_TASKS} held-out tasks, {N_TEST_POINTS} points each, "
+        "float64",
+    )
+
+
+def error_table(summaries: Sequence[ErrorSummary], heading: str) -> str:
+    """Return summaries as a table of plain text under a heading."""
     head = ("shots", "steps", "mean ± 95 %", "median", "diverged")
     rows = [head]
     for s in summaries:
         mean = f"{_number(s.mean)} ± {_number(s.half_width)}"
         rows.append((f"{s.shots}", f"{s.steps}", mean, _number(s.median), f"{s.n_diverged}"))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        f"Mean squared error on {N_TEST_TASKS} held-out tasks, {N_TEST_POINTS} points each, float64"
-    ]
+    lines = [heading]
     shots = None
     for row in rows:
         if row[0] != shots:

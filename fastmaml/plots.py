@@ -1,4 +1,4 @@
-"""The two pictures of the sinusoid experiment. Needs matplotlib, from the extra ``cli``."""
+"""Pictures of a meta-training and of the sinusoid experiment. Needs matplotlib: extra ``cli``."""
 
 from __future__ import annotations
 
@@ -12,15 +12,24 @@ from matplotlib.figure import Figure
 
 from .experiments import Heldout, SinusoidExperiment
 
-__all__ = ["adaptation_picture", "training_picture"]
+__all__ = ["adaptation_picture", "sinusoid_training_picture", "training_picture"]
 
 TRUTH = "#222222"
 BEFORE = "#9a9a9a"
 STEP_COLOURS = {1: "#e08214", 10: "#2166ac"}
 
 
-def training_picture(experiment: SinusoidExperiment, values: np.ndarray) -> Figure:
-    """Draw the meta-training curve: every iteration, and a running mean over it."""
+def sinusoid_training_picture(experiment: SinusoidExperiment, values: np.ndarray) -> Figure:
+    """Draw the meta-training curve of the sinusoid experiment."""
+    title = (
+        f"Meta-training on sinusoids: {experiment.order} order, {experiment.shots} shots, "
+        f"{experiment.meta_batch} tasks an iteration"
+    )
+    return training_picture(values, title, f"query MSE after {_steps(experiment.inner_steps)}")
+
+
+def training_picture(values: np.ndarray, title: str, label: str = "meta-objective") -> Figure:
+    """Draw a meta-training curve: every iteration, and a running mean over it."""
     figure = Figure(figsize=(8, 4.5), dpi=150, layout="constrained")
     axes = figure.subplots()
     iterations = np.arange(1, len(values) + 1)
@@ -30,19 +39,16 @@ def training_picture(experiment: SinusoidExperiment, values: np.ndarray) -> Figu
     else:
         axes.plot(iterations, values, color="#b9cfe4", linewidth=0.6, label="each iteration")
         smooth = np.convolve(values, np.full(window, 1 / window), mode="valid")
-        label = f"running mean of {window}"
-        axes.plot(iterations[window - 1 :], smooth, color="#2166ac", linewidth=1.8, label=label)
+        mean = f"running mean of {window}"
+        axes.plot(iterations[window - 1 :], smooth, color="#2166ac", linewidth=1.8, label=mean)
     axes.set_yscale("log")
     axes.set_xlim(0, max(len(values), 2))
     axes.yaxis.set_major_formatter("{x:g}")
     low, high = axes.get_ylim()
     axes.yaxis.set_minor_formatter(_between_tens("25" if high > 10 * low else "23456789"))
     axes.set_xlabel("meta-iteration")
-    axes.set_ylabel(f"query MSE after {_steps(experiment.inner_steps)}")
-    axes.set_title(
-        f"Meta-training on sinusoids: {experiment.order} order, {experiment.shots} shots, "
-        f"{experiment.meta_batch} tasks an iteration"
-    )
+    axes.set_ylabel(label)
+    axes.set_title(title)
     _tidy(axes)
     legend = axes.legend(frameon=False, loc="upper right")
     for line in legend.get_lines():

@@ -16,7 +16,9 @@ import pytest
 
 import fastmaml as fm
 from fastmaml import cli, experiments
+from fastmaml.cli import sinusoid
 from fastmaml.experiments import SinusoidExperiment
+from fastmaml.files import write_whole
 
 SMALL = ["sinusoid", "--iterations", "6", "--meta-batch", "3", "--shots", "4", "--seed", "1"]
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -111,7 +113,7 @@ def test_a_seed_gives_the_same_bits_and_options_matter(tmp_path: Path) -> None:
 
 def test_the_defaults_are_those_of_the_paper() -> None:
     arguments = vars(cli._parser().parse_args(["sinusoid"]))
-    assert arguments.pop("run") is cli._sinusoid
+    assert arguments.pop("run") is sinusoid.sinusoid
     assert arguments == {
         "command": "sinusoid",
         "iterations": 15_000,
@@ -137,13 +139,13 @@ def test_diverged_tasks_are_counted() -> None:
     assert summary.n_diverged == 3
     assert summary.median == pytest.approx(251.5)
     assert summary.mean == np.inf
-    last = experiments.error_table([summary]).splitlines()[-1]
+    last = experiments.error_table([summary], "heading").splitlines()[-1]
     assert last.split() == ["5", "10", "inf", "±", "nan", "251.500", "3"]
 
 
 def test_huge_errors_do_not_widen_the_table() -> None:
     summary = experiments.ErrorSummary(5, 10, 3.3e293, 6.5e293, 0.159, 1)
-    last = experiments.error_table([summary]).splitlines()[-1]
+    last = experiments.error_table([summary], "heading").splitlines()[-1]
     assert last.split() == ["5", "10", "3.3e+293", "±", "6.5e+293", "0.159", "1"]
 
 
@@ -215,11 +217,21 @@ def test_ctrl_c_saves_what_there_is(tmp_path: Path) -> None:
 def test_what_ctrl_c_saves_has_as_many_values_as_iterations(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def interrupted(experiment: SinusoidExperiment, progress: cli._Progress) -> None:
+    def interrupted(experiment: SinusoidExperiment, callback: object) -> None:
         theta = np.zeros(experiments.MODEL.n_params)
-        progress(experiments.TrainState(1, 2.0, theta, None))
-        progress._values.append(3.0)  # Ctrl-C came between the two assignments
+        callback(experiments.TrainState(1, 2.0, theta, None))  # type: ignore[operator]
+        (reached,) = created
+        reached._values.append(3.0)  # Ctrl-C came between the two assignments
         raise KeyboardInterrupt
+
+    created = []
+
+    class Reached(sinusoid._Reached):
+        def __init__(self) -> None:
+            super().__init__()
+            created.append(self)
+
+    monkeypatch.setattr(sinusoid, "_Reached", Reached)
 
     monkeypatch.setattr(experiments, "meta_train", interrupted)
     assert cli.main(["sinusoid"]) == 130
@@ -324,7 +336,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        cli._write(path, fail)
+        write_whole(path, fail)
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
     assert path.read_bytes() == b"old"
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,25 @@ import pytest
 
 import fastmaml as fm
 from fastmaml.datasets import Sinusoid, Tasks
-from fastmaml.learn import SGD, Adam, AdamState, SGDState, TrainState, train
+from fastmaml.learn import (
+    SGD,
+    Adam,
+    AdamState,
+    AdamW,
+    Cosine,
+    SGDState,
+    Step,
+    TrainState,
+    minimize,
+    train,
+)
 
-OPTIMIZERS = [SGD(0.1), Adam(0.1, beta1=0.8, beta2=0.99, epsilon=1e-6)]
+OPTIMIZERS = [
+    SGD(0.1),
+    SGD(0.1, momentum=0.5),
+    Adam(0.1, beta1=0.8, beta2=0.99, epsilon=1e-6),
+    AdamW(Cosine(0.1, 300, final=0.01), beta1=0.8, beta2=0.99, weight_decay=1e-4),
+]
 DTYPES = [np.float32, np.float64]
 
 
@@ -39,7 +57,82 @@ def test_sgd_is_equation_1() -> None:
     new, state = optimizer.update(theta, gradient, optimizer.init(theta))
     np.testing.assert_array_equal(new, theta - 0.25 * gradient)
     np.testing.assert_array_equal(new, fm.equations.meta_update(theta, gradient, 0.25))
-    assert state == SGDState(1)
+    assert state.n_updates == 1
+
+
+def test_momentum_is_its_formula() -> None:
+    rng = np.random.default_rng(0)
+    optimizer, theta = SGD(0.1, momentum=0.8), rng.normal(size=3)
+    state, expected, velocity = optimizer.init(theta), theta, np.zeros(3)
+    for _ in range(5):
+        gradient = rng.normal(size=3)
+        theta, state = optimizer.update(theta, gradient, state)
+        velocity = 0.8 * velocity + gradient
+        expected = expected - 0.1 * velocity
+        np.testing.assert_allclose(theta, expected, rtol=1e-14)
+
+
+def test_adamw_shrinks_before_the_step_of_adam() -> None:
+    theta, gradient = np.random.default_rng(0).normal(size=(2, 6))
+    adam, adamw = Adam(0.1), AdamW(0.1, weight_decay=0.5)
+    step = adam.update(theta, gradient, adam.init(theta))[0] - theta
+    new, _ = adamw.update(theta, gradient, adamw.init(theta))
+    np.testing.assert_allclose(new, theta * 0.95 + step, rtol=1e-14)
+
+
+@pytest.mark.parametrize("kind", [SGD, Adam, AdamW])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_schedule_gives_each_update_its_rate(kind: Any, dtype: Any) -> None:
+    def schedule(n_updates: int) -> Any:
+        return np.float64([0.5, 0.25][n_updates])  # must not make float32 wider
+
+    theta = gradient = np.array([1.0, -2.0], dtype)
+    scheduled, state = kind(schedule), kind(0.5).init(theta)
+    one, state_one = scheduled.update(theta, gradient, state)
+    two, _ = scheduled.update(one, gradient, state_one)
+    np.testing.assert_array_equal(one, kind(0.5).update(theta, gradient, state)[0], strict=True)
+    np.testing.assert_array_equal(two, kind(0.25).update(one, gradient, state_one)[0], strict=True)
+
+
+def test_cosine_and_step_schedules() -> None:
+    cosine = Cosine(1.0, 4, final=0.2)
+    expected = [0.2 + 0.4 * (1 + np.cos(np.pi * n / 4)) for n in range(5)]
+    np.testing.assert_allclose([cosine(n) for n in range(5)], expected, rtol=1e-15)
+    assert cosine(5) == cosine(1000) == 0.2
+    assert [Step(8.0, 2, 0.5)(n) for n in range(6)] == [8.0, 8.0, 4.0, 4.0, 2.0, 2.0]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    ("theta", "gradient", "error", "text"),
+    [
+        ([1.0, 2.0], np.ones(3), ValueError, r"gradient has shape \(3,\), theta has \(2,\)"),
+        ([1.0], [1j], TypeError, "gradient has dtype complex128"),
+        ([1j], [1.0], TypeError, "theta has dtype complex128"),
+        ([1.0], np.ma.array([1.0]), TypeError, "gradient is a masked array"),
+        (np.ma.array([1.0]), [1.0], TypeError, "theta is a masked array"),
+        ([1.0], None, TypeError, "gradient is None"),
+    ],
+)
+def test_what_is_no_gradient_is_named(
+    optimizer: Any, theta: Any, gradient: Any, error: Any, text: str
+) -> None:
+    state = optimizer.init(np.zeros(2))
+    with pytest.raises(error, match=text):
+        optimizer.update(theta, gradient, state)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS[1:])
+def test_a_state_of_another_size_is_named(optimizer: Any) -> None:
+    state = optimizer.init(np.zeros(2))
+    with pytest.raises(ValueError, match=r"state\.\w+ has shape \(2,\), theta has \(3,\)"):
+        optimizer.update(np.zeros(3), np.zeros(3), state)
+
+
+def test_arrays_of_another_byte_order_are_converted() -> None:
+    theta = np.array([1.0, 2.0], ">f8")
+    new, _ = Adam(0.5).update(theta, theta, Adam().init(theta))
+    assert new.dtype.isnative
 
 
 def test_adam_is_its_paper() -> None:
@@ -88,7 +181,7 @@ def test_integer_parameters_become_float64(optimizer: Any) -> None:
     theta = np.array([1, 2, 3])
     new, _ = optimizer.update(theta, np.array([1, 0, -1]), optimizer.init(theta))
     assert new.dtype == np.float64
-    assert new[1] == 2.0
+    assert new[1] == pytest.approx(2.0, abs=1e-4)  # weight decay
     assert new[0] < 1.0 < 3.0 < new[2]
 
 
@@ -109,6 +202,13 @@ def test_optimizers_are_values() -> None:
         (lambda: Adam(beta1=1.0), "beta1 is 1.0"),
         (lambda: Adam(beta2=-0.1), "beta2 is -0.1"),
         (lambda: Adam(epsilon=0.0), "epsilon is 0.0"),
+        (lambda: SGD(0.1, momentum=1.0), "momentum is 1.0"),
+        (lambda: AdamW(weight_decay=-1.0), "weight_decay is -1.0"),
+        (lambda: Cosine(0.0, 5), "initial is 0.0"),
+        (lambda: Cosine(0.1, 0), "n_updates is 0"),
+        (lambda: Cosine(0.1, 5, -0.1), "final is -0.1"),
+        (lambda: Step(0.1, 0), "every is 0"),
+        (lambda: Step(0.1, 5, 0.0), "factor is 0.0"),
     ],
 )
 def test_bad_numbers_are_named(make: Any, text: str) -> None:
@@ -155,7 +255,7 @@ def test_the_callback_sees_every_iteration() -> None:
     # The states are still what they were: each update made new arrays.
     for state in seen:
         np.testing.assert_array_equal(state.theta, still_target()[0] * (1 - 0.5**state.iteration))
-        assert state.optimizer_state == SGDState(state.iteration)
+        assert state.optimizer_state.n_updates == state.iteration
     np.testing.assert_array_equal(result.theta, seen[-1].theta)
     np.testing.assert_array_equal(start, np.zeros(3))
 
@@ -165,7 +265,7 @@ def test_the_callback_can_stop() -> None:
         Quadratic(), np.zeros(3), still_target, SGD(0.5), 100, lambda s: s.iteration == 7
     )
     assert len(result.values) == 7
-    assert result.optimizer_state == SGDState(7)
+    assert result.optimizer_state.n_updates == 7
 
 
 def test_no_iterations_return_what_was_given() -> None:
@@ -257,3 +357,325 @@ def test_numbers_that_are_not_finite_stop_it(value: float, gradient: float, text
 def test_a_bad_number_of_iterations_is_named(n: Any) -> None:
     with pytest.raises((TypeError, ValueError), match="n_iterations is"):
         train(Quadratic(), np.zeros(3), still_target, SGD(0.1), n)
+
+
+# ---- clipping
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+def test_a_long_gradient_is_clipped_to_its_norm(dtype: Any, scale: float) -> None:
+    """Also where the square of the norm is no number of the dtype."""
+    start = np.array([3.0, 0.0, -4.0], dtype) * dtype(scale)
+    target = (np.zeros(3, dtype),)
+
+    class Squares(Quadratic):
+        def value_and_gradient(self, theta: np.ndarray, target: Any) -> tuple[float, np.ndarray]:
+            return 1.0, theta - target
+
+    def step(limit: float) -> np.ndarray:
+        return start - train(Squares(), start, lambda: target, SGD(1.0), 1, clip_norm=limit).theta
+
+    np.testing.assert_array_equal(step(6.0 * scale), start)
+    clipped = step(1.25 * scale)
+    np.testing.assert_allclose(clipped, start / 4, rtol=1e-6)
+    assert clipped.dtype == dtype
+
+
+def test_a_gradient_of_zeros_is_clipped_to_zeros() -> None:
+    result = train(Quadratic(), still_target()[0], still_target, SGD(1.0), 2, clip_norm=1.0)
+    np.testing.assert_array_equal(result.theta, still_target()[0])
+
+
+# ---- inner rates
+
+TASKS = Sinusoid().sample(6, 5, 5, rng=0)
+MAML = fm.MAML(fm.MLP([1, 6, 1]), loss="mse", task_mean=True)
+
+
+def maml_with(**changes: Any) -> fm.MAML:
+    return dataclasses.replace(MAML, **changes)
+
+
+@pytest.mark.parametrize("log_rates", [True, False])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("steps", "inner_lr"),
+    [(1, 0.05), (2, [[0.05], [0.02]]), (2, [[0.05, 0.01], [0.02, 0.03]]), (1, np.full(19, 0.05))],
+)
+def test_rates_are_learned_as_their_gradient_says(
+    steps: int, inner_lr: Any, dtype: Any, log_rates: bool
+) -> None:
+    maml = maml_with(inner_lr=inner_lr, steps=steps)
+    theta = maml.model.init(0, dtype)
+    result = train(
+        maml, theta, lambda: TASKS, SGD(0.1), 3, rate_optimizer=SGD(0.01), log_rates=log_rates
+    )
+    rates, expected = np.array(inner_lr), theta
+    for _ in range(3):
+        at = maml_with(inner_lr=rates if rates.ndim else float(rates), steps=steps)
+        _, gradient, _, slope = at.evaluate(expected, *TASKS)
+        expected = expected - 0.1 * gradient
+        slope = np.asarray(slope, np.float64)
+        rates = rates * np.exp(-0.01 * rates * slope) if log_rates else rates - 0.01 * slope
+    np.testing.assert_allclose(result.inner_lr, rates, rtol=1e-12)
+    np.testing.assert_array_equal(result.theta, expected, strict=True)
+    assert np.shape(result.inner_lr) == np.shape(inner_lr)
+    assert np.any(rates != inner_lr)
+    assert isinstance(result.inner_lr, float) == (np.ndim(inner_lr) == 0)
+
+
+def test_logarithms_keep_signs_and_zeros() -> None:
+    maml = maml_with(inner_lr=[[0.0, 0.05], [-0.01, 0.02]], steps=2)
+    theta = maml.model.init(0)
+    result = train(maml, theta, lambda: TASKS, Adam(), 30, rate_optimizer=AdamW(1.0))
+    np.testing.assert_array_equal(np.sign(result.inner_lr), np.sign(maml.inner_lr))
+    assert not np.allclose(result.inner_lr, maml.inner_lr)
+
+
+def test_rates_stay_unless_asked_for() -> None:
+    result = train(MAML, MAML.model.init(0), lambda: TASKS, Adam(), 3)
+    assert result.inner_lr == 0.01
+    assert result.state.rate_state is None
+
+
+# ---- divergence
+
+
+def wild(**changes: Any) -> tuple[fm.MAML, Any, np.ndarray]:
+    """Float32, and tasks of which 2 and 4 overflow on their way."""
+    tasks = Sinusoid().sample(6, 5, 5, rng=0, dtype=np.float32)
+    y = tasks.y.copy()
+    y[[2, 4]] = 1e25
+    return maml_with(**changes), tasks._replace(y=y), MAML.model.init(0, np.float32)
+
+
+@pytest.mark.parametrize("rates", [None, SGD(1e-3)])
+@pytest.mark.parametrize("form", [tuple, lambda tasks: [list(part) for part in tasks]])
+def test_divergence_names_the_tasks(form: Any, rates: Any) -> None:
+    maml, tasks, theta = wild()
+    text = r"in iteration 1 \(2 of 6 tasks diverged: 2, 4\); a smaller"
+    with pytest.raises(FloatingPointError, match=text):
+        train(maml, theta, lambda: form(tasks), SGD(0.1), 3, rate_optimizer=rates)
+
+
+@pytest.mark.parametrize("rates", [None, SGD(1e-3)])
+@pytest.mark.parametrize("query", [True, False])
+def test_skip_is_the_update_of_the_others(query: bool, rates: Any) -> None:
+    maml, tasks, theta = wild()
+    batch = tasks if query else tasks[:2]
+    seen: list[TrainState] = []
+    options = {"rate_optimizer": rates, "clip_norm": 0.5}
+    result = train(
+        maml, theta, lambda: batch, SGD(0.1), 3, seen.append, on_divergence="skip", **options
+    )
+    others = [part[[0, 1, 3, 5]] for part in batch]
+    expected = train(maml, theta, lambda: others, SGD(0.1), 3, **options)
+    np.testing.assert_array_equal(result.theta, expected.theta)
+    np.testing.assert_array_equal(result.values, expected.values)
+    assert result.inner_lr == expected.inner_lr
+    assert [state.diverged for state in seen] == [(2, 4)] * 3
+
+
+def test_nothing_changes_when_all_are_skipped() -> None:
+    maml, tasks, theta = wild()
+    wild_ones = [part[[2, 4]] for part in tasks]
+    result = train(maml, theta, lambda: wild_ones, Adam(), 2, on_divergence="skip")
+    np.testing.assert_array_equal(result.theta, theta)
+    assert np.isnan(result.values).all()
+    assert result.optimizer_state.n_updates == 0
+    assert result.state.diverged == (0, 1)
+
+
+def test_keep_updates_with_what_came() -> None:
+    maml, tasks, theta = wild(check_finite=False)
+    result = train(maml, theta, lambda: tasks, Adam(), 2, on_divergence="keep", clip_norm=1.0)
+    assert not np.isfinite(result.theta).all()
+    assert result.state.diverged
+    assert result.optimizer_state.n_updates == 2
+
+
+def test_a_sum_that_overflows_alone_leaves_everything_out() -> None:
+    class Large(Quadratic):
+        def value_and_gradient(self, theta: np.ndarray, x: Any) -> tuple[float, np.ndarray]:
+            return (np.inf if len(x) > 1 else 1.0), np.ones(3)
+
+    result = train(Large(), np.zeros(3), lambda: ([1, 2],), SGD(1.0), 1, on_divergence="skip")
+    np.testing.assert_array_equal(result.theta, np.zeros(3))
+    assert result.state.diverged == (0, 1)
+
+
+# ---- validation and early stopping
+
+
+class Drift(Quadratic):
+    """A step of 1 an iteration; the validation value is the distance of theta[0] from 5."""
+
+    def value_and_gradient(self, theta: np.ndarray, target: Any) -> tuple[float, np.ndarray]:
+        return 1.0, -np.ones(3)
+
+    def value(self, theta: np.ndarray, bad: Any) -> float:
+        return np.nan if theta[0] in bad else abs(theta[0] - 5.0)
+
+
+def drift(n: int, *bad: float, **options: Any) -> tuple[Any, list[TrainState]]:
+    seen: list[TrainState] = []
+    result = train(
+        Drift(), np.zeros(3), still_target, SGD(1.0), n, seen.append,
+        validation=(bad,), validate_every=2, **options,
+    )  # fmt: skip
+    return result, seen
+
+
+def test_the_best_validation_is_kept() -> None:
+    result, seen = drift(9)
+    assert [s.validation_value for s in seen] == [None, 3, None, 1, None, 1, None, 3, None]
+    assert result.best.iteration == 4  # the first of two equals
+    assert result.best.value == 1.0
+    np.testing.assert_array_equal(result.best.theta, np.full(3, 4.0))
+    assert seen[2].best.iteration == 2
+
+
+def test_patience_counts_validations_without_a_new_best() -> None:
+    assert len(drift(100, patience=1)[1]) == 6
+    assert len(drift(100, patience=3)[1]) == 10
+    result, seen = drift(100, patience=3)
+    # What has stopped stays so when it is resumed.
+    assert len(drift(100, patience=3, resume=result.state)[1]) == 0
+    early = seen[4]
+    assert drift(100, patience=3, resume=early)[0].state.iteration == 10
+
+
+def test_a_validation_that_is_no_number_is_never_the_best() -> None:
+    assert drift(9, 2.0, 4.0)[0].best.iteration == 6
+    assert drift(9, 2.0, 4.0, 6.0, 8.0, patience=2)[0].best is None
+    assert len(drift(9, 2.0, 4.0, 6.0, 8.0, patience=2)[1]) == 4
+
+
+def test_validation_is_with_the_rates_that_were_learned() -> None:
+    result = train(
+        MAML, MAML.model.init(0), lambda: TASKS, Adam(), 4, rate_optimizer=Adam(0.1),
+        validation=TASKS, validate_every=4,
+    )  # fmt: skip
+    at = maml_with(inner_lr=result.inner_lr)
+    assert result.best.value == at.value(result.theta, *TASKS)
+    assert result.best.inner_lr == result.inner_lr
+
+
+# ---- going on
+
+
+def test_resuming_from_any_state_gives_the_same_bits() -> None:
+    def run(n: int, rng: np.random.Generator, **options: Any) -> Any:
+        return train(
+            maml_with(inner_lr=[[0.01, 0.02]]), MAML.model.init(0),
+            lambda: Sinusoid().sample(3, 5, 5, rng), AdamW(Cosine(0.01, 12)), n,
+            rate_optimizer=SGD(0.1, momentum=0.9), clip_norm=1.0, validation=TASKS,
+            validate_every=4, **options,
+        )  # fmt: skip
+
+    whole = run(12, np.random.default_rng(5))
+    rng = np.random.default_rng(5)
+    first = run(7, rng)
+    second = run(12, rng, resume=first.state)
+    assert pickle.dumps(second.state) == pickle.dumps(whole.state)
+    np.testing.assert_array_equal(np.concatenate([first.values, second.values]), whole.values)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"clip_norm": 0.0}, ValueError, "clip_norm is 0.0"),
+        ({"on_divergence": "stop"}, ValueError, "on_divergence is 'stop'"),
+        ({"log_rates": 1}, TypeError, "log_rates is 1"),
+        ({"validate_every": 0}, ValueError, "validate_every is 0"),
+        ({"patience": 0, "validation": TASKS}, ValueError, "patience is 0"),
+        ({"patience": 1}, ValueError, "patience is 1, validation is None"),
+        (
+            {"resume": TrainState(1, 0.0, np.zeros(2), None), "optimizer_state": 1},
+            ValueError,
+            "resume and optimizer_state are both given",
+        ),
+        (
+            {"resume": TrainState(1, 0.0, np.zeros(2), None)},
+            ValueError,
+            r"resume holds theta of shape \(2,\), theta has \(3,\)",
+        ),
+        (
+            {"resume": TrainState(1, 0.0, np.zeros(3), None, 0.1, SGDState(0, np.zeros(0)))},
+            ValueError,
+            "resume holds inner rates that were being learned",
+        ),
+        (
+            {"resume": TrainState(1, 0.0, np.zeros(3), Adam().init(np.zeros(3)))},
+            ValueError,
+            r"state \(n_updates, first_moment, second_moment\), optimizer is SGD",
+        ),
+    ],
+)
+def test_options_that_do_not_fit_are_named(options: Any, error: Any, text: str) -> None:
+    with pytest.raises(error, match=text):
+        train(Quadratic(), np.zeros(3), still_target, SGD(0.1), 3, **options)
+
+
+@pytest.mark.parametrize("theta", [[1j], None, np.ma.array([1.0])])
+def test_parameters_of_the_wrong_kind_are_named(theta: Any) -> None:
+    with pytest.raises(TypeError, match="theta "):
+        train(Quadratic(), theta, still_target, SGD(0.1), 1)
+
+
+# ---- SciPy
+
+
+@pytest.mark.parametrize("method", ["L-BFGS-B", "BFGS", "CG", "Newton-CG", "trust-constr"])
+def test_minimizers_reach_the_minimum_of_a_linear_model(method: str) -> None:
+    """One parameter, one step: the meta-objective is a parabola."""
+    pytest.importorskip("scipy")
+    maml = fm.MAML(fm.Linear(1, intercept=False), inner_lr=0.1)
+    data = ([[[1.0]]], [[3.0]], [[[2.0]]], [[4.0]])
+    seen: list[TrainState] = []
+    result = minimize(maml, np.zeros(1), data, 50, seen.append, method=method)
+    # theta' = 0.9 theta + 0.3, and the query wants 2 theta' = 4.
+    np.testing.assert_allclose(result.theta, [17 / 9], rtol=1e-4)
+    assert result.values.tolist() == [state.value for state in seen]
+    assert [state.iteration for state in seen] == list(range(1, len(seen) + 1))
+    assert result.values[-1] < 1e-6
+    assert result.optimizer_state.success
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("inner_lr", [0.01, [[0.01, 0.0]]])
+def test_a_minimizer_learns_rates_too(dtype: Any, inner_lr: Any) -> None:
+    pytest.importorskip("scipy")
+    maml, theta = maml_with(inner_lr=inner_lr), MAML.model.init(0, dtype)
+    result = minimize(maml, theta, TASKS, 20, learn_rates=True)
+    fixed = minimize(maml, theta, TASKS, 20)
+    assert result.theta.dtype == dtype
+    assert np.shape(result.inner_lr) == np.shape(inner_lr)
+    assert np.ravel(result.inner_lr)[0] != 0.01
+    np.testing.assert_array_equal(fixed.inner_lr, inner_lr)
+    reached = maml_with(inner_lr=result.inner_lr).value(result.theta, *TASKS)
+    np.testing.assert_allclose(reached, result.values[-1], rtol=1e-6)
+    assert reached < maml.value(theta, *TASKS)
+    if np.ndim(inner_lr):
+        assert result.inner_lr[0, 1] == 0.0
+
+
+def test_the_callback_ends_a_minimizer() -> None:
+    pytest.importorskip("scipy")
+    theta = MAML.model.init(0)
+    result = minimize(MAML, theta, TASKS, 20, lambda state: state.iteration == 3)
+    assert len(result.values) == result.state.iteration == 3
+
+
+def test_what_a_minimizer_does_not_take_is_named() -> None:
+    with pytest.raises(ValueError, match="method is 'COBYLA'"):
+        minimize(MAML, MAML.model.init(0), TASKS, method="COBYLA")
+    with pytest.raises(ValueError, match="n_iterations is 0"):
+        minimize(MAML, MAML.model.init(0), TASKS, 0)
+
+
+def test_scipy_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    with pytest.raises(ImportError, match=r'SciPy, which comes with pip install "fastmaml\[scipy'):
+        minimize(MAML, MAML.model.init(0), TASKS)

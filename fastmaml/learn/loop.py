@@ -3,46 +3,98 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from ..checks import as_count
+from ..checks import (
+    all_finite,
+    as_array,
+    as_choice,
+    as_count,
+    as_dtype,
+    as_flag,
+    as_positive,
+    shape_text,
+)
 from .optimizers import Optimizer
 
-__all__ = ["TrainResult", "TrainState", "train"]
+__all__ = ["Best", "TrainResult", "TrainState", "train"]
+
+ON_DIVERGENCE = ("raise", "skip", "keep")
 
 
 class Objective(Protocol):
-    """What :func:`train` asks of a meta-learner; :class:`fastmaml.MAML` has it."""
+    """What :func:`train` asks of a meta-learner; :class:`fastmaml.MAML` has it.
+
+    With `rate_optimizer` it also needs ``evaluate`` and, as a dataclass, ``inner_lr``; with
+    `validation`, ``value``.
+    """
 
     @property
     def value_and_gradient(self) -> Callable[..., tuple[float, np.ndarray]]:
         """Of (theta, *batch): the meta-objective on a batch of tasks and its gradient."""
 
 
+class Best(NamedTuple):
+    """What did best on the validation tasks so far.
+
+    Attributes
+    ----------
+    iteration : int
+    value : float
+        Meta-objective on the validation tasks.
+    theta : ndarray, shape (P,)
+    inner_lr : float or ndarray
+        The inner rates of that moment.
+    """
+
+    iteration: int
+    value: float
+    theta: np.ndarray
+    inner_lr: Any
+
+
 class TrainState(NamedTuple):
-    """What the callback of :func:`train` sees after each iteration.
+    """What the callback of :func:`train` sees after each iteration, and all it takes to go on.
 
     Nothing in it is written to later, so a callback may keep it without a copy.
 
     Attributes
     ----------
     iteration : int
-        Iterations done in this call: 1 after the first.
+        Iterations done: 1 after the first.
     value : float
-        Meta-objective on this iteration's tasks, at the parameters before the update.
+        Meta-objective on this iteration's tasks, at the parameters before the update; NaN if every
+        task was skipped.
     theta : ndarray, shape (P,)
         Parameters after the update.
     optimizer_state : NamedTuple
         State of the optimizer after the update.
+    inner_lr : float or ndarray
+        Inner rates after the update, in the shape that ``maml.inner_lr`` was given in.
+    rate_state : NamedTuple or None
+        State of `rate_optimizer`.
+    diverged : tuple of int
+        The tasks of this iteration that diverged.
+    validation_value : float or None
+        Meta-objective on the validation tasks after the update; None if it was not computed.
+    best : Best or None
+        The best validation so far.
     """
 
     iteration: int
     value: float
     theta: np.ndarray
     optimizer_state: Any
+    inner_lr: Any = None
+    rate_state: Any = None
+    diverged: tuple[int, ...] = ()
+    validation_value: float | None = None
+    best: Best | None = None
 
 
 class TrainResult(NamedTuple):
@@ -54,13 +106,22 @@ class TrainResult(NamedTuple):
         Parameters after the last update.
     optimizer_state : NamedTuple
         State of the optimizer after the last update.
-    values : ndarray, shape (iterations done,)
+    values : ndarray, shape (iterations done in this call,)
         Meta-objective of each iteration, before its update.
+    inner_lr : float or ndarray
+        Inner rates after the last update.
+    best : Best or None
+        What did best on the validation tasks.
+    state : TrainState
+        The last state, for `resume`.
     """
 
     theta: np.ndarray
     optimizer_state: Any
     values: np.ndarray
+    inner_lr: Any
+    best: Best | None
+    state: TrainState
 
 
 def train(
@@ -72,6 +133,14 @@ def train(
     callback: Callable[[TrainState], bool | None] | None = None,
     *,
     optimizer_state: Any = None,
+    rate_optimizer: Optimizer | None = None,
+    log_rates: bool = True,
+    clip_norm: float | None = None,
+    on_divergence: str = "raise",
+    validation: Iterable[Any] | None = None,
+    validate_every: int = 100,
+    patience: int | None = None,
+    resume: TrainState | None = None,
 ) -> TrainResult:
     """Meta-train: in each iteration one batch of tasks, one meta-gradient, one update.
 
@@ -83,29 +152,54 @@ def train(
         Parameters to start from; float32 stays float32, anything else computes in float64.
     sampler : callable
         Called without arguments once an iteration; returns (x, y) or (x, y, x_query, y_query).
-    optimizer : SGD or Adam
+    optimizer : SGD, Adam or AdamW
         The meta-update.
     n_iterations : int
-        How many iterations; 0 returns what was given.
+        How many iterations, those before `resume` included; 0 returns what was given.
     callback : callable, optional
         Called with a :class:`TrainState` after each iteration. Returning True ends the training
         there. (A progress bar's ``update`` may return True for its own reasons: do not pass that
         on.)
     optimizer_state : NamedTuple, optional
-        Where an earlier training left the optimizer. With the ``theta`` of the same moment, and a
-        sampler whose Generator goes on from there, the result has the bits of one uninterrupted
-        training.
+        Where an earlier training left the optimizer.
+    rate_optimizer : SGD, Adam or AdamW, optional
+        Given, the inner rates are learned too, by these updates, in float64 and in the shape that
+        ``maml.inner_lr`` has. (As in Meta-SGD and MAML++.)
+    log_rates : bool
+        Whether the updates are those of the rates' logarithms: a rate then keeps its sign, and a
+        rate of 0 (a frozen layer) stays 0. False: of the rates themselves.
+    clip_norm : float, optional
+        A gradient with a larger Euclidean norm is scaled down to it; that of theta and that of the
+        rates each on its own.
+    on_divergence : {"raise", "skip", "keep"}
+        What to do about tasks whose loss or meta-gradient is not finite. ``"raise"``:
+        FloatingPointError, which names them. ``"skip"``: the update is that of the other tasks; if
+        there are none, nothing changes in this iteration. ``"keep"``: update with what came.
+    validation : tuple, optional
+        Tasks, as `sampler` returns them, on which the meta-objective is computed every
+        `validate_every` iterations, and the best parameters kept.
+    validate_every : int
+        Iterations from one validation to the next.
+    patience : int, optional
+        Early stopping: the training ends after this many validations without a new best.
+    resume : TrainState, optional
+        Where an earlier training was left: all starts from there, and `theta` says only the shape.
+        With the same arguments, and a sampler whose Generator goes on from the same moment, the
+        result has the bits of one uninterrupted training; see :func:`load_checkpoint`.
 
     Returns
     -------
     TrainResult
-        theta, optimizer_state and the values of all iterations.
+        theta, optimizer_state, the values of all iterations, inner_lr, best, and the last state.
 
     Raises
     ------
+    TypeError, ValueError
+        For an argument of the wrong kind, shape or value.
     FloatingPointError
-        The meta-objective or its gradient is not finite. The message names the iteration; the last
-        good parameters are those that the callback saw last.
+        With ``on_divergence="raise"``: the meta-objective or its gradient is not finite. The
+        message names the iteration and the tasks; the last good parameters are those that the
+        callback saw last.
 
     Notes
     -----
@@ -126,30 +220,223 @@ def train(
     ...     lambda: Sinusoid().sample(25, n_support=10, n_query=10, rng=rng),
     ...     Adam(learning_rate=0.01),
     ...     n_iterations=200,
+    ...     rate_optimizer=Adam(learning_rate=0.01),
     ... )
     >>> bool(result.values[-20:].mean() < result.values[:20].mean())
     True
+    >>> result.inner_lr > 0.01
+    True
     """
     n_iterations = as_count("n_iterations", n_iterations, 0)
-    theta = np.asarray(theta)
-    theta = theta.astype(np.float32 if theta.dtype == np.float32 else np.float64)
-    state = optimizer.init(theta) if optimizer_state is None else optimizer_state
+    validate_every = as_count("validate_every", validate_every, 1)
+    as_choice("on_divergence", on_divergence, ON_DIVERGENCE)
+    log_rates = as_flag("log_rates", log_rates)
+    clip_norm = None if clip_norm is None else as_positive("clip_norm", clip_norm)
+    patience = None if patience is None else as_count("patience", patience, 1)
+    if patience is not None and validation is None:
+        raise ValueError(f"patience is {patience}, validation is None; accepted are both together")
+    if resume is not None and optimizer_state is not None:
+        raise ValueError("resume and optimizer_state are both given; accepted is one of them")
+    validation_tasks = None if validation is None else tuple(validation)
+
+    problem: Any = maml  # whose rates move if they are learned
+    learning = rate_optimizer is not None
+    state = _start(maml, theta, optimizer, optimizer_state, rate_optimizer, resume)
+    theta, optimizer_state, best = state.theta, state.optimizer_state, state.best
+    inner_lr, rate_state = state.inner_lr, state.rate_state
+    if learning:
+        problem = replace(problem, inner_lr=inner_lr)
     values: list[float] = []
-    for iteration in range(1, n_iterations + 1):
-        value, gradient = maml.value_and_gradient(theta, *sampler())
-        if not (math.isfinite(value) and np.isfinite(gradient).all()):
-            raise FloatingPointError(
-                f"the meta-objective is {value:.6g} and its gradient "
-                f"{_describe(gradient)} in iteration {iteration}; "
-                "a smaller inner_lr or learning_rate usually helps"
-            )
-        theta, state = optimizer.update(theta, gradient, state)
+    while state.iteration < n_iterations:
+        if patience is not None:
+            since = state.iteration - (0 if best is None else best.iteration)
+            if since >= patience * validate_every:
+                break
+        iteration = state.iteration + 1
+        tasks = tuple(sampler())
+        value, gradient, slope = _meta_gradient(problem, theta, tasks, learning)
+        diverged: tuple[int, ...] = ()
+        if not _finite(value, gradient, slope):
+            alone = _diverged(problem, theta, tasks, learning)
+            if on_divergence == "raise":
+                raise FloatingPointError(_report(value, gradient, iteration, alone, tasks))
+            diverged = alone or tuple(range(len(tasks[0])))
+            if on_divergence == "skip":
+                value, gradient, slope = _meta_gradient_of_others(
+                    problem, theta, tasks, learning, diverged
+                )
+        if gradient is not None:
+            if clip_norm is not None:
+                gradient = _clip(gradient, clip_norm)
+            with np.errstate(all="ignore") if diverged else nullcontext():
+                theta, optimizer_state = optimizer.update(theta, gradient, optimizer_state)
+                if rate_optimizer is not None:
+                    inner_lr, rate_state = _update_rates(
+                        rate_optimizer, inner_lr, slope, rate_state, log_rates, clip_norm
+                    )
+                    problem = replace(problem, inner_lr=inner_lr)
+        validation_value = None
+        if validation_tasks is not None and iteration % validate_every == 0:
+            validation_value = float(problem.value(theta, *validation_tasks))
+            # Written so that NaN is never the best.
+            if validation_value < (math.inf if best is None else best.value):
+                best = Best(iteration, validation_value, theta, inner_lr)
+        state = TrainState(
+            iteration, value, theta, optimizer_state, inner_lr, rate_state, diverged,
+            validation_value, best,
+        )  # fmt: skip
         values.append(value)
-        if callback is not None and callback(TrainState(iteration, value, theta, state)):
+        if callback is not None and callback(state):
             break
-    return TrainResult(theta, state, np.array(values, dtype=np.float64))
+    return TrainResult(
+        theta, optimizer_state, np.array(values, dtype=np.float64), inner_lr, best, state
+    )
 
 
-def _describe(gradient: np.ndarray) -> str:
+# ---- where to start
+
+
+def _start(
+    maml: Any, theta: Any, optimizer: Optimizer, optimizer_state: Any,
+    rate_optimizer: Optimizer | None, resume: TrainState | None,
+) -> TrainState:  # fmt: skip
+    theta = as_array("theta", theta, as_dtype("theta", theta)).copy()
+    if resume is None:
+        if optimizer_state is None:
+            optimizer_state = optimizer.init(theta)
+        inner_lr = getattr(maml, "inner_lr", None)
+        state = TrainState(0, math.nan, theta, optimizer_state, inner_lr)
+    else:
+        state = resume
+        if state.theta.shape != theta.shape:
+            raise ValueError(
+                f"resume holds theta of shape {shape_text(state.theta.shape)}, theta has "
+                f"{shape_text(theta.shape)}; accepted is one shape"
+            )
+        if state.rate_state is not None and rate_optimizer is None:
+            raise ValueError(
+                "resume holds inner rates that were being learned, rate_optimizer is None; "
+                "accepted is an optimizer"
+            )
+        own = _own_state("optimizer", optimizer, state.theta, state.optimizer_state)
+        state = state._replace(optimizer_state=own)
+    if rate_optimizer is not None:
+        rates = np.array(state.inner_lr, np.float64).reshape(-1)
+        rate_state = rate_optimizer.init(rates)
+        if state.rate_state is not None:
+            rate_state = _own_state("rate_optimizer", rate_optimizer, rates, state.rate_state)
+        state = state._replace(rate_state=rate_state)
+    return state
+
+
+def _own_state(name: str, optimizer: Optimizer, theta: np.ndarray, state: Any) -> Any:
+    """The state as the optimizer's own NamedTuple; from a file it comes as a dictionary."""
+    fresh = optimizer.init(theta)
+    fields = tuple(state) if isinstance(state, dict) else getattr(state, "_fields", ())
+    if fields != fresh._fields:
+        raise ValueError(
+            f"resume holds the optimizer state ({', '.join(fields)}), {name} is {optimizer!r:.60}; "
+            f"accepted is the optimizer of the training that is resumed"
+        )
+    return type(fresh)(**state) if isinstance(state, dict) else state
+
+
+# ---- one iteration
+
+
+def _meta_gradient(
+    maml: Any, theta: np.ndarray, tasks: Sequence[Any], with_rates: bool
+) -> tuple[float, Any, Any]:
+    """Value, gradient, and the gradient of the rates, which is None if they stay as they are."""
+    if with_rates:
+        with np.errstate(over="ignore"):  # of losses that are too large for float32
+            result = maml.evaluate(theta, *tasks)
+        return result.value, result.gradient, result.inner_lr_gradient
+    return *maml.value_and_gradient(theta, *tasks), None
+
+
+def _finite(value: float, gradient: np.ndarray, slope: Any) -> bool:
+    return (
+        math.isfinite(value)
+        and all_finite(gradient)
+        and (slope is None or bool(np.isfinite(slope).all()))
+    )
+
+
+def _update_rates(
+    optimizer: Optimizer, inner_lr: Any, slope: Any, state: Any, log_rates: bool,
+    clip_norm: float | None,
+) -> tuple[Any, Any]:  # fmt: skip
+    """New rates, in the shape of the old ones, and the new state."""
+    rates = np.array(inner_lr, np.float64).reshape(-1)
+    slope = np.array(slope, np.float64).reshape(-1)
+    if log_rates:
+        slope *= rates
+    if clip_norm is not None:
+        slope = _clip(slope, clip_norm)
+    if log_rates:
+        # The logarithm itself is never needed, only what is added to it.
+        change, state = optimizer.update(np.zeros_like(rates), slope, state)
+        rates *= np.exp(change)
+    else:
+        rates, state = optimizer.update(rates, slope, state)
+    return (rates.reshape(np.shape(inner_lr)) if np.ndim(inner_lr) else float(rates[0])), state
+
+
+def _clip(gradient: np.ndarray, limit: float) -> np.ndarray:
+    """The gradient, scaled down if it is longer than the limit."""
+    largest = float(np.abs(gradient).max(initial=0.0))
+    if largest == 0.0 or not math.isfinite(largest):
+        return gradient
+    # In units of the largest entry no square overflows. No BLAS, whose bits depend on the threads.
+    norm = largest * math.sqrt(np.square(gradient / largest, dtype=np.float64).sum())
+    return gradient * (limit / norm) if norm > limit else gradient
+
+
+# ---- divergence: the way that costs nothing until it happens
+
+
+def _diverged(
+    maml: Any, theta: np.ndarray, tasks: Sequence[Any], with_rates: bool
+) -> tuple[int, ...]:
+    """The tasks that diverge on their own; none if only their sum overflows."""
+    return tuple(
+        i
+        for i in range(len(tasks[0]))
+        if not _finite(*_meta_gradient(maml, theta, _some(tasks, [i]), with_rates))
+    )
+
+
+def _some(tasks: Sequence[Any], indices: list[int]) -> list[Any]:
+    return [
+        part if part is None
+        else part[indices] if isinstance(part, np.ndarray)
+        else [part[i] for i in indices]
+        for part in tasks
+    ]  # fmt: skip
+
+
+def _meta_gradient_of_others(
+    maml: Any, theta: np.ndarray, tasks: Sequence[Any], with_rates: bool, left_out: tuple[int, ...]
+) -> tuple[float, Any, Any]:
+    others = [i for i in range(len(tasks[0])) if i not in left_out]
+    if others:
+        result = _meta_gradient(maml, theta, _some(tasks, others), with_rates)
+        if _finite(*result):
+            return result
+    return math.nan, None, None
+
+
+def _report(
+    value: float, gradient: np.ndarray, iteration: int, diverged: tuple[int, ...], tasks: Any
+) -> str:
     n_bad = int(np.count_nonzero(~np.isfinite(gradient)))
-    return f"is not finite in {n_bad} of {gradient.size} entries" if n_bad else "is finite"
+    described = f"is not finite in {n_bad} of {gradient.size} entries" if n_bad else "is finite"
+    who = ""
+    if diverged:
+        shown = ", ".join(map(str, diverged[:5])) + (", ..." if len(diverged) > 5 else "")
+        who = f" ({len(diverged)} of {len(tasks[0])} tasks diverged: {shown})"
+    return (
+        f"the meta-objective is {value:.6g} and its gradient {described} in iteration {iteration}"
+        f"{who}; a smaller inner_lr or learning_rate usually helps"
+    )

@@ -8,6 +8,8 @@ An optimizer is a frozen set of numbers with two pure functions::
 Neither writes to its arguments, so an earlier ``theta`` or ``state`` can be kept without a copy. A
 state is a NamedTuple of arrays and integers: ``np.savez(path, **state._asdict())`` saves it without
 pickle, and ``AdamState(**np.load(path))`` brings it back, to the very bits.
+
+theta decides the dtype: float32 is updated in float32, every other real dtype in float64.
 """
 
 from __future__ import annotations
@@ -18,9 +20,10 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from ..checks import as_number, as_positive
+from ..checks import FLOAT32, FLOAT64, as_array, as_dtype, as_number, as_positive, shape_text
+from .schedules import LearningRate, as_learning_rate, rate_at
 
-__all__ = ["SGD", "Adam", "AdamState", "Optimizer", "SGDState"]
+__all__ = ["SGD", "Adam", "AdamState", "AdamW", "Optimizer", "SGDState"]
 
 
 _set = object.__setattr__  # for __post_init__ of a frozen dataclass
@@ -37,19 +40,33 @@ class Optimizer(Protocol):
 
 
 class SGDState(NamedTuple):
-    """State of :class:`SGD`: the number of updates so far."""
+    """State of :class:`SGD`: the number of updates so far, and the velocity.
+
+    The velocity is (P,), or (0,) without momentum.
+    """
 
     n_updates: int
+    velocity: np.ndarray
 
 
 @dataclass(frozen=True)
 class SGD:
     """Gradient descent, equation 1 of the derivation: theta - beta * gradient.
 
+    With momentum, the gradient's place takes velocity = momentum * velocity + gradient, as in
+    PyTorch and Optax.
+
     Parameters
     ----------
-    learning_rate : float
-        beta, positive.
+    learning_rate : float or callable
+        beta, positive; or a schedule, such as :class:`Cosine`.
+    momentum : float
+        In [0, 1).
+
+    Raises
+    ------
+    TypeError, ValueError
+        For another number; in ``update``, for arrays that are not real or not of one shape.
 
     Examples
     --------
@@ -62,21 +79,29 @@ class SGD:
     array([0.5, 2.5])
     """
 
-    learning_rate: float
+    learning_rate: LearningRate
+    momentum: float = 0.0
 
     def __post_init__(self) -> None:
-        _set(self, "learning_rate", as_positive("learning_rate", self.learning_rate))
+        _set(self, "learning_rate", as_learning_rate("learning_rate", self.learning_rate))
+        _set(self, "momentum", _as_decay("momentum", self.momentum))
 
     def init(self, theta: np.ndarray) -> SGDState:
         """Return the state before the first update."""
-        return SGDState(0)
+        theta, _ = _as_pair(theta, theta)
+        return SGDState(0, np.zeros_like(theta) if self.momentum else np.zeros(0, theta.dtype))
 
     def update(
         self, theta: np.ndarray, gradient: np.ndarray, state: SGDState
     ) -> tuple[np.ndarray, SGDState]:
         """Return new parameters, of theta's dtype, and the new state."""
         theta, gradient = _as_pair(theta, gradient)
-        return theta - self.learning_rate * gradient, SGDState(int(state.n_updates) + 1)
+        n_updates, velocity = int(state.n_updates), state.velocity
+        if self.momentum:
+            _same_shape("state.velocity", velocity, theta)
+            gradient = velocity = self.momentum * velocity + gradient
+        rate = rate_at(self.learning_rate, n_updates)
+        return theta - rate * gradient, SGDState(n_updates + 1, velocity)
 
 
 class AdamState(NamedTuple):
@@ -96,12 +121,17 @@ class Adam:
 
     Parameters
     ----------
-    learning_rate : float
-        Size of a step, positive.
+    learning_rate : float or callable
+        Size of a step, positive; or a schedule, such as :class:`Cosine`.
     beta1, beta2 : float
         Decay of the running means of the gradient and of its square, in [0, 1).
     epsilon : float
         Added to sqrt(v), positive. It matters only where gradients are about as small.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For another number; in ``update``, for arrays that are not real or not of one shape.
 
     References
     ----------
@@ -118,19 +148,16 @@ class Adam:
     array([0.9, 2.1])
     """
 
-    learning_rate: float = 1e-3
+    learning_rate: LearningRate = 1e-3
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "epsilon"):
-            _set(self, name, as_positive(name, getattr(self, name)))
+        _set(self, "learning_rate", as_learning_rate("learning_rate", self.learning_rate))
+        _set(self, "epsilon", as_positive("epsilon", self.epsilon))
         for name in ("beta1", "beta2"):
-            beta = as_number(name, getattr(self, name))
-            if not 0 <= beta < 1:
-                raise ValueError(f"{name} is {beta}; accepted are numbers from 0 to below 1")
-            _set(self, name, beta)
+            _set(self, name, _as_decay(name, getattr(self, name)))
 
     def init(self, theta: np.ndarray) -> AdamState:
         """Return the state before the first update: no updates, both means zero."""
@@ -142,21 +169,94 @@ class Adam:
     ) -> tuple[np.ndarray, AdamState]:
         """Return new parameters, of theta's dtype, and the new state."""
         theta, gradient = _as_pair(theta, gradient)
+        _same_shape("state.first_moment", state.first_moment, theta)
+        _same_shape("state.second_moment", state.second_moment, theta)
         # From a file the count is a 0-d array; int() keeps what follows in Python's arithmetic.
-        n_updates = int(state.n_updates) + 1
+        n_updates = int(state.n_updates)
+        rate = rate_at(self.learning_rate, n_updates)
+        n_updates += 1
         first = self.beta1 * state.first_moment + (1 - self.beta1) * gradient
         second = self.beta2 * state.second_moment + (1 - self.beta2) * (gradient * gradient)
         step = np.sqrt(second)
         step /= math.sqrt(1 - self.beta2**n_updates)
         step += self.epsilon
         np.divide(first, step, out=step)
-        step *= self.learning_rate / (1 - self.beta1**n_updates)
+        step *= rate / (1 - self.beta1**n_updates)
         np.subtract(theta, step, out=step)
         return step, AdamState(n_updates, first, second)
 
 
-def _as_pair(theta: np.ndarray, gradient: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Arrays of theta's dtype, float32 or else float64, as everywhere in the package."""
-    theta = np.asarray(theta)
-    dtype = np.float32 if theta.dtype == np.float32 else np.float64
-    return theta.astype(dtype, copy=False), np.asarray(gradient, dtype)
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam with decoupled weight decay [1]_: theta also shrinks by learning_rate * weight_decay.
+
+    Parameters
+    ----------
+    learning_rate, beta1, beta2, epsilon
+        As for :class:`Adam`.
+    weight_decay : float
+        0 or more. Before the step of Adam, theta becomes (1 - learning_rate * weight_decay) *
+        theta, as in PyTorch.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for :class:`Adam`.
+
+    References
+    ----------
+    .. [1] I. Loshchilov, F. Hutter. Decoupled Weight Decay Regularization. ICLR 2019, algorithm 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastmaml.learn import AdamW
+    >>> optimizer = AdamW(learning_rate=0.1, weight_decay=0.5)
+    >>> theta = np.array([1.0, 2.0])
+    >>> theta, state = optimizer.update(theta, np.array([3.0, 0.0]), optimizer.init(theta))
+    >>> theta.round(4)
+    array([0.85, 1.9 ])
+    """
+
+    weight_decay: float = 0.01
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        decay = as_number("weight_decay", self.weight_decay)
+        if decay < 0:
+            raise ValueError(f"weight_decay is {decay}; accepted are numbers of at least 0")
+        _set(self, "weight_decay", decay)
+
+    def update(
+        self, theta: np.ndarray, gradient: np.ndarray, state: AdamState
+    ) -> tuple[np.ndarray, AdamState]:
+        """Return new parameters, of theta's dtype, and the new state."""
+        theta, gradient = _as_pair(theta, gradient)
+        shrink = 1 - rate_at(self.learning_rate, int(state.n_updates)) * self.weight_decay
+        return super().update(shrink * theta, gradient, state)
+
+
+def _as_decay(name: str, value: Any) -> float:
+    decay = as_number(name, value)
+    if not 0 <= decay < 1:
+        raise ValueError(f"{name} is {decay}; accepted are numbers from 0 to below 1")
+    return decay
+
+
+def _as_pair(theta: Any, gradient: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Arrays of theta's dtype, float32 or else float64, and of one shape."""
+    # What is right already costs no more than to see that it is.
+    if type(theta) is not np.ndarray or theta.dtype not in (FLOAT64, FLOAT32):
+        theta = as_array("theta", theta, as_dtype("theta", theta))
+    if type(gradient) is not np.ndarray or gradient.dtype != theta.dtype:
+        gradient = as_array("gradient", gradient, theta.dtype)
+    _same_shape("gradient", gradient, theta)
+    return theta, gradient
+
+
+def _same_shape(name: str, array: np.ndarray, theta: np.ndarray) -> None:
+    if array.shape != theta.shape:
+        raise ValueError(
+            f"{name} has shape {shape_text(array.shape)}, theta has {shape_text(theta.shape)}; "
+            "accepted is one shape"
+        )

@@ -1,0 +1,257 @@
+"""The configuration of a training: a TOML file in, the objects that it describes out.
+
+Each table is the arguments of one object, under the names that Python has for them; what is left
+out has Python's default. docs/cli.md shows a whole file.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..checks import as_count, as_float_dtype
+from ..datasets import FAMILIES, Tasks
+from ..learn import SGD, Adam, AdamW, Cosine, Step, train
+from ..maml import MAML
+from ..models import MLP, Linear
+from .common import CommandError, require
+from .table import TaskTable
+
+__all__ = ["Run", "build", "read"]
+
+MODELS = {"MLP": MLP, "Linear": Linear}
+OPTIMIZERS = {"SGD": SGD, "Adam": Adam, "AdamW": AdamW}
+SCHEDULES = {"Cosine": Cosine, "Step": Step}
+TABLES = ("model", "maml", "tasks", "optimizer", "rate_optimizer", "train")
+#: what [train] hands on to `fastmaml.learn.train`
+LOOP = ("log_rates", "clip_norm", "on_divergence", "validate_every", "patience")
+
+# Streams of random numbers beside that of the training, so that neither changes the other.
+VALIDATION, TEST, HELD_OUT = 1, 2, 3
+
+
+class Run(NamedTuple):
+    """What a configuration describes."""
+
+    maml: MAML
+    optimizer: Any
+    rate_optimizer: Any
+    n_iterations: int
+    seed: int
+    dtype: np.dtype[Any]
+    checkpoint_every: int
+    loop: dict[str, Any]  # keywords of `fastmaml.learn.train`
+    training: Any  # of these three, each samples tasks
+    validation: Any
+    test: Any
+    sizes: dict[str, int]  # n_tasks, n_support, n_query of a meta-batch
+    n_validation: int
+    n_test: int
+    task: str | None  # the columns of a table
+    inputs: list[str]
+    outputs: list[str]
+
+    def sample(self, rng: np.random.Generator) -> Tasks:
+        """Draw a meta-batch."""
+        return self.training.sample(**self.sizes, rng=rng, dtype=self.dtype)
+
+    def validation_tasks(self) -> Tasks | None:
+        """The tasks to validate on; None if there are none."""
+        if not self.n_validation:
+            return None
+        return self._draw(self.validation, self.n_validation, VALIDATION)
+
+    def test_tasks(self, n_query: int | None = None) -> Tasks:
+        """The tasks to test on, which the training never sees."""
+        return self._draw(self.test, self.n_test, TEST, n_query)
+
+    def _draw(self, source: Any, n_tasks: int, stream: int, n_query: int | None = None) -> Tasks:
+        sizes = {**self.sizes, "n_tasks": n_tasks}
+        if n_query is not None:
+            sizes["n_query"] = n_query
+        tasks: Tasks = source.sample(**sizes, rng=_stream(self.seed, stream), dtype=self.dtype)
+        return tasks
+
+
+def _stream(seed: int, number: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(number,)))
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return a TOML file as dictionaries, with the path of the data made absolute."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        require("train", "cli", "tomli")
+        import tomli as tomllib
+    with path.open("rb") as file:
+        try:
+            configuration = tomllib.load(file)
+        except ValueError as error:
+            raise CommandError(f"{path} is no TOML: {error}") from error
+    tasks = configuration.get("tasks")
+    if isinstance(tasks, dict) and isinstance(tasks.get("file"), str):
+        tasks["file"] = str((path.parent / tasks["file"]).resolve())
+    return configuration
+
+
+def build(configuration: Mapping[str, Any]) -> Run:
+    """Return what a configuration describes.
+
+    Raises
+    ------
+    CommandError
+        For what is missing, unknown or not accepted; the text names the table and the key.
+    """
+    tables = {name: _table(configuration, name) for name in TABLES}
+    _known("the configuration", configuration, TABLES)
+    model = _made("model", MODELS, {"name": "MLP", **tables["model"]})
+    maml = _call("maml", MAML, {"model": model, **tables["maml"]})
+    optimizer = _optimizer("optimizer", {"name": "Adam", **tables["optimizer"]})
+    rates = tables["rate_optimizer"]
+    options = dict(tables["train"])
+    accepted = ("iterations", "seed", "dtype", "checkpoint_every", *LOOP)
+    _known("[train]", options, accepted)
+    seed = _checked("train", as_count, "seed", options.pop("seed", 0))
+    run = _tasks(tables["tasks"], model, seed)
+    result = Run(
+        maml=maml,
+        optimizer=optimizer,
+        rate_optimizer=_optimizer("rate_optimizer", rates) if rates else None,
+        n_iterations=_checked("train", as_count, "iterations", options.pop("iterations", None), 1),
+        seed=seed,
+        dtype=_checked("train", as_float_dtype, "dtype", options.pop("dtype", "float64")),
+        checkpoint_every=_checked(
+            "train", as_count, "checkpoint_every", options.pop("checkpoint_every", 100), 1
+        ),
+        loop=options,
+        **run,
+    )
+    # What the loop would refuse is refused before the training.
+    validation = () if result.n_validation else None
+    _call("train", train, {
+        "maml": maml, "theta": np.zeros(model.n_params), "sampler": tuple, "optimizer": optimizer,
+        "n_iterations": 0, "validation": validation, **options,
+    })  # fmt: skip
+    return result
+
+
+def _tasks(table: dict[str, Any], model: Any, seed: int) -> dict[str, Any]:
+    """The fields of a Run that say where tasks come from."""
+    table = dict(table)
+    if ("family" in table) == ("file" in table):
+        raise CommandError("[tasks] needs either family or file")
+    sizes = {
+        name: _checked("tasks", as_count, name, table.pop(name, default), least)
+        for name, default, least in (("n_tasks", 25, 1), ("n_support", 10, 1), ("n_query", 10, 0))
+    }
+    default_test = 600 if "family" in table else 0
+    n_validation, n_test = (
+        _checked("tasks", as_count, name, table.pop(name, default))
+        for name, default in (("n_validation", 0), ("n_test", default_test))
+    )
+    fields = {"sizes": sizes, "n_validation": n_validation, "n_test": n_test}
+    if "family" in table:
+        table["name"] = table.pop("family")
+        family = _made("tasks", FAMILIES, table, "family")
+        inputs, outputs = _numbered("x", model.n_inputs), _numbered("y", model.n_outputs)
+        return {
+            "training": family, "validation": family, "test": family,
+            "task": None, "inputs": inputs, "outputs": outputs, **fields,
+        }  # fmt: skip
+    return {**_split(_read_table(table, model), sizes, n_validation, n_test, seed), **fields}
+
+
+def _numbered(name: str, n: int) -> list[str]:
+    return [name] if n == 1 else [f"{name}{i}" for i in range(1, n + 1)]
+
+
+def _read_table(table: dict[str, Any], model: Any) -> tuple[TaskTable, dict[str, Any]]:
+    _known("[tasks]", table, ("file", "task", "inputs", "outputs"))
+    for name in ("file", "task"):
+        if not isinstance(table.get(name), str):
+            raise CommandError(f"[tasks] {name} is {table.get(name)!r}; accepted is a text")
+    for name, width in (("inputs", model.n_inputs), ("outputs", model.n_outputs)):
+        given = table.get(name)
+        texts = isinstance(given, list) and all(isinstance(text, str) for text in given)
+        if not texts or len(given) != width:
+            raise CommandError(
+                f"[tasks] {name} is {given!r}; accepted are the names of {width} columns, "
+                f"as many as {model!r} has {name}"
+            )
+    columns = {"task": table["task"], "inputs": table["inputs"], "outputs": table["outputs"]}
+    return TaskTable.read(Path(table["file"]), **columns), columns
+
+
+def _split(
+    read: tuple[TaskTable, dict[str, Any]], sizes: dict[str, int], n_validation: int, n_test: int,
+    seed: int,
+) -> dict[str, Any]:  # fmt: skip
+    """Hold tasks out for validation and test, and see that enough are left."""
+    table, columns = read
+    table.require_rows(sizes["n_support"] + sizes["n_query"])
+    n_left = table.n_tasks - n_validation - n_test
+    if n_left < sizes["n_tasks"]:
+        raise CommandError(
+            f"[tasks] n_tasks is {sizes['n_tasks']}, n_validation {n_validation}, n_test {n_test}; "
+            f"accepted are together up to {table.n_tasks}, the tasks of the file"
+        )
+    order = _stream(seed, HELD_OUT).permutation(table.n_tasks)
+    parts = np.split(order, [n_left, n_left + n_validation])
+    training, validation, test = (table.take(np.sort(part)) for part in parts)
+    return {"training": training, "validation": validation, "test": test, **columns}
+
+
+# ---- tables of a file as calls
+
+
+def _table(configuration: Mapping[str, Any], name: str) -> dict[str, Any]:
+    table = configuration.get(name, {})
+    if not isinstance(table, dict):
+        raise CommandError(f"{name} is {table!r:.60}; accepted is a table, [{name}]")
+    return table
+
+
+def _known(where: str, table: Iterable[str], accepted: Iterable[str]) -> None:
+    for key in table:
+        if key not in accepted:
+            raise CommandError(f"{where} has {key!r}; accepted are {', '.join(accepted)}")
+
+
+def _made(where: str, classes: Mapping[str, Any], table: dict[str, Any], key: str = "name") -> Any:
+    """The object whose class a table names, made with the rest of the table."""
+    rest = dict(table)
+    name = rest.pop("name", None)
+    if name not in classes:
+        raise CommandError(f"[{where}] {key} is {name!r}; accepted are {', '.join(classes)}")
+    return _call(where, classes[name], rest)
+
+
+def _optimizer(where: str, table: dict[str, Any]) -> Any:
+    rate = table.get("learning_rate")
+    if isinstance(rate, dict):
+        rate = _made(f"{where}.learning_rate", SCHEDULES, rate)
+        table = {**table, "learning_rate": rate}
+    return _made(where, OPTIMIZERS, table)
+
+
+def _call(where: str, function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    """Call a function with a table's keys as its arguments."""
+    parameters = inspect.signature(function).parameters
+    _known(f"[{where}]", arguments, parameters)
+    for name, parameter in parameters.items():
+        if parameter.default is parameter.empty and name not in arguments:
+            raise CommandError(f"[{where}] lacks {name}")
+    return _checked(where, function, **arguments)
+
+
+def _checked(where: str, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+    try:
+        return function(*arguments, **keywords)
+    except (TypeError, ValueError) as error:
+        raise CommandError(f"[{where}] {error}") from error

@@ -1,0 +1,136 @@
+"""SciPy's minimizers on a fixed set of tasks. Needs SciPy, from the extra ``scipy``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..checks import as_choice, as_count, as_flag, as_theta
+from .loop import TrainResult, TrainState
+
+if TYPE_CHECKING:
+    from ..maml import MAML
+
+__all__ = ["minimize"]
+
+METHODS = ("L-BFGS-B", "BFGS", "CG", "Newton-CG", "trust-constr")
+
+
+def minimize(
+    maml: MAML,
+    theta: np.ndarray,
+    tasks: Iterable[Any],
+    n_iterations: int = 100,
+    callback: Callable[[TrainState], bool | None] | None = None,
+    *,
+    method: str = "L-BFGS-B",
+    learn_rates: bool = False,
+    **options: Any,
+) -> TrainResult:
+    """Meta-train on tasks that stay the same, with a minimizer of SciPy's.
+
+    The meta-gradient is exact and the tasks are fixed, so a quasi-Newton method and its line search
+    can rely on both. For theta alone, this is ``scipy.optimize.minimize(maml.value_and_gradient,
+    theta, args=tasks, jac=True)``; here the inner rates can be learned too, theta keeps its dtype,
+    and the callback is that of :func:`train`.
+
+    Parameters
+    ----------
+    maml : MAML
+        The meta-objective.
+    theta : array_like, shape (P,)
+        Parameters to start from.
+    tasks : tuple
+        (x, y) or (x, y, x_query, y_query).
+    n_iterations : int
+        The most iterations; SciPy ends earlier where it finds a minimum.
+    callback : callable, optional
+        As for :func:`train`.
+    method : {"L-BFGS-B", "BFGS", "CG", "Newton-CG", "trust-constr"}
+        See ``scipy.optimize.minimize``.
+    learn_rates : bool
+        Whether to minimize over the logarithms of the inner rates as well: a rate keeps its sign,
+        and a rate of 0 stays 0.
+    **options
+        The method's own, such as ``gtol=1e-8``.
+
+    Returns
+    -------
+    TrainResult
+        As of :func:`train`: ``values`` are those after each iteration, ``optimizer_state`` is what
+        SciPy returned.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an argument of the wrong kind, shape or value.
+    ImportError
+        If SciPy is not installed.
+
+    Examples
+    --------
+    >>> import fastmaml as fm
+    >>> from fastmaml.datasets import Sinusoid
+    >>> from fastmaml.learn import minimize
+    >>> tasks = Sinusoid().sample(20, n_support=10, n_query=10, rng=0)
+    >>> maml = fm.MAML(fm.MLP([1, 16, 1]), loss="mse", task_mean=True)
+    >>> theta = maml.model.init(0)
+    >>> result = minimize(maml, theta, tasks, 50, learn_rates=True)
+    >>> bool(result.values[-1] < result.values[0])
+    True
+    """
+    try:
+        from scipy import optimize
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            'minimize needs SciPy, which comes with pip install "fastmaml[scipy]"', name=error.name
+        ) from error
+    as_choice("method", method, METHODS)
+    n_iterations = as_count("n_iterations", n_iterations, 1)
+    learn_rates = as_flag("learn_rates", learn_rates)
+    theta = as_theta(maml.model, theta)
+    size, batch = len(theta), tuple(tasks)
+    first_rates = np.array(maml.inner_lr, np.float64)
+
+    def parts(z: np.ndarray) -> tuple[np.ndarray, Any]:
+        """Theta, and the rates: those at the start, times the exponential of the rest of z."""
+        rates = first_rates
+        if learn_rates:
+            rates = first_rates * np.exp(z[size:].reshape(first_rates.shape))
+        return z[:size].astype(theta.dtype), rates if rates.ndim else float(rates)
+
+    def objective(z: np.ndarray) -> tuple[float, np.ndarray]:
+        at, rates = parts(z)
+        if not learn_rates:
+            value, gradient = maml.value_and_gradient(at, *batch)
+            return value, gradient.astype(np.float64)
+        value, gradient, _, slope = replace(maml, inner_lr=rates).evaluate(at, *batch)
+        return value, np.concatenate([gradient, np.ravel(slope) * np.ravel(rates)], dtype="f8")
+
+    state = TrainState(0, math.nan, theta, None, maml.inner_lr)
+    values: list[float] = []
+
+    def hook(intermediate_result: Any) -> None:
+        nonlocal state
+        value = float(intermediate_result.fun)
+        values.append(value)
+        at, rates = parts(intermediate_result.x)
+        state = TrainState(len(values), value, at, None, rates)
+        if callback is not None and callback(state):
+            raise StopIteration
+
+    result = optimize.minimize(
+        objective,
+        np.concatenate([theta, np.zeros(first_rates.size * learn_rates)], dtype=np.float64),
+        jac=True,
+        method=method,
+        callback=hook,
+        options={"maxiter": n_iterations, **options},
+    )
+    theta, rates = parts(result.x)
+    state = state._replace(theta=theta, inner_lr=rates)
+    return TrainResult(theta, result, np.array(values), rates, None, state)
