@@ -179,7 +179,8 @@ def _plan(
             parameter_rates[padded_index(model, dtype)] = rate.per_parameter
     elif method == "factored":
         losses = int(np.count_nonzero(problem.step_weights))
-        table = factored.own_table(table, own_layers(model, rows / (len(offsets) - 1), steps), LANES[dtype])
+        own = own_layers(model, rows / (len(offsets) - 1), steps)
+        table = factored.own_table(table, own, LANES[dtype])
         scratch = factored.scratch_size(
             table, np.diff(offsets), np.diff(query_offsets), chunks, steps, losses
         )

@@ -33,8 +33,8 @@ not depend on P per task. So this is the method for few rows a task.
 
 A layer of few weights, such as one with a single input, is cheaper the other way: each task has
 its *own* weights W_1, ..., W_S of it, and the adjoint lambda as a matrix (``own_table`` says which
-layers). With V = -alpha_s lambda, such a layer's passes are those of ``mlp``: ``z = x W_t^T + b_t``,
-``Rz = Ra W_s^T + a V^T + v``, ``Rdelta_prev = Rdelta W_s + delta V`` and so on.
+layers). With V = -alpha_s lambda, such a layer's passes are those of ``mlp``:
+``z = x W_t^T + b_t``, ``Rz = Ra W_s^T + a V^T + v``, and so on.
 """
 
 from __future__ import annotations
@@ -517,12 +517,16 @@ def _r_pass(
         before, here = rows * table[row + PLACE], rows * table[row + ROW + PLACE]
         z, n, is_own = ra + here, rows * table[row + LD_OUT], table[row + OWN] >= 0
         if is_own:
-            _own_forward(table, layer, first, last, offsets, buf, direction, block + before, z, True)
+            _own_forward(
+                table, layer, first, last, offsets, buf, direction, block + before, z, True
+            )
         else:
             for i in range(n):
                 buf[z + i] = 0
         if layer > 1 and is_own and step > 0:
-            _own_forward(table, layer, first, last, offsets, buf, before_step, ra + before, z, False)
+            _own_forward(
+                table, layer, first, last, offsets, buf, before_step, ra + before, z, False
+            )
         elif layer > 1:
             times_transposed(
                 table, layer, rows, buf, z, buf, z, table[row + LD_OUT], buf, ra + before,

@@ -177,7 +177,7 @@ def _read_table(table: dict[str, Any], model: Any) -> tuple[TaskTable, dict[str,
         if not isinstance(table.get(name), str):
             raise CommandError(f"[tasks] {name} is {table.get(name)!r}; accepted is a text")
     for name, width in (("inputs", model.n_inputs), ("outputs", model.n_outputs)):
-        given = table.get(name)
+        given: Any = table.get(name)
         texts = isinstance(given, list) and all(isinstance(text, str) for text in given)
         if not texts or len(given) != width:
             raise CommandError(

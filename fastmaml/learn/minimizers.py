@@ -108,8 +108,9 @@ def minimize(
         if not learn_rates:
             value, gradient = maml.value_and_gradient(at, *batch)
             return value, gradient.astype(np.float64)
-        value, gradient, _, slope = replace(maml, inner_lr=rates).evaluate(at, *batch)
-        return value, np.concatenate([gradient, np.ravel(slope) * np.ravel(rates)], dtype="f8")
+        result = replace(maml, inner_lr=rates).evaluate(at, *batch)
+        slope = np.ravel(result.inner_lr_gradient) * np.ravel(rates)
+        return result.value, np.concatenate([result.gradient, slope], dtype="f8")
 
     state = TrainState(0, math.nan, theta, None, maml.inner_lr)
     values: list[float] = []
