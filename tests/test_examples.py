@@ -12,10 +12,10 @@ import pytest
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-def run(name: str) -> str:
+def run(name: str, *arguments: str) -> str:
     script = EXAMPLES / name
     done = subprocess.run(
-        [sys.executable, "-W", "error", str(script)],
+        [sys.executable, "-W", "error", str(script), *arguments],
         capture_output=True,
         text=True,
         timeout=300,
@@ -30,8 +30,24 @@ def last_numbers(line: str) -> list[float]:
 
 
 def test_there_is_a_test_for_each() -> None:
-    tested = {"numpy_training_loop.py", "ragged_tasks.py", "scipy_lbfgs.py"}
+    tested = {"fertility.py", "numpy_training_loop.py", "ragged_tasks.py", "scipy_lbfgs.py"}
     assert {path.name for path in EXAMPLES.glob("*.py")} == tested
+
+
+def test_fertility(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    pytest.importorskip("statsmodels")
+    picture = tmp_path / "errors.png"
+    heading, _, _, _, *lines = run("fertility.py", "--quick", "--picture", str(picture)).split("\n")
+    assert heading.startswith("100 countries to learn from, 88 new ones")
+    error, low, high = {}, {}, {}
+    for line in lines[:-1]:
+        name, *_ = re.split(r"  +", line)
+        error[name], low[name], high[name], *_ = last_numbers(line)
+        assert low[name] < error[name] < high[name]
+    assert len(error) == 7
+    assert max(error["MAML"], error["empirical Bayes"]) < 0.8 * error["last value"]
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def test_numpy_training_loop() -> None:
