@@ -18,7 +18,6 @@ import fastmaml as fm
 from fastmaml import cli, experiments
 from fastmaml.cli import sinusoid
 from fastmaml.experiments import SinusoidExperiment
-from fastmaml.files import write_whole
 
 SMALL = ["sinusoid", "--iterations", "6", "--meta-batch", "3", "--shots", "4", "--seed", "1"]
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -325,20 +324,6 @@ class _Hide:
     def find_spec(self, name: str, *_: object) -> None:
         if name.partition(".")[0] == self.name:
             raise ModuleNotFoundError(f"No module named {name!r}", name=self.name)
-
-
-def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(b"old")
-
-    def fail(file: object) -> None:
-        file.write(b"half of the new")  # type: ignore[attr-defined]
-        raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        write_whole(path, fail)
-    assert [p.name for p in tmp_path.iterdir()] == ["file"]
-    assert path.read_bytes() == b"old"
 
 
 # ---- info, help, and the ways in
