@@ -390,6 +390,23 @@ def test_a_new_task_without_support_is_one_line(capsys: pytest.CaptureFixture[st
     assert said(capsys) == "n.csv has task 'b', s.csv has not"
 
 
+# ---- the configuration
+
+
+def test_the_configuration_of_the_docs_is_accepted() -> None:
+    page = Path(__file__).parents[1] / "docs/cli.md"
+    (text,) = re.findall(r"^```toml\n(.*?)^```$", page.read_text(encoding="utf-8"), re.M | re.S)
+    Path("docs.toml").write_text(text, encoding="utf-8")
+    rows = [f"{i // 20},{i},{i % 7},{i % 5}" for i in range(100 * 20)]
+    lines = ["device,voltage,temperature,current", *rows]
+    Path("devices.csv").write_text("\n".join(lines), encoding="utf-8")
+    run = config.build(config.read(Path("docs.toml")))
+    assert run.maml.steps == 5
+    assert run.loop["patience"] == 20
+    assert run.optimizer == fm.learn.AdamW(fm.learn.Cosine(0.001, 15_000))
+    assert run.sample(np.random.default_rng(0)).x.shape == (25, 10, 2)
+
+
 # ---- errors of the configuration
 
 

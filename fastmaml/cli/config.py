@@ -177,9 +177,9 @@ def _read_table(table: dict[str, Any], model: Any) -> tuple[TaskTable, dict[str,
         if not isinstance(table.get(name), str):
             raise CommandError(f"[tasks] {name} is {table.get(name)!r}; accepted is a text")
     for name, width in (("inputs", model.n_inputs), ("outputs", model.n_outputs)):
-        given: Any = table.get(name)
-        texts = isinstance(given, list) and all(isinstance(text, str) for text in given)
-        if not texts or len(given) != width:
+        given = table.get(name)
+        names = given if isinstance(given, list) else []
+        if len(names) != width or not all(isinstance(text, str) for text in names):
             raise CommandError(
                 f"[tasks] {name} is {given!r}; accepted are the names of {width} columns, "
                 f"as many as {model!r} has {name}"

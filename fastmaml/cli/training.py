@@ -156,11 +156,10 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     n_query = None if isinstance(run.test, TaskTable) else experiments.N_TEST_POINTS
     tasks = run.test_tasks(n_query)
     steps = arguments.steps or sorted({0, maml.steps})
-    x_test, y_test = tasks.x, tasks.y
-    if tasks.x_query is not None and tasks.y_query is not None:
-        x_test, y_test = tasks.x_query, tasks.y_query
-    summaries = experiments.summarize([_with_steps(maml, s) for s in steps], theta, *tasks[:2],
-                                      x_test, y_test)  # fmt: skip
+    x_test = tasks.x if tasks.x_query is None else tasks.x_query
+    y_test = tasks.y if tasks.y_query is None else tasks.y_query
+    mamls = [_with_steps(maml, s) for s in steps]
+    summaries = experiments.summarize(mamls, theta, tasks.x, tasks.y, x_test, y_test)
     heading = f"Mean squared error on {run.n_test} held-out tasks, {x_test.shape[1]} points each"
     print(experiments.error_table(summaries, f"{heading}, {run.dtype}"))
 
