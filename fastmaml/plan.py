@@ -9,29 +9,30 @@ Memory of a call, beyond its inputs and outputs, in numbers of theta's dtype:
 
     workers * scratch + chunks of a piece * row + fixed
 
-(`Plan.memory`), with scratch given by the method's ``scratch_size``. A row is the gradient of one
+(`Plan.layout`), with scratch given by the method's ``scratch_size``. A row is the gradient of one
 chunk: P, counted with padding; and that of the rates where it is asked for. Fixed are theta and
 the gradient with padding, and the transposed copy of theta's weights: up to 3 P (0 for explicit).
-If that exceeds the limit, pieces get shorter and workers fewer.
+If that exceeds the limit, pieces get shorter and then workers fewer.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .checks import InnerRate
+from .checks import FLOAT64, InnerRate
 from .kernels import dense, explicit, factored
 from .kernels.jit import max_workers
 from .kernels.mlp import LD_IN, P_BIAS, P_WEIGHT, ROW, WEIGHT, layer_table, padded_sizes
 from .kernels.modes import RATES, VALUE
 from .kernels.simd import LANES
 from .tasks import Rows, offsets_of
+from .workspace import Layout
 
 if TYPE_CHECKING:
     from .models.base import Network
@@ -87,41 +88,77 @@ class Problem:
     proximal: float = 0.0
 
 
+class Split(NamedTuple):
+    """How many workers share a piece of how many chunks, and the arrays that they work in."""
+
+    workers: int
+    piece: int
+    layout: Layout
+
+
 @dataclass(frozen=True, eq=False)
 class Plan:
     """How a batch of given sizes is worked."""
 
     method: str
+    mode: int
     table: NDArray[np.int64]
     rates: NDArray[Any]  # (S, n_layers), or (S, P) for explicit
     parameter_rates: NDArray[Any]  # padded (P,), or empty
     chunks: NDArray[np.int64]
     work: int
-    n_padded: int
-    n_transposed: int
     scratch: int  # numbers a worker
-    row: int  # numbers a chunk
-    fixed: int  # numbers
-    max_memory: int  # in numbers
+    n_gradient: int  # numbers of a chunk's gradient
+    n_shared: int  # numbers of theta in the form that all tasks share
+    max_memory: int  # bytes
+    _splits: dict[int, Split] = field(default_factory=dict)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """That of theta."""
+        return self.rates.dtype
+
+    @property
+    def n_rates(self) -> int:
+        """Numbers in the gradient of the rates, as the kernels give it."""
+        return self.parameter_rates.size or self.rates.size
+
+    def layout(self, workers: int, piece: int) -> Layout:
+        """Of the arrays of a call: scratch, rows of gradients and of rates, total, shared theta."""
+        with_gradient, with_rates = self.mode > VALUE, self.mode == RATES
+        total = 0 if self.method == "explicit" else self.n_gradient
+        return Layout(
+            (self.dtype, (workers, self.scratch)),
+            (self.dtype, (piece if with_gradient else 0, self.n_gradient)),
+            (FLOAT64, (piece if with_rates else 0, self.n_rates)),
+            (self.dtype, (total if with_gradient else 0,)),
+            (self.dtype, (self.n_shared,)),
+        )
 
     def memory(self, workers: int, piece: int) -> int:
-        """Numbers that a call allocates beyond its inputs and outputs."""
-        return workers * self.scratch + piece * self.row + self.fixed
+        """Bytes that a call works in, beyond its inputs and outputs."""
+        return sum(self.layout(workers, piece).places)
 
-    def split(self) -> tuple[int, int]:
-        """Number of workers, and of chunks in a piece."""
+    def split(self) -> Split:
+        """How the work is shared out among the threads that there are now."""
         n_chunks = len(self.chunks) - 1
         # Only a call that may be parallel asks (and so starts) the threading layer.
-        small = self.work < SERIAL_WORK or n_chunks < 2
-        workers = 1 if small else min(max_workers(), n_chunks)
-        few = PIECE_NUMBERS // (self.row + 1) // workers * workers
+        threads = 1 if self.work < SERIAL_WORK or n_chunks < 2 else max_workers()
+        if threads not in self._splits:
+            self._splits[threads] = self._split(min(threads, n_chunks), n_chunks)
+        return self._splits[threads]
+
+    def _split(self, workers: int, n_chunks: int) -> Split:
+        row = (self.n_gradient if self.mode > VALUE else 0) + 1
+        few = PIECE_NUMBERS // row // workers * workers
         by_work = PIECE_WORK * n_chunks // (self.work + 1)
         piece = min(n_chunks, PIECE_CHUNKS, max(workers, few), max(workers, by_work))
-        if self.memory(workers, piece) > self.max_memory:
-            spare = max(self.max_memory - self.fixed, 0)
-            workers = max(1, min(workers, spare // (self.scratch + self.row)))
-            piece = max(workers, min(piece, (spare - workers * self.scratch) // max(self.row, 1)))
-        return workers, piece
+        while workers * piece > 1 and self.memory(workers, piece) > self.max_memory:
+            if piece > workers:
+                piece -= 1
+            else:
+                workers = piece = workers - 1
+        return Split(workers, piece, self.layout(workers, piece))
 
 
 def plan_for(
@@ -185,17 +222,12 @@ def _plan(
             table, np.diff(offsets), np.diff(query_offsets), chunks, steps, losses
         )
     n_padded, n_transposed = padded_sizes(table)
-    row = fixed = 0
-    if mode > VALUE:
-        row = model.n_params if method == "explicit" else n_padded
-    if mode == RATES:  # their rows are float64
-        row += (parameter_rates.size or rates.size) * 8 // dtype.itemsize
-    if method != "explicit":
-        fixed = n_padded + n_transposed + (n_padded if mode > VALUE else 0)
-    limit = problem.max_memory // dtype.itemsize
+    n_gradient, n_shared = n_padded, n_padded + n_transposed
+    if method == "explicit":
+        n_gradient, n_shared = model.n_params, 0
     return Plan(
-        method, table, rates, parameter_rates, chunks, work, n_padded, n_transposed, scratch, row,
-        fixed, limit,
+        method, mode, table, rates, parameter_rates, chunks, work, scratch, n_gradient, n_shared,
+        problem.max_memory,
     )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from .plan import (
     work_of,
     workers_for,
 )  # fmt: skip
+from .workspace import borrow, rows_of
 
 if TYPE_CHECKING:
     from .models.base import Network
@@ -48,41 +49,32 @@ class Result(NamedTuple):
 def solve(problem: Problem, theta: NDArray[Any], support: Rows, query: Rows, mode: int) -> Result:
     """Run a method on a batch of tasks."""
     plan = plan_for(problem, theta.dtype, support, query, mode)
-    dtype, n_params = theta.dtype, problem.model.n_params
-    workers, piece = plan.split()
-    explicit = plan.method == "explicit"
-    size = n_params if explicit else plan.n_padded
-    with_gradient, with_rates = mode > VALUE, mode == RATES
+    workers, piece, layout = plan.split()
     task_values = np.empty(support.n_tasks)
-    gradient = np.empty(n_params if with_gradient else 0, dtype)
-    total = np.zeros(size if with_gradient else 0, dtype)
-    rate_total = np.zeros((plan.parameter_rates.size or plan.rates.size) if with_rates else 0)
+    gradient = np.zeros(problem.model.n_params if mode > VALUE else 0, theta.dtype)
+    rate_gradient = np.zeros(plan.n_rates if mode == RATES else 0)
     loss = problem.loss
     data = (support.x, support.y, support.offsets, query.x, query.y, query.offsets, plan.chunks)
     options: tuple[Any, ...] = (loss.scale, loss.mean, problem.exact, plan.rates)
-    buffers = (
-        problem.step_weights, mode, np.empty((workers, plan.scratch), dtype),
-        np.empty((piece if with_gradient else 0, size), dtype), total,
-        np.empty((piece if with_rates else 0, rate_total.size)), rate_total, task_values,
-    )  # fmt: skip
-    parameters: tuple[Any, ...] = (plan.table, theta)
-    if explicit:
-        kernel, gradient = explicit_kernels.explicit, total
-        options = (*options, problem.momentum, *buffers)
-    else:
-        parameters = (*parameters, np.empty(plan.n_padded + plan.n_transposed, dtype))
-        if plan.method == "dense":
-            kernel = dense_kernels.dense
-            options = (*options, plan.parameter_rates, problem.momentum)
+    with borrow(layout) as (scratch, gradient_rows, rate_rows, total, shared):
+        buffers = problem.step_weights, mode, scratch, gradient_rows
+        results: tuple[Any, ...] = rate_rows, rate_gradient, task_values
+        parameters: tuple[Any, ...] = (plan.table, theta)
+        if plan.method == "explicit":
+            kernel = explicit_kernels.explicit
+            options = (*options, problem.momentum, *buffers, gradient, *results)
         else:
-            kernel = factored_kernels.factored
-        options = (*options, *buffers, gradient)
-    n_chunks = len(plan.chunks) - 1
-    for first in range(0, n_chunks, piece):
-        kernel(workers, *parameters, *data, first, min(first + piece, n_chunks), *options)
-    if with_rates:
-        rate_total = _canonical(problem, plan, rate_total)
-    return Result(task_values, gradient, rate_total)
+            kernel, parameters = factored_kernels.factored, (*parameters, shared)
+            if plan.method == "dense":
+                kernel = dense_kernels.dense
+                options = (*options, plan.parameter_rates, problem.momentum)
+            options = (*options, *buffers, total, *results, gradient)
+        n_chunks = len(plan.chunks) - 1
+        for first in range(0, n_chunks, piece):
+            kernel(workers, *parameters, *data, first, min(first + piece, n_chunks), *options)
+    if mode == RATES:
+        rate_gradient = _canonical(problem, plan, rate_gradient)
+    return Result(task_values, gradient, rate_gradient)
 
 
 def adapt(
@@ -98,16 +90,16 @@ def adapt(
         adapted = np.empty((n_tasks, problem.model.n_params), theta.dtype)
     else:
         f = np.empty((len(new.x), problem.model.n_outputs), theta.dtype)
-    scratch = np.empty((workers, plan.scratch), theta.dtype)
     piece = tasks_of_piece(plan.work, n_tasks, workers)
-    for first in range(0, n_tasks, piece):
-        tasks, ends = slice(first, first + piece), slice(first, first + piece + 1)
-        dense_kernels.adapt(
-            workers, plan.table, theta, support.x, support.y, support.offsets[ends],
-            problem.loss.scale, problem.loss.mean, plan.rates, plan.parameter_rates,
-            problem.momentum, problem.proximal, scratch, adapted[tasks], rows.x,
-            rows.offsets[ends], f,
-        )  # fmt: skip
+    with borrow(rows_of(theta.dtype, workers, plan.scratch)) as (scratch,):
+        for first in range(0, n_tasks, piece):
+            tasks, ends = slice(first, first + piece), slice(first, first + piece + 1)
+            dense_kernels.adapt(
+                workers, plan.table, theta, support.x, support.y, support.offsets[ends],
+                problem.loss.scale, problem.loss.mean, plan.rates, plan.parameter_rates,
+                problem.momentum, problem.proximal, scratch, adapted[tasks], rows.x,
+                rows.offsets[ends], f,
+            )  # fmt: skip
     return adapted if new is None else f
 
 
@@ -146,16 +138,17 @@ def derivatives(
     table = table_of(model, theta.dtype)
     work = work_of(model, n_rows, 0, 1) * PLAIN_LOOPS * (p if "hessians" in wanted else 1)
     workers = workers_for(work, n_tasks)
-    scratch = np.empty((workers, explicit_kernels.scratch_size(table, 0)), theta.dtype)
     by_row, by_task = outputs[:2], outputs[2:]
     piece = tasks_of_piece(work, n_tasks, workers)
-    for first in range(0, n_tasks, piece):
-        tasks, ends = slice(first, first + piece), slice(first, first + piece + 1)
-        explicit_kernels.derivatives(
-            workers, table, theta[None] if theta.ndim == 1 else theta[tasks], rows.x, y,
-            rows.offsets[ends], loss.scale, loss.mean, scratch, *by_row,
-            *(a[tasks] for a in by_task),
-        )  # fmt: skip
+    size = explicit_kernels.scratch_size(table, 0)
+    with borrow(rows_of(theta.dtype, workers, size)) as (scratch,):
+        for first in range(0, n_tasks, piece):
+            tasks, ends = slice(first, first + piece), slice(first, first + piece + 1)
+            explicit_kernels.derivatives(
+                workers, table, theta[None] if theta.ndim == 1 else theta[tasks], rows.x, y,
+                rows.offsets[ends], loss.scale, loss.mean, scratch, *by_row,
+                *(a[tasks] for a in by_task),
+            )  # fmt: skip
     return Derivatives(*outputs)
 
 
@@ -185,16 +178,17 @@ def hessian_products(
     work = work_of(model, n_rows, 0, 1)
     workers = workers_for(work, n_tasks)
     longest = int(np.diff(rows.offsets).max())
-    scratch = np.empty((workers, dense_kernels.scratch_size(table, longest, 0)), theta.dtype)
     piece = tasks_of_piece(work, n_tasks, workers)
-    for first in range(0, n_tasks, piece):
-        tasks, ends = slice(first, first + piece), slice(first, first + piece + 1)
-        dense_kernels.hessian_products(
-            workers, table, theta[tasks] if len(theta) > 1 else theta,
-            direction[tasks] if len(direction) > 1 else direction, rows.x, rows.y,
-            rows.offsets[ends], loss.scale, loss.mean, scratch, values[tasks], gradients[tasks],
-            products[tasks],
-        )  # fmt: skip
+    size = dense_kernels.scratch_size(table, longest, 0)
+    with borrow(rows_of(theta.dtype, workers, size)) as (scratch,):
+        for first in range(0, n_tasks, piece):
+            tasks, ends = slice(first, first + piece), slice(first, first + piece + 1)
+            dense_kernels.hessian_products(
+                workers, table, theta[tasks] if len(theta) > 1 else theta,
+                direction[tasks] if len(direction) > 1 else direction, rows.x, rows.y,
+                rows.offsets[ends], loss.scale, loss.mean, scratch, values[tasks],
+                gradients[tasks], products[tasks],
+            )  # fmt: skip
     return Products(values, gradients, products)
 
 
@@ -212,11 +206,12 @@ def predict_rows(
     work = 2 * len(x) * model.n_params
     workers = workers_for(work, n_tasks)
     longest = len(x) if n_tasks == 1 else int(np.diff(offsets).max())
-    scratch = np.empty((workers, predict_kernels.scratch_size(table, longest)), theta.dtype)
     out = np.empty((len(x), model.n_outputs), theta.dtype)
     piece = tasks_of_piece(work, n_tasks, workers)
-    for first in range(0, n_tasks, piece):
-        own = parameters if shared else parameters[first : first + piece]
-        ends = offsets[first : first + piece + 1]
-        predict_kernels.predict(workers, table, own, x, ends, scratch, out)
+    size = predict_kernels.scratch_size(table, longest)
+    with borrow(rows_of(theta.dtype, workers, size)) as (scratch,):
+        for first in range(0, n_tasks, piece):
+            own = parameters if shared else parameters[first : first + piece]
+            ends = offsets[first : first + piece + 1]
+            predict_kernels.predict(workers, table, own, x, ends, scratch, out)
     return out

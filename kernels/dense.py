@@ -59,14 +59,14 @@ from .mlp import (
 from .modes import GRADIENT, RATES, VALUE
 from .predict import MAX_ROWS, predict_rows
 from .reduce import add_rows
-from .simd import offset
+from .simd import offset, on_line
 
 
 def scratch_size(table: np.ndarray, max_rows: int, steps: int, momentum: float = 0.0) -> int:
     """Numbers of scratch that one worker needs, for tasks of up to ``max_rows`` rows."""
     vectors = 2 * steps + 5 if momentum else steps + 5
     parameters = vectors * table[N_PADDED] + 3 * table[N_TRANSPOSED]
-    return int(parameters + 6 * min(max_rows, MAX_ROWS) * table[WIDTH])
+    return on_line(int(parameters + 6 * min(max_rows, MAX_ROWS) * table[WIDTH]))
 
 
 @linked
@@ -282,10 +282,12 @@ def _work(
 
 
 @linked
-def _prepare(table, theta, shared):
-    """theta padded, and its transposed copy behind it."""
+def _prepare(table, theta, shared, total, size):
+    """theta padded, and its transposed copy behind it; a total of zero."""
     spread(table, theta, 0, shared, 0)
     transpose(table, shared, 0, shared, table[N_PADDED])
+    for i in range(size):
+        total[i] = 0
 
 
 @kernel
@@ -299,11 +301,12 @@ def dense(
 
     ``rates`` is (S, L), ``parameter_rates`` padded, or empty. ``shared`` takes the padded theta
     with its transposed copy, ``scratch`` has a row per worker, ``gradient_rows`` (padded) and
-    ``rate_rows`` a row per chunk of the call; ``total`` (padded) and ``rate_gradient`` are added
-    to. ``task_values`` (n_tasks,) is written; the last call writes ``gradient`` (P,).
+    ``rate_rows`` a row per chunk of the call; ``total`` (padded) and ``rate_gradient``, which
+    starts as zero, take their sums. ``task_values`` (n_tasks,) is written; the last call writes
+    ``gradient`` (P,).
     """
     if first == 0:
-        _prepare(table, theta, shared)
+        _prepare(table, theta, shared, total, total.size)
     for worker in prange(n_workers):
         _work(
             worker, n_workers, table, shared, x, y, offsets, x_query, y_query, query_offsets,

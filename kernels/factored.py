@@ -33,8 +33,8 @@ not depend on P per task. So this is the method for few rows a task.
 
 A layer of few weights, such as one with a single input, is cheaper the other way: each task has
 its *own* weights W_1, ..., W_S of it, and the adjoint lambda as a matrix (``own_table`` says which
-layers). With V = -alpha_s lambda, such a layer's passes are those of ``mlp``:
-``z = x W_t^T + b_t``, ``Rz = Ra W_s^T + a V^T + v``, and so on.
+layers). Such a layer's passes are those of ``mlp``: ``z = x W_t^T + b_t``, ``Rz = -alpha_s a
+lambda^T + Ra W_s^T``, and so on; and its gradient is the sum of what its lambdas have become.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from numba import prange
 
 from .jit import kernel
 from .link import linked
-from .matmul import inner, outer
+from .matmul import inner, outer, sum_rows
 from .mlp import (
     BIAS,
     LD_IN,
@@ -76,7 +76,7 @@ from .mlp import (
 )  # fmt: skip
 from .modes import RATES, VALUE
 from .reduce import add_rows
-from .simd import lanes_of, offset
+from .simd import LINE, lanes_of, offset, on_line
 
 # The row blocks that are kept of one step: inputs, phi', phi'' (then delta W * phi'' * Rz), delta,
 # R-values, R-deltas
@@ -89,8 +89,8 @@ FORWARD, BACKWARD, R_FORWARD, R_BACKWARD = 0, 1, 2, 3
 SUPPORT_KINDS, QUERY_KINDS = 4, 2
 
 
-# The sets of own weights that every task has: those after each step, and these two.
-ADJOINT, DIRECTION, MORE_SETS = 0, 1, 2
+# The sets of own weights that every task has: those after each step, and the adjoint.
+MORE_SETS = 1
 
 
 def own_table(table: np.ndarray, own: list[bool], lanes: int) -> np.ndarray:
@@ -132,7 +132,7 @@ def scratch_size(
     widest = int(layers[layers[:, OWN] >= 0, LD_OUT].max(initial=0))
     own = (steps + MORE_SETS) * int(np.diff(chunks).max()) * int(table[OWN_SIZE])
     small = max(2 * longest**2, most(rows) * widest)
-    return blocks * width + n_layers * steps * products + own + small
+    return on_line(blocks * width + n_layers * steps * products) + on_line(own + small)
 
 
 @linked
@@ -191,12 +191,8 @@ def _own_add(
                 n_in, ld_out, k, buf, bias + ld_out, ld_out, before, t0, ld_out, 1,
                 buf, right, 1, ld_in, buf, left, ld_out,
             )  # fmt: skip
-        for j in range(ld_out):
-            buf[bias + j] = before[b0 + j]
-        if with_bias and table[row + BIAS] >= 0:
-            for i in range(k):
-                for j in range(ld_out):
-                    buf[bias + j] += buf[left + i * ld_out + j]
+        count = k if with_bias and table[row + BIAS] >= 0 else 0
+        sum_rows(ld_out, count, buf, bias, before, b0, 1, buf, left, ld_out)
         bias, b0, t0 = bias + table[OWN_SIZE], b0 + stride, t0 + stride
 
 
@@ -451,19 +447,18 @@ def _rate_gradient(
 
 
 @linked
-def _own_direction(
+def _carry_adjoint(
     table, step, steps, first, last, offsets, rows, support, q_offsets, q_rows, query,
-    step_weights, rates, buf, own,
+    step_weights, buf, own,
 ):  # fmt: skip
-    """``-alpha lambda`` at ``step``, for the layers that have own weights.
+    """lambda at ``step``, for the layers that have own weights.
 
-    lambda gains what has come since: the rows of step + 1, and ``query``, those of the loss after
-    this step.
+    It gains what has come since: the rows of step + 1, and ``query``, those of the loss after this
+    step.
     """
     n_layers, size, q_size = table[N_LAYERS], rows * table[WIDTH], q_rows * table[WIDTH]
     count = (last - first) * table[OWN_SIZE]
-    adjoint, direction = own + (steps + ADJOINT) * count, own + (steps + DIRECTION) * count
-    later = support + (step + 1) * SUPPORT_BLOCKS * size
+    adjoint, later = own + steps * count, support + (step + 1) * SUPPORT_BLOCKS * size
     if step == steps - 1:
         for i in range(count):
             buf[adjoint + i] = 0
@@ -487,16 +482,12 @@ def _own_direction(
                 table, layer, first, last, q_offsets, buf, adjoint,
                 query + DELTA * q_size + q_rows * here, query + q_rows * before, True,
             )  # fmt: skip
-        bias, rate = table[row + OWN], -rates[step * n_layers + layer - 1]
-        start, stop = bias, bias + table[row + LD_OUT] * (1 + table[row + N_IN])
-        if NARROW * table[row + N_OUT] <= lanes_of(buf):
-            stop = bias + table[row + LD_OUT]
-        if NARROW * table[row + N_OUT] <= lanes_of(buf) or layer > 1:
-            start = bias - table[row + N_OUT] * table[row + LD_IN]
-        for task in range(last - first):
-            at = task * table[OWN_SIZE]
-            for i in range(at + start, at + stop):
-                buf[direction + i] = rate * buf[adjoint + i]
+
+
+@linked
+def _scale(n, buf, at, factor):
+    for i in range(n):
+        buf[at + i] *= factor
 
 
 @linked
@@ -511,15 +502,14 @@ def _r_pass(
     ra, r_delta = block + RA * size, block + R_DELTA * size
     products = kept + step * n_layers * SUPPORT_KINDS * steps * stride
     count = (last - first) * table[OWN_SIZE]
-    before_step, direction = own + (step - 1) * count, own + (steps + DIRECTION) * count
+    before_step, adjoint = own + (step - 1) * count, own + steps * count
     for layer in range(1, n_layers + 1):
         row = layer * ROW
         before, here = rows * table[row + PLACE], rows * table[row + ROW + PLACE]
         z, n, is_own = ra + here, rows * table[row + LD_OUT], table[row + OWN] >= 0
         if is_own:
-            _own_forward(
-                table, layer, first, last, offsets, buf, direction, block + before, z, True
-            )
+            _own_forward(table, layer, first, last, offsets, buf, adjoint, block + before, z, True)
+            _scale(n, buf, z, -rates[step * n_layers + layer - 1])
         else:
             for i in range(n):
                 buf[z + i] = 0
@@ -557,16 +547,17 @@ def _r_pass(
         row = layer * ROW
         before, here = rows * table[row + PLACE], rows * table[row + ROW + PLACE]
         z, is_own = r_delta + before, table[row + OWN] >= 0
-        if is_own and step > 0:
-            _own_backward(
-                table, layer, first, last, offsets, buf, before_step, r_delta + here, z, 0
-            )  # fmt: skip
-        else:
-            times(table, layer, rows, buf, z, 0, buf, r_delta + here, shared, 0)
         if is_own:
             delta = block + DELTA * size + here
-            _own_backward(table, layer, first, last, offsets, buf, direction, delta, z, 1)
+            _own_backward(table, layer, first, last, offsets, buf, adjoint, delta, z, 0)
+            _scale(rows * table[row + LD_IN], buf, z, -rates[step * n_layers + layer - 1])
+        if is_own and step > 0:
+            _own_backward(
+                table, layer, first, last, offsets, buf, before_step, r_delta + here, z, 1
+            )  # fmt: skip
         else:
+            times(table, layer, rows, buf, z, is_own, buf, r_delta + here, shared, 0)
+        if not is_own:
             _updates(
                 table, layer, False, first, last, offsets, rows, support, offsets, r_delta + here,
                 0, z, step, rates, buf,
@@ -591,6 +582,37 @@ def _is_wide(table, layer) -> float:
 
 
 @linked
+def _is_summable(table, layer, buf) -> float:
+    """Whether a layer's gradient is kept in a form in which its adjoint is, too."""
+    row = layer * ROW
+    if table[row + OWN] < 0:
+        return 0.0
+    narrow, wide = NARROW * table[row + N_OUT] <= lanes_of(buf), _is_wide(table, layer) > 0
+    return 1.0 if (not narrow if wide else narrow or layer > 1) else 0.0
+
+
+@linked
+def _sum_adjoints(table, layer, n_tasks, buf, adjoint, out, g0):
+    """The sum of the tasks' adjoints of a layer, as its gradient."""
+    row = layer * ROW
+    ld_in, ld_out = table[row + LD_IN], table[row + LD_OUT]
+    n_in, n_out = table[row + N_IN], table[row + N_OUT]
+    weight, bias = g0 + table[row + P_WEIGHT], g0 + table[row + P_BIAS]
+    own, size = adjoint + table[row + OWN], table[OWN_SIZE]
+    if _is_wide(table, layer) > 0:
+        sum_rows(
+            n_in * ld_out, n_tasks, out, weight, out, weight, False, buf, own + ld_out, size
+        )  # fmt: skip
+        for j in range(weight + n_in * ld_out, bias):
+            out[j] = 0
+    else:
+        sum_rows(
+            n_out * ld_in, n_tasks, out, weight, out, weight, False, buf, own - n_out * ld_in, size
+        )  # fmt: skip
+    sum_rows(ld_out, n_tasks, out, bias, out, bias, False, buf, own, size)
+
+
+@linked
 def _add_gradient(table, layer, rows, buf, left, right, with_bias, add, out, g0):
     """``P^T Q`` of one pair of row blocks, and the column sums of P for the bias."""
     row = layer * ROW
@@ -606,14 +628,11 @@ def _add_gradient(table, layer, rows, buf, left, right, with_bias, add, out, g0)
             table[row + N_OUT], ld_in, rows, out, weight, ld_in, out, weight, ld_in, add,
             buf, left, 1, ld_out, buf, right, ld_in,
         )  # fmt: skip
-    if not add:
-        used = table[row + N_IN] * ld_out if _is_wide(table, layer) > 0 else bias - weight
-        for j in range(used, bias - weight + ld_out):  # the rest of the place, and the bias
-            out[weight + j] = 0
-    if with_bias and table[row + BIAS] >= 0:
-        for i in range(rows):
-            for j in range(ld_out):
-                out[bias + j] += buf[left + i * ld_out + j]
+    if not add and _is_wide(table, layer) > 0:  # the rest of the place
+        for j in range(weight + table[row + N_IN] * ld_out, bias):
+            out[j] = 0
+    count = rows if with_bias and table[row + BIAS] >= 0 else 0
+    sum_rows(ld_out, count, out, bias, out, bias, add, buf, left, ld_out)
 
 
 @linked
@@ -654,6 +673,7 @@ def _chunk(
     kept = query + losses * QUERY_BLOCKS * q_size
     q_kept = kept + steps * table[N_LAYERS] * SUPPORT_KINDS * steps * stride
     own = q_kept + losses * table[N_LAYERS] * QUERY_KINDS * steps * q_stride
+    own = (own + LINE - 1) // LINE * LINE  # as on_line
     small = own + (steps + MORE_SETS) * (last - first) * table[OWN_SIZE]
     back = mode > VALUE
     for task in range(first, last):
@@ -692,9 +712,9 @@ def _chunk(
         if exact and back:
             if step_weights[step + 1] != 0:
                 block -= QUERY_BLOCKS * q_size
-            _own_direction(
+            _carry_adjoint(
                 table, step, steps, first, last, offsets, rows, support, q_offsets, q_rows, block,
-                step_weights, rates, buf, own,
+                step_weights, buf, own,
             )  # fmt: skip
             _r_pass(
                 table, shared, step, steps, first, last, offsets, rows, support, q_offsets, q_rows,
@@ -711,20 +731,30 @@ def _chunk(
         return
     for layer in range(1, table[N_LAYERS] + 1):
         before, here = table[layer * ROW + PLACE], table[layer * ROW + ROW + PLACE]
-        for loss in range(losses):
-            block = query + loss * QUERY_BLOCKS * q_size
-            left, right = block + DELTA * q_size + q_rows * here, block + q_rows * before
-            _add_gradient(table, layer, q_rows, buf, left, right, True, loss > 0, gradient_rows, g0)
-        for step in range(steps if exact else 0):
+        # lambda at step 0 lacks the rows of this step, and those of a loss before it.
+        carried = steps > 0 and exact and _is_summable(table, layer, buf) > 0
+        if carried:
+            adjoint = own + steps * (last - first) * table[OWN_SIZE]
+            _sum_adjoints(table, layer, last - first, buf, adjoint, gradient_rows, g0)
+        block, add = query, carried
+        for step in range(steps + 1):
+            if step_weights[step] == 0:
+                continue
+            if step == 0 or not carried:
+                left, right = block + DELTA * q_size + q_rows * here, block + q_rows * before
+                _add_gradient(table, layer, q_rows, buf, left, right, True, add, gradient_rows, g0)
+                add = True
+            block += QUERY_BLOCKS * q_size
+        for step in range((1 if carried else steps) if exact and steps > 0 else 0):
             block = support + step * SUPPORT_BLOCKS * size
             left, right = block + rows * here, block + rows * before
             _add_gradient(
-                table, layer, rows, buf, left + R_DELTA * size, right, True, losses + step > 0,
-                gradient_rows, g0,
+                table, layer, rows, buf, left + R_DELTA * size, right, True, add, gradient_rows, g0
             )  # fmt: skip
+            add = True
             if layer > 1:
                 _add_gradient(
-                    table, layer, rows, buf, left + DELTA * size, right + RA * size, False, 1,
+                    table, layer, rows, buf, left + DELTA * size, right + RA * size, False, True,
                     gradient_rows, g0,
                 )  # fmt: skip
 
@@ -746,9 +776,12 @@ def _work(
 
 
 @linked
-def _prepare(table, theta, shared):
+def _prepare(table, theta, shared, total, size):
+    """theta padded, and its transposed copy behind it; a total of zero."""
     spread(table, theta, 0, shared, 0)
     transpose(table, shared, 0, shared, table[N_PADDED])
+    for i in range(size):
+        total[i] = 0
 
 
 @kernel
@@ -759,7 +792,7 @@ def factored(
 ):  # fmt: skip
     """Work chunks first:last; arguments as for ``dense``, with rates (S, L)."""
     if first == 0:
-        _prepare(table, theta, shared)
+        _prepare(table, theta, shared, total, total.size)
     for worker in prange(n_workers):
         _work(
             worker, n_workers, table, shared, x, y, offsets, x_query, y_query, query_offsets,

@@ -2,7 +2,8 @@
 
 ``outer`` computes ``C = D + A B``, reading A one number at a time and the rows of B and C as
 vectors; with A's strides swapped it is ``C = D + A^T B``. ``inner`` computes ``C = scale A B^T +
-shift [+ C]``, reading the rows of A and B as vectors. Every operand is an array with an offset to
+shift [+ C]``, reading the rows of A and B as vectors. ``sum_rows`` is the product with a row of
+ones. Every operand is an array with an offset to
 its first number. ``n`` in ``outer`` and ``k`` in ``inner`` are padded lengths: multiples of the
 vector's lanes, with zeros in the padding.
 """
@@ -10,7 +11,16 @@ vector's lanes, with zeros in the padding.
 from __future__ import annotations
 
 from .link import linked
-from .simd import DOT_ROWS, TILE_COLUMNS, TILE_ROWS, inner_tile, lanes_of, outer_tile, stack_panel
+from .simd import (
+    DOT_ROWS,
+    TILE_COLUMNS,
+    TILE_ROWS,
+    inner_tile,
+    lanes_of,
+    outer_tile,
+    stack_panel,
+    sum_tile,
+)
 
 #: rows of a packed panel (it fits the first-level cache), and the stride in vectors and the rows
 #: from which packing pays
@@ -80,3 +90,11 @@ def inner(m, n, k, c, ci, ldc, scale, shift, add, a, ai, lda, b, bi, ldb):
             )  # fmt: skip
             j += across
         i += down
+
+
+@linked
+def sum_rows(n, k, c, ci, d, di, add, a, ai, lda):
+    """``C (n,) = [D +] A[0] + A[1] + ...`` for the k rows of A, one after the other."""
+    lanes = lanes_of(c)
+    for j in range(0, n, lanes):
+        sum_tile(k, add, c, ci + j, d, di + j, a, ai + j, lda)

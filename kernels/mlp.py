@@ -24,7 +24,7 @@ import numpy as np
 
 from .activations import CODES, PIECEWISE_LINEAR, activate, activate_value
 from .link import linked
-from .matmul import inner, outer
+from .matmul import inner, outer, sum_rows
 from .simd import LANES, lanes_of, transpose_tile
 
 # Row 0 of a layer table describes the network,
@@ -186,13 +186,8 @@ def add_columns(table, layer, rows, out, p0, add, left, l0):
     """Bias part of a gradient: ``[out_b +]`` column sums of left; zero without an intercept."""
     row = layer * ROW
     ld_out, bias = table[row + LD_OUT], p0 + table[row + P_BIAS]
-    if not add:
-        for j in range(ld_out):
-            out[bias + j] = 0
-    if table[row + BIAS] >= 0:
-        for i in range(rows):
-            for j in range(ld_out):
-                out[bias + j] += left[l0 + i * ld_out + j]
+    count = rows if table[row + BIAS] >= 0 else 0
+    sum_rows(ld_out, count, out, bias, out, bias, add, left, l0, ld_out)
 
 
 @linked

@@ -23,7 +23,7 @@ from .mlp import (
     spread,
     transpose,
 )  # fmt: skip
-from .simd import offset
+from .simd import offset, on_line
 
 #: rows worked at a time
 MAX_ROWS = 64
@@ -32,7 +32,7 @@ MAX_ROWS = 64
 def scratch_size(table: np.ndarray, max_rows: int) -> int:
     """Numbers of scratch that one worker needs, for tasks of up to ``max_rows`` rows."""
     blocks = min(max_rows, MAX_ROWS) * table[WIDTH]
-    return int(table[N_PADDED] + table[N_TRANSPOSED] + blocks)
+    return on_line(int(table[N_PADDED] + table[N_TRANSPOSED] + blocks))
 
 
 @linked

@@ -49,7 +49,14 @@ LANES = {np.dtype(t): REGISTER_BYTES // np.dtype(t).itemsize for t in ("float32"
 TILE_ROWS, TILE_COLUMNS = (8, 3) if REGISTER_BYTES == 64 else (6, 2)
 #: largest tile of ``inner``, a square one
 DOT_ROWS = 5 if REGISTER_BYTES == 64 else 3
+#: numbers after which a buffer is on a cache line's edge again, whatever their dtype
+LINE = 16
 _SCALARS = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
+
+
+def on_line(count: int) -> int:
+    """A number of numbers, rounded up to whole cache lines."""
+    return -(-count // LINE) * LINE
 
 
 class _Emitter:
@@ -327,6 +334,36 @@ def _emit_inner(typingctx, rows, columns, c, ci, ldc, scale, shift, add, a, ai, 
 #: ``C = scale A B^T + shift [+ C]`` for up to DOT_ROWS rows of A and of B, both read as vectors;
 #: ``k`` is a multiple of the vector's lanes.
 inner_tile = _plain_inner if config.DISABLE_JIT else _emit_inner
+
+
+def _plain_sum(k, add, c, ci, d, di, a, ai, lda):
+    n = LANES[c.dtype]
+    total = d[di : di + n].copy() if add else np.zeros(n, c.dtype)
+    for i in range(k):
+        total += a[ai + i * lda : ai + i * lda + n]
+    c[ci : ci + n] = total
+
+
+@intrinsic
+def _emit_sum(typingctx, k, add, c, ci, d, di, a, ai, lda):
+    def emit(context, builder, signature, arguments):
+        e = _Emitter(context, builder, signature, arguments)
+        k, add, lda = arguments[0], arguments[1], arguments[8]
+        c, d, a = e.base(2, 3), e.base(4, 5), e.base(6, 7)
+
+        def body(index: Any, values: list[Any]) -> list[Any]:
+            return [builder.fadd(values[0], e.load(e.at(a, builder.mul(index, lda))))]
+
+        e.store(e.loop(k, e.either(add, 1, lambda: [e.load(d)]), body)[0], c)
+        return context.get_dummy_value()
+
+    i = types.int64
+    return types.void(i, i, c, i, d, i, a, i, i), emit
+
+
+#: ``C = D + A[0] + A[1] + ...`` for ``k`` rows, one vector across; D counts as zero unless ``add``
+#: is set
+sum_tile = _plain_sum if config.DISABLE_JIT else _emit_sum
 
 
 def _plain_transpose(count, unused, c, ci, ldc, a, ai, lda):

@@ -12,7 +12,7 @@ from cases import METHODS
 from fastmaml.kernels import modes
 
 import fastmaml as fm
-from fastmaml import plan
+from fastmaml import plan, workspace
 from fastmaml.tasks import as_tasks
 
 compiled_only = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="would take too long")
@@ -29,7 +29,8 @@ def data(model, n_tasks, rows, dtype):
 
 def allocated(function, *arguments):
     """The most bytes that a call holds at a time beyond its inputs, and those of its results."""
-    function(*arguments)  # what is remembered from call to call
+    function(*arguments)  # what is remembered from call to call,
+    workspace.release()  # but for the memory to work in
     tracemalloc.start()
     try:
         results = function(*arguments)
@@ -45,8 +46,8 @@ def planned(maml, mode, arguments):
     theta = arguments[0]
     support, query = as_tasks(maml.model, *arguments[1:], theta.dtype)
     found = plan.plan_for(maml._problem, theta.dtype, support, query, MODES[mode])
-    workers, piece = found.split()
-    return workers, piece, found.memory(workers, piece) * theta.itemsize
+    workers, piece, _ = found.split()
+    return workers, piece, found.memory(workers, piece)
 
 
 @compiled_only
@@ -138,3 +139,60 @@ def test_wide_network_few_tasks():
     with fm.threads(min(2, numba.config.NUMBA_NUM_THREADS)):
         peak, _ = allocated(maml.gradient, *data(model, 32, 10, "float32"))
     assert peak < 4 * 4 * (model.n_params + 640 * sum(sizes))
+
+
+def kept():
+    """Bytes that this thread keeps for the next call."""
+    found = workspace._kept.__dict__.get("workspace")
+    return 0 if found is None else found.memory.size
+
+
+@compiled_only
+def test_memory_is_kept_from_call_to_call():
+    model = fm.MLP([1, 40, 40, 1])
+    maml, arguments = fm.MAML(model), data(model, 600, 5, "float32")
+    workspace.release()
+    assert kept() == 0
+    maml.gradient(*arguments)
+    assert kept() > 100_000
+    tracemalloc.start()
+    try:
+        maml.gradient(*arguments)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * model.n_params + 8 * 600 + 10_000  # the results
+
+
+def test_only_so_much_is_kept(monkeypatch):
+    monkeypatch.setattr(workspace, "KEPT", 10_000)
+    workspace.release()
+    f64 = np.dtype("float64")
+    with workspace.borrow(workspace.Layout((f64, (2_000,)))) as (large,):
+        assert large.shape == (2_000,)
+    assert kept() == 0
+    with workspace.borrow(workspace.Layout((f64, (3, 5)), (np.dtype("float32"), (7,)))) as arrays:
+        assert [array.shape for array in arrays] == [(3, 5), (7,)]
+        assert all(array.ctypes.data % workspace.ALIGNMENT == 0 for array in arrays)
+    assert 0 < kept() < 10_000
+
+
+def test_a_call_within_a_call_has_memory_of_its_own():
+    """As a signal handler may make one."""
+    layout = workspace.Layout((np.dtype("float64"), (10,)))
+    with workspace.borrow(layout) as (outer,), workspace.borrow(layout) as (inner,):
+        assert not np.shares_memory(outer, inner)
+    with workspace.borrow(layout) as (again,):
+        assert np.shares_memory(again, outer)
+
+
+def test_many_layouts_share_one_block():
+    workspace.release()
+    largest = workspace.Layout((np.dtype("float64"), (1_000,)))
+    with workspace.borrow(largest):
+        pass
+    size = kept()
+    for n in range(3 * workspace.LAYOUTS):
+        with workspace.borrow(workspace.Layout((np.dtype("float32"), (n,)))) as (array,):
+            assert array.shape == (n,)
+    assert kept() == size
