@@ -99,25 +99,28 @@ def _emit_activate(typingctx, code, buf, z, a, d1, d2, n):
 
 
 @intrinsic
+def _emit_activate_slope(typingctx, code, buf, z, a, d1, n):
+    i = types.int64
+    return types.void(i, buf, i, i, i, i), _emit
+
+
+@intrinsic
 def _emit_activate_value(typingctx, code, buf, z, a, n):
     i = types.int64
     return types.void(i, buf, i, i, i), _emit
 
 
-def _plain_activate(code, buf, z, a, d1, d2, n):
+def _plain(code, buf, z, *outputs_and_n):
+    *outputs, n = outputs_and_n
     with np.errstate(all="ignore"):
         results = FORMULAS[code](Arrays(buf.dtype), buf[z : z + n].copy())
-    for start, result in zip((a, d1, d2), results, strict=True):
+    for start, result in zip(outputs, results, strict=False):
         buf[start : start + n] = result
 
 
-def _plain_activate_value(code, buf, z, a, n):
-    with np.errstate(all="ignore"):
-        buf[a : a + n] = FORMULAS[code](Arrays(buf.dtype), buf[z : z + n].copy())[0]
-
-
-_activate = _plain_activate if config.DISABLE_JIT else _emit_activate
-_activate_value = _plain_activate_value if config.DISABLE_JIT else _emit_activate_value
+_activate = _plain if config.DISABLE_JIT else _emit_activate
+_activate_slope = _plain if config.DISABLE_JIT else _emit_activate_slope
+_activate_value = _plain if config.DISABLE_JIT else _emit_activate_value
 
 
 @linked
@@ -131,6 +134,12 @@ def activate(code: Any, buf: Any, z: Any, a: Any, d1: Any, d2: Any, n: Any) -> N
 
 
 @linked
+def activate_slope(code: Any, buf: Any, z: Any, a: Any, d1: Any, n: Any) -> None:
+    """Write phi and phi' alone."""
+    _activate_slope(code, buf, z, a, d1, n)
+
+
+@linked
 def activate_value(code: Any, buf: Any, z: Any, a: Any, n: Any) -> None:
-    """Write phi of ``buf[z : z + n]`` at the offset ``a``, which may be ``z``."""
+    """Write phi alone."""
     _activate_value(code, buf, z, a, n)

@@ -121,7 +121,8 @@ def _sweep(
         a, d1, d2, delta = blocks, blocks + size, blocks + 2 * size, blocks + 3 * size
         ra, r_delta = blocks + 4 * size, blocks + 5 * size
         load_rows(n_in, table[ROW + LD_IN], rows, x, b0 * n_in, scratch, a)
-        forward(table, rows, scratch, a, d1, d2, gradient, scratch, w, scratch, t)
+        derivatives = (2 if curvature else 1) if gradient else 0
+        forward(table, rows, scratch, a, d1, d2, derivatives, scratch, w, scratch, t)
         out, ld_out = rows * table[last + ROW + PLACE], table[last + LD_OUT]
         squares += residual(
             n_out, ld_out, rows, scratch, a + out, delta + out, y, b0 * n_out, scale

@@ -73,6 +73,7 @@ from .mlp import (
     times,
     times_transposed,
     transpose,
+    transpose_layer,
 )  # fmt: skip
 from .modes import RATES, VALUE
 from .reduce import add_rows
@@ -97,7 +98,7 @@ def own_table(table: np.ndarray, own: list[bool], lanes: int) -> np.ndarray:
     """A copy of the table that says of which layers each task has its own weights.
 
     They lie in a block of OWN_SIZE numbers: of each such layer the weights (n_out, ld_in), at OWN
-    the bias (ld_out), and the transposed weights (n_in, ld_out). What no pass reads has no room:
+    the bias (ld_out), and the transposed weights (ld_in, ld_out). What no pass reads has no room:
     the weights of the first layer, or the transposed ones of a narrow layer.
     """
     rows = table.reshape(-1, ROW).copy()
@@ -106,7 +107,8 @@ def own_table(table: np.ndarray, own: list[bool], lanes: int) -> np.ndarray:
             n_in, n_out, ld_in, ld_out = rows[layer, [N_IN, N_OUT, LD_IN, LD_OUT]]
             narrow = NARROW * n_out <= lanes
             rows[layer, OWN] = rows[0, OWN_SIZE] + (n_out * ld_in if narrow or layer > 1 else 0)
-            rows[0, OWN_SIZE] = rows[layer, OWN] + ld_out + (0 if narrow else n_in * ld_out)
+            transposed = 0 if narrow else ld_out * (ld_in if layer > 1 else n_in)
+            rows[0, OWN_SIZE] = rows[layer, OWN] + ld_out + transposed
     return rows.reshape(-1)
 
 
@@ -172,7 +174,8 @@ def _own_add(
     """``W' = W + delta^T a`` for the own weights of each task, and likewise the bias.
 
     The bias of the first task lies in ``before`` at b0, W in front of it, its transpose at t0, and
-    those of the next task ``stride`` further.
+    those of the next task ``stride`` further. The transposed weights only change where no others
+    are kept; elsewhere ``_own_transpose`` is to follow.
     """  # fmt: skip
     row = layer * ROW
     n_in, n_out = table[row + N_IN], table[row + N_OUT]
@@ -186,7 +189,7 @@ def _own_add(
                 n_out, ld_in, k, buf, bias - n_out * ld_in, ld_in, before, b0 - n_out * ld_in,
                 ld_in, 1, buf, left, 1, ld_out, buf, right, ld_in,
             )  # fmt: skip
-        if not narrow:
+        else:
             outer(
                 n_in, ld_out, k, buf, bias + ld_out, ld_out, before, t0, ld_out, 1,
                 buf, right, 1, ld_in, buf, left, ld_out,
@@ -194,6 +197,17 @@ def _own_add(
         count = k if with_bias and table[row + BIAS] >= 0 else 0
         sum_rows(ld_out, count, buf, bias, before, b0, 1, buf, left, ld_out)
         bias, b0, t0 = bias + table[OWN_SIZE], b0 + stride, t0 + stride
+
+
+@linked
+def _own_transpose(table, layer, n_tasks, buf, own):
+    """Each task's transposed weights of a layer that keeps both."""
+    row = layer * ROW
+    if layer > 1 and NARROW * table[row + N_OUT] > lanes_of(buf):
+        bias, size = own + table[row + OWN], table[row + N_OUT] * table[row + LD_IN]
+        for _ in range(n_tasks):
+            transpose_layer(table, layer, buf, bias - size, buf, bias + table[row + LD_OUT])
+            bias += table[OWN_SIZE]
 
 
 @linked
@@ -219,6 +233,7 @@ def _own_step(
             table, layer, first, last, offsets, buf, own + step * count, buf, bias, bias + ld_out,
             table[OWN_SIZE], small, a, True,
         )  # fmt: skip
+    _own_transpose(table, layer, last - first, buf, own + step * count)
 
 
 @linked
@@ -328,7 +343,10 @@ def _pass(
                 kept + ((layer - 1) * kinds + FORWARD) * all_steps * stride, stride,
             )  # fmt: skip
         if layer < n_layers:
-            apply_activation(table, layer, x_rows, buf, a + here, d1 + here, d2 + here, gradient)
+            derivatives = (2 if curvature else 1) if gradient else 0
+            apply_activation(
+                table, layer, x_rows, buf, a + here, d1 + here, d2 + here, derivatives
+            )  # fmt: skip
     out, ld_out = x_rows * table[last_row + ROW + PLACE], table[last_row + LD_OUT]
     factor = weight if weight != 0 else 1.0
     for task in range(first, last):
@@ -482,6 +500,7 @@ def _carry_adjoint(
                 table, layer, first, last, q_offsets, buf, adjoint,
                 query + DELTA * q_size + q_rows * here, query + q_rows * before, True,
             )  # fmt: skip
+        _own_transpose(table, layer, last - first, buf, adjoint)
 
 
 @linked

@@ -15,6 +15,7 @@ the serial twin:
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 from collections.abc import Callable
@@ -118,6 +119,7 @@ def kernel(function: Callable[..., None]) -> Kernel:
     return Kernel(function)
 
 
+@functools.cache  # a process has but one
 def threading_layer() -> str:
     """The name of numba's threading layer; starts its threads if they are not running."""
     if config.DISABLE_JIT:

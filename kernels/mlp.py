@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .activations import CODES, PIECEWISE_LINEAR, activate, activate_value
+from .activations import CODES, PIECEWISE_LINEAR, activate, activate_slope, activate_value
 from .link import linked
 from .matmul import inner, outer, sum_rows
 from .simd import LANES, lanes_of, transpose_tile
@@ -113,19 +113,24 @@ def gather(table, padded, p0, out, t0):
 @linked
 def transpose(table, padded, p0, out, t0):
     """Write the transposed copy of a padded vector's weights, of the layers that use it."""
-    lanes = lanes_of(out)
     for layer in range(1, table[N_LAYERS] + 1):
         row = layer * ROW
-        n_out, ld_in, ld_out = table[row + N_OUT], table[row + LD_IN], table[row + LD_OUT]
-        p_weight, t_weight = p0 + table[row + P_WEIGHT], t0 + table[row + T_WEIGHT]
-        if NARROW * n_out <= lanes:
-            continue
-        for i in range(0, ld_out, lanes):
-            for j in range(0, ld_in, lanes):
-                transpose_tile(
-                    n_out - i, 0, out, t_weight + j * ld_out + i, ld_out,
-                    padded, p_weight + i * ld_in + j, ld_in,
-                )  # fmt: skip
+        if NARROW * table[row + N_OUT] > lanes_of(out):
+            transpose_layer(
+                table, layer, padded, p0 + table[row + P_WEIGHT], out, t0 + table[row + T_WEIGHT]
+            )  # fmt: skip
+
+
+@linked
+def transpose_layer(table, layer, w, w0, out, o0):
+    """Write a layer's weights (n_out, ld_in) as (ld_in, ld_out)."""
+    lanes, row = lanes_of(out), layer * ROW
+    n_out, ld_in, ld_out = table[row + N_OUT], table[row + LD_IN], table[row + LD_OUT]
+    for i in range(0, ld_out, lanes):
+        for j in range(0, ld_in, lanes):
+            transpose_tile(
+                n_out - i, 0, out, o0 + j * ld_out + i, ld_out, w, w0 + i * ld_in + j, ld_in
+            )  # fmt: skip
 
 
 @linked
@@ -191,12 +196,23 @@ def add_columns(table, layer, rows, out, p0, add, left, l0):
 
 
 @linked
+def is_curved(table) -> float:
+    """1 unless phi'' is zero everywhere."""
+    return 0.0 if table[ACTIVATION] < PIECEWISE_LINEAR else 1.0
+
+
+@linked
 def apply_activation(table, layer, rows, buf, a, d1, d2, derivatives):
-    """Turn z of a hidden layer into phi(z) in place, with phi' and phi'' beside it where asked."""
+    """Turn z of a hidden layer into phi(z) in place, with as many derivatives as asked beside it.
+
+    phi'' of an activation that has none (see ``is_curved``) is not written.
+    """
     row = layer * ROW
     n_out, ld_out = table[row + N_OUT], table[row + LD_OUT]
-    if derivatives:
+    if derivatives > 1 and is_curved(table) > 0:
         activate(table[ACTIVATION], buf, a, a, d1, d2, rows * ld_out)
+    elif derivatives > 0:
+        activate_slope(table[ACTIVATION], buf, a, a, d1, rows * ld_out)
     else:
         activate_value(table[ACTIVATION], buf, a, a, rows * ld_out)
     if n_out < ld_out and buf[a + n_out] != 0:  # phi(0) is not 0, and padding must stay 0
@@ -230,12 +246,6 @@ def residual(n, ld, rows, buf, f, delta, y, y0, scale) -> float:
             total += np.float64(r) * np.float64(r)
             buf[delta + i * ld + j] = scale * r
     return total
-
-
-@linked
-def is_curved(table) -> float:
-    """1 unless phi'' is zero everywhere."""
-    return 0.0 if table[ACTIVATION] < PIECEWISE_LINEAR else 1.0
 
 
 @linked

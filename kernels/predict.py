@@ -43,7 +43,7 @@ def predict_rows(table, x, r0, r1, buf, blocks, w, t, out):
     for b0 in range(r0, r1, MAX_ROWS):
         rows = min(MAX_ROWS, r1 - b0)
         load_rows(n_in, table[ROW + LD_IN], rows, x, b0 * n_in, buf, blocks)
-        forward(table, rows, buf, blocks, 0, 0, False, buf, w, buf, t)
+        forward(table, rows, buf, blocks, 0, 0, 0, buf, w, buf, t)
         value = blocks + rows * table[last + ROW + PLACE]
         for i in range(rows):
             for j in range(n_out):
