@@ -189,12 +189,15 @@ def test_every_length_gives_the_same_bits_and_touches_nothing_else(name, dtype):
         activations.activate(code, buf, *starts, n)
         np.testing.assert_array_equal(buf, want)
 
-        only = np.full(2 * n + 3 * gap, -99.0, dtype)
-        only[gap : gap + n] = z[:n]
-        want = only.copy()
-        want[2 * gap + n : 2 * gap + 2 * n] = whole[0, :n]
-        activations.activate_value(code, only, gap, 2 * gap + n, n)
-        np.testing.assert_array_equal(only, want)
+        for some in (activations.activate_value, activations.activate_slope):
+            outputs = 1 if some is activations.activate_value else 2
+            only = buf.copy()
+            only[starts[1] :] = -99.0
+            want = only.copy()
+            for start, row in zip(starts[1 : 1 + outputs], whole, strict=False):
+                want[start : start + n] = row[:n]
+            some(code, only, *starts[: 1 + outputs], n)
+            np.testing.assert_array_equal(only, want)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -207,6 +210,9 @@ def test_in_place(name, dtype):
     buf = np.concatenate([z, np.zeros(2 * n, dtype)])
     activations.activate(code, buf, 0, 0, n, 2 * n, n)
     np.testing.assert_array_equal(buf.reshape(3, n), want)
+    buf = np.concatenate([z, np.zeros(n, dtype)])
+    activations.activate_slope(code, buf, 0, 0, n, n)
+    np.testing.assert_array_equal(buf.reshape(2, n), want[:2])
     buf = z.copy()
     activations.activate_value(code, buf, 0, 0, n)
     np.testing.assert_array_equal(buf, want[0])
@@ -220,8 +226,8 @@ def test_the_plain_twin_agrees(dtype):
     eps = np.finfo(dtype).eps
     for name in NAMES:
         buf = np.concatenate([z, np.zeros(4 * n, dtype)])
-        activations._plain_activate(activations.CODES[name], buf, 0, n, 2 * n, 3 * n, n)
-        activations._plain_activate_value(activations.CODES[name], buf, 0, 4 * n, n)
+        activations._plain(activations.CODES[name], buf, 0, n, 2 * n, 3 * n, n)
+        activations._plain(activations.CODES[name], buf, 0, 4 * n, n)
         twin = buf[n:].reshape(4, n)
         np.testing.assert_array_equal(twin[0], twin[3])
         np.testing.assert_allclose(
