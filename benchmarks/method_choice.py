@@ -16,8 +16,8 @@ import numpy as np
 import fastmaml as fm
 from fastmaml.plan import prefers_factored
 
-WIDTHS, STEPS, ROWS = (8, 16, 40, 128, 512), (1, 2, 5, 10), (2, 5, 10, 20, 50, 100, 200)
-LARGEST = 3e9  # about how many multiply-adds of a task are worth waiting for
+WIDTHS, STEPS, ROWS = (8, 16, 40, 128, 512), (1, 2, 5, 10), (2, 5, 10, 20, 50, 100, 200, 1000)
+LARGEST = 3e8  # width² · steps · rows that are worth waiting for
 
 
 def best_time(
@@ -46,7 +46,7 @@ def main() -> None:
         model, cells = fm.MLP([8, width, width, 1], "relu"), []
         theta = model.init(0, dtype)
         for rows in ROWS:
-            if width * steps * rows * (width + steps * rows) > LARGEST / 10:
+            if width * width * steps * rows > LARGEST:
                 cells.append("")
                 continue
             n_tasks = int(np.clip(2e5 / (width * rows * steps), 2, 64))
@@ -59,7 +59,7 @@ def main() -> None:
                     best_time(fm.MAML(model, 1e-4, steps, method=method), theta, data, seconds)
                     for method in ("dense", "factored")
                 )
-            chosen = factored if prefers_factored(model, rows, steps) else dense
+            chosen = factored if prefers_factored(model, theta.dtype, rows) else dense
             losses.append(chosen / min(dense, factored))
             cells.append(f"{dense / factored:.2f}" + ("" if losses[-1] <= 1.25 else " !"))
         print(f"| {dtype} | {width} | {steps} | " + " | ".join(cells) + " |", flush=True)

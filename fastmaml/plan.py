@@ -28,7 +28,17 @@ from numpy.typing import NDArray
 from .checks import FLOAT64, InnerRate
 from .kernels import dense, explicit, factored
 from .kernels.jit import max_workers
-from .kernels.mlp import LD_IN, P_BIAS, P_WEIGHT, ROW, WEIGHT, layer_table, padded_sizes
+from .kernels.mlp import (
+    LD_IN,
+    N_COMMON,
+    P_BIAS,
+    P_WEIGHT,
+    ROW,
+    WEIGHT,
+    WIDTH,
+    layer_table,
+    padded_sizes,
+)
 from .kernels.modes import RATES, VALUE
 from .kernels.simd import LANES
 from .tasks import Rows, offsets_of
@@ -60,6 +70,12 @@ PIECE_NUMBERS = 1_000_000
 PLAIN_LOOPS = 8
 #: rows of a chunk of the factored method: enough for large products, few enough for the cache
 CHUNK_ROWS = 64
+#: bytes of a task's row blocks of a step up to which factored is faster than dense, and more for
+#: each unit of the layers' mean width
+CACHED, CACHED_WIDTH = 1_500_000, 40_000
+#: bytes of the row blocks that are worked at a time where tasks share no weights, and the fewest
+#: rows
+BLOCK_BYTES, MIN_BLOCK_ROWS = 96 << 10, 10
 #: chunks of a batch of enough tasks, so that as many threads find work
 FACTORED_CHUNKS, DENSE_CHUNKS = 8, 16
 
@@ -105,7 +121,8 @@ class Plan:
     table: NDArray[np.int64]
     rates: NDArray[Any]  # (S, n_layers), or (S, P) for explicit
     parameter_rates: NDArray[Any]  # padded (P,), or empty
-    chunks: NDArray[np.int64]
+    chunks: NDArray[np.int64]  # of tasks; of blocks for factored
+    blocks: NDArray[np.int64]  # of tasks
     work: int
     scratch: int  # numbers a worker
     n_gradient: int  # numbers of a chunk's gradient
@@ -191,17 +208,15 @@ def _plan(
     rows, query_rows = int(offsets[-1]), int(query_offsets[-1])
     longest = max(_longest(offsets), _longest(query_offsets))
     work = work_of(model, rows, query_rows, steps)
-    method = method or choose_method(problem, rows / (len(offsets) - 1))
+    method = method or choose_method(problem, dtype, rows / (len(offsets) - 1))
     if method == "explicit":
         work *= PLAIN_LOOPS * model.n_params
     elif method == "factored":
         work += pair_work_of(model, rows, len(offsets) - 1, steps)
     parameter_rates = np.zeros(0, dtype)
-    if method == "factored":
-        wanted = -(-max(rows, query_rows) // (CHUNK_ROWS * FACTORED_CHUNKS)) * FACTORED_CHUNKS
-    else:
-        wanted = max(DENSE_CHUNKS, work * DENSE_CHUNKS // PIECE_WORK)
-    chunks = chunks_of(offsets, wanted)
+    blocks = np.zeros(0, np.int64)
+    if method != "factored":
+        chunks = chunks_of(offsets, max(DENSE_CHUNKS, work * DENSE_CHUNKS // PIECE_WORK))
     if method == "explicit":
         rates = _rates_of_parameters(model, rate, steps).astype(dtype)
         scratch = explicit.scratch_size(table, steps, problem.momentum)
@@ -218,16 +233,21 @@ def _plan(
         losses = int(np.count_nonzero(problem.step_weights))
         own = own_layers(model, rows / (len(offsets) - 1), steps)
         table = factored.own_table(table, own, LANES[dtype])
+        longer = max(rows, query_rows)
+        wanted = -(-longer // (CHUNK_ROWS * FACTORED_CHUNKS)) * FACTORED_CHUNKS
+        of_chunk = -(-longer // (wanted * block_rows_of(table, dtype, steps)))
+        blocks = chunks_of(offsets, wanted * of_chunk)
+        chunks = chunks_of(np.arange(len(blocks)), wanted)
         scratch = factored.scratch_size(
-            table, np.diff(offsets), np.diff(query_offsets), chunks, steps, losses
+            table, np.diff(offsets), np.diff(query_offsets), blocks, steps, losses
         )
     n_padded, n_transposed = padded_sizes(table)
     n_gradient, n_shared = n_padded, n_padded + n_transposed
     if method == "explicit":
         n_gradient, n_shared = model.n_params, 0
     return Plan(
-        method, mode, table, rates, parameter_rates, chunks, work, scratch, n_gradient, n_shared,
-        problem.max_memory,
+        method, mode, table, rates, parameter_rates, chunks, blocks, work, scratch, n_gradient,
+        n_shared, problem.max_memory,
     )  # fmt: skip
 
 
@@ -242,27 +262,27 @@ def _rates_of_parameters(model: Network, rate: InnerRate, steps: int) -> NDArray
     return np.repeat(rate.per_layer, np.diff([*layer_starts(model), model.n_params]), axis=1)
 
 
-def choose_method(problem: Problem, rows: float) -> str:
+def choose_method(problem: Problem, dtype: np.dtype[Any], rows: float) -> str:
     """The method that a call uses, for tasks of about ``rows`` support rows."""
     if problem.method in ("explicit", "dense"):
         return problem.method
     if problem.rate.per_parameter is not None or problem.momentum:  # which factored cannot have
         return "dense"
-    if problem.method == "factored" or prefers_factored(problem.model, rows, problem.steps):
+    if problem.method == "factored":
         return "factored"
-    return "dense"
+    return "factored" if prefers_factored(problem.model, dtype, rows) else "dense"
 
 
-def prefers_factored(model: Network, rows: float, steps: int) -> bool:
-    """Whether factored is the faster method: unless there are many rows and steps.
+def prefers_factored(model: Network, dtype: np.dtype[Any], rows: float) -> bool:
+    """Whether factored is the faster method: unless tasks have so many rows.
 
-    It keeps the row blocks of all steps, which at some point leave the cache, where dense computes
-    them twice. The rule is fitted to a grid of widths, rows and steps
-    (``benchmarks/method_choice.py``).
+    It takes all rows of a task at once. If a step's row blocks are larger than the cache, dense is
+    faster, which takes some at a time, unless products with large matrices outweigh it. The rule
+    is fitted to a grid of widths, rows and steps (``benchmarks/method_choice.py``).
     """
     shapes = list(zip(model.layer_sizes[:-1], model.layer_sizes[1:], strict=True))
     width = 2 * sum(a * b for a, b in shapes) / sum(a + b for a, b in shapes)
-    return steps * rows <= 320 + width
+    return rows * bytes_a_row(table_of(model, dtype), dtype) <= CACHED + CACHED_WIDTH * width
 
 
 def own_layers(model: Network, rows: float, steps: int) -> list[bool]:
@@ -271,7 +291,24 @@ def own_layers(model: Network, rows: float, steps: int) -> list[bool]:
     They cost n_in n_out operations a row, the products of row blocks S K (n_in + n_out).
     """
     shapes = zip(model.layer_sizes[:-1], model.layer_sizes[1:], strict=True)
-    return [2 * n_in * n_out <= steps * rows * (n_in + n_out) for n_in, n_out in shapes]
+    return [3 * n_in * n_out <= 2 * steps * rows * (n_in + n_out) for n_in, n_out in shapes]
+
+
+def bytes_a_row(table: NDArray[np.int64], dtype: np.dtype[Any]) -> int:
+    """What the factored method keeps of one support row in one step."""
+    return factored.SUPPORT_BLOCKS * int(table[WIDTH]) * dtype.itemsize
+
+
+def block_rows_of(table: NDArray[np.int64], dtype: np.dtype[Any], steps: int) -> int:
+    """About how many rows the factored method works at a time.
+
+    Enough for large products with the weights that tasks share. Where they share none, few enough
+    for the cache.
+    """
+    if table[N_COMMON]:
+        return CHUNK_ROWS
+    of_row = bytes_a_row(table, dtype) * max(steps, 1)
+    return max(MIN_BLOCK_ROWS, min(CHUNK_ROWS, BLOCK_BYTES // of_row))
 
 
 def work_of(model: Network, rows: int, query_rows: int, steps: int) -> int:

@@ -64,11 +64,13 @@ def solve(problem: Problem, theta: NDArray[Any], support: Rows, query: Rows, mod
             kernel = explicit_kernels.explicit
             options = (*options, problem.momentum, *buffers, gradient, *results)
         else:
-            kernel, parameters = factored_kernels.factored, (*parameters, shared)
+            parameters, results = (*parameters, shared), (total, *results, gradient)
             if plan.method == "dense":
                 kernel = dense_kernels.dense
-                options = (*options, plan.parameter_rates, problem.momentum)
-            options = (*options, *buffers, total, *results, gradient)
+                options = (*options, plan.parameter_rates, problem.momentum, *buffers, *results)
+            else:
+                kernel = factored_kernels.factored
+                options = (*options, *buffers, *results, plan.blocks)
         n_chunks = len(plan.chunks) - 1
         for first in range(0, n_chunks, piece):
             kernel(workers, *parameters, *data, first, min(first + piece, n_chunks), *options)

@@ -47,8 +47,10 @@ from .link import linked
 from .matmul import inner, outer, sum_rows
 from .mlp import (
     BIAS,
+    COMMON,
     LD_IN,
     LD_OUT,
+    N_COMMON,
     N_IN,
     N_LAYERS,
     N_OUT,
@@ -95,7 +97,7 @@ MORE_SETS = 1
 
 
 def own_table(table: np.ndarray, own: list[bool], lanes: int) -> np.ndarray:
-    """A copy of the table that says of which layers each task has its own weights.
+    """A copy of the table that says of which layers each task has its own weights (OWN, COMMON).
 
     They lie in a block of OWN_SIZE numbers: of each such layer the weights (n_out, ld_in), at OWN
     the bias (ld_out), and the transposed weights (ld_in, ld_out). What no pass reads has no room:
@@ -109,32 +111,36 @@ def own_table(table: np.ndarray, own: list[bool], lanes: int) -> np.ndarray:
             rows[layer, OWN] = rows[0, OWN_SIZE] + (n_out * ld_in if narrow or layer > 1 else 0)
             transposed = 0 if narrow else ld_out * (ld_in if layer > 1 else n_in)
             rows[0, OWN_SIZE] = rows[layer, OWN] + ld_out + transposed
+        else:
+            rows[layer, COMMON] = rows[0, N_COMMON]
+            rows[0, N_COMMON] += 1
     return rows.reshape(-1)
 
 
 def scratch_size(
-    table: np.ndarray, rows: np.ndarray, query_rows: np.ndarray, chunks: np.ndarray,
+    table: np.ndarray, rows: np.ndarray, query_rows: np.ndarray, blocks: np.ndarray,
     steps: int, losses: int,
 ) -> int:  # fmt: skip
     """Numbers of scratch that one worker needs, for the numbers of rows of each task.
 
-    ``losses`` is the number of steps with a weight.
+    ``losses`` is the number of steps with a weight; block b is the tasks ``blocks[b] :
+    blocks[b + 1]``.
     """
 
     def most(counts: np.ndarray) -> int:
-        return int(np.add.reduceat(counts, chunks[:-1]).max())
+        return int(np.add.reduceat(counts, blocks[:-1]).max())
 
-    n_layers, width = int(table[N_LAYERS]), int(table[WIDTH])
-    blocks = SUPPORT_BLOCKS * steps * most(rows) + QUERY_BLOCKS * losses * most(query_rows)
+    n_common, width = int(table[N_COMMON]), int(table[WIDTH])
+    values = SUPPORT_BLOCKS * steps * most(rows) + QUERY_BLOCKS * losses * most(query_rows)
     products = SUPPORT_KINDS * steps * most(rows * rows) + QUERY_KINDS * losses * most(
         rows * query_rows
     )
     longest = int(np.maximum(rows, query_rows).max())
     layers = table.reshape(-1, ROW)[1:-1]
     widest = int(layers[layers[:, OWN] >= 0, LD_OUT].max(initial=0))
-    own = (steps + MORE_SETS) * int(np.diff(chunks).max()) * int(table[OWN_SIZE])
+    own = (steps + MORE_SETS) * int(np.diff(blocks).max()) * int(table[OWN_SIZE])
     small = max(2 * longest**2, most(rows) * widest)
-    return on_line(blocks * width + n_layers * steps * products) + on_line(own + small)
+    return on_line(values * width + n_common * steps * products) + on_line(own + small)
 
 
 @linked
@@ -340,7 +346,7 @@ def _pass(
             _updates(
                 table, layer, True, first, last, offsets, rows, support, x_offsets, a + before,
                 table[row + BIAS] >= 0, a + here, steps, rates, buf,
-                kept + ((layer - 1) * kinds + FORWARD) * all_steps * stride, stride,
+                kept + (table[row + COMMON] * kinds + FORWARD) * all_steps * stride, stride,
             )  # fmt: skip
         if layer < n_layers:
             derivatives = (2 if curvature else 1) if gradient else 0
@@ -372,7 +378,7 @@ def _pass(
             _updates(
                 table, layer, False, first, last, offsets, rows, support, x_offsets, delta + here,
                 0, delta + before, steps, rates, buf,
-                kept + ((layer - 1) * kinds + BACKWARD) * all_steps * stride, stride,
+                kept + (table[row + COMMON] * kinds + BACKWARD) * all_steps * stride, stride,
             )  # fmt: skip
         n = x_rows * table[row + LD_IN]
         if curvature and is_curved(table) > 0:
@@ -401,19 +407,19 @@ def _along_adjoint(
     before, here = table[row + PLACE], table[row + ROW + PLACE]
     ld = table[row + LD_OUT] if forward else table[row + LD_IN]
     place = here if forward else before
-    kind = FORWARD if forward else BACKWARD
+    kind, common = FORWARD if forward else BACKWARD, table[row + COMMON]
     block = query + q_rows * place + (DELTA * q_size if forward else 0)
-    of_layer = q_kept + ((layer - 1) * QUERY_KINDS + kind) * steps * q_stride + step * q_stride
+    of_layer = q_kept + ((common * QUERY_KINDS + kind) * steps + step) * q_stride
     for after in range(steps + 1):
         if step_weights[after] == 0:
             continue
         if after > step:
             _add_kept(table, first, last, offsets, q_offsets, block, ld, z, buf, of_layer)
         block += QUERY_BLOCKS * q_size
-        of_layer += QUERY_KINDS * table[N_LAYERS] * steps * q_stride
+        of_layer += QUERY_KINDS * table[N_COMMON] * steps * q_stride
     for after in range(step + 1, steps):
         later = support + after * SUPPORT_BLOCKS * size + rows * place
-        of_layer = kept + (after * table[N_LAYERS] + layer - 1) * SUPPORT_KINDS * steps * stride
+        of_layer = kept + (after * table[N_COMMON] + common) * SUPPORT_KINDS * steps * stride
         own = of_layer + kind * steps * stride + step * stride
         ours = own + (R_FORWARD - FORWARD) * steps * stride
         # with C of (Rdelta, a) and of (delta, Ra), or with E of (delta, Ra) and of (Rdelta, a)
@@ -519,7 +525,7 @@ def _r_pass(
     block = support + step * SUPPORT_BLOCKS * size
     d1, d2 = block + D1 * size, block + D2 * size
     ra, r_delta = block + RA * size, block + R_DELTA * size
-    products = kept + step * n_layers * SUPPORT_KINDS * steps * stride
+    products = kept + step * table[N_COMMON] * SUPPORT_KINDS * steps * stride
     count = (last - first) * table[OWN_SIZE]
     before_step, adjoint = own + (step - 1) * count, own + steps * count
     for layer in range(1, n_layers + 1):
@@ -545,7 +551,8 @@ def _r_pass(
                 _updates(
                     table, layer, True, first, last, offsets, rows, support, offsets, ra + before,
                     0, z, step, rates, buf,
-                    products + ((layer - 1) * SUPPORT_KINDS + R_FORWARD) * steps * stride, stride,
+                    products + (table[row + COMMON] * SUPPORT_KINDS + R_FORWARD) * steps * stride,
+                    stride,
                 )  # fmt: skip
         if not is_own:
             _along_adjoint(
@@ -580,7 +587,8 @@ def _r_pass(
             _updates(
                 table, layer, False, first, last, offsets, rows, support, offsets, r_delta + here,
                 0, z, step, rates, buf,
-                products + ((layer - 1) * SUPPORT_KINDS + R_BACKWARD) * steps * stride, stride,
+                products + (table[row + COMMON] * SUPPORT_KINDS + R_BACKWARD) * steps * stride,
+                stride,
             )  # fmt: skip
             _along_adjoint(
                 table, layer, False, step, steps, first, last, offsets, rows, support, q_offsets,
@@ -611,8 +619,8 @@ def _is_summable(table, layer, buf) -> float:
 
 
 @linked
-def _sum_adjoints(table, layer, n_tasks, buf, adjoint, out, g0):
-    """The sum of the tasks' adjoints of a layer, as its gradient."""
+def _sum_adjoints(table, layer, n_tasks, buf, adjoint, add, out, g0):
+    """The sum of the tasks' adjoints of a layer, as [part of] its gradient."""
     row = layer * ROW
     ld_in, ld_out = table[row + LD_IN], table[row + LD_OUT]
     n_in, n_out = table[row + N_IN], table[row + N_OUT]
@@ -620,15 +628,15 @@ def _sum_adjoints(table, layer, n_tasks, buf, adjoint, out, g0):
     own, size = adjoint + table[row + OWN], table[OWN_SIZE]
     if _is_wide(table, layer) > 0:
         sum_rows(
-            n_in * ld_out, n_tasks, out, weight, out, weight, False, buf, own + ld_out, size
+            n_in * ld_out, n_tasks, out, weight, out, weight, add, buf, own + ld_out, size
         )  # fmt: skip
-        for j in range(weight + n_in * ld_out, bias):
+        for j in range(weight + n_in * ld_out, bias if not add else 0):  # the rest of the place
             out[j] = 0
     else:
         sum_rows(
-            n_out * ld_in, n_tasks, out, weight, out, weight, False, buf, own - n_out * ld_in, size
+            n_out * ld_in, n_tasks, out, weight, out, weight, add, buf, own - n_out * ld_in, size
         )  # fmt: skip
-    sum_rows(ld_out, n_tasks, out, bias, out, bias, False, buf, own, size)
+    sum_rows(ld_out, n_tasks, out, bias, out, bias, add, buf, own, size)
 
 
 @linked
@@ -673,11 +681,12 @@ def gather_gradient(table, total, gradient):
 
 
 @linked
-def _chunk(
+def _block(
     table, shared, x, y, offsets, x_query, y_query, q_offsets, first, last, loss_scale, loss_mean,
-    exact, rates, step_weights, steps, mode, buf, gradient_rows, g0, rate_rows, r0, task_values,
+    exact, rates, step_weights, steps, mode, buf, gradient_rows, g0, rate_rows, r0, add,
+    task_values,
 ):  # fmt: skip
-    """The tasks first:last, from their rows to their sum of gradients."""
+    """The tasks first:last, from their rows to their sum of gradients, [+] a chunk's row."""
     rows, q_rows = offsets[last] - offsets[first], q_offsets[last] - q_offsets[first]
     size, q_size = rows * table[WIDTH], q_rows * table[WIDTH]
     support = losses = 0
@@ -690,18 +699,18 @@ def _chunk(
         stride += k * k
         q_stride += m * k
     kept = query + losses * QUERY_BLOCKS * q_size
-    q_kept = kept + steps * table[N_LAYERS] * SUPPORT_KINDS * steps * stride
-    own = q_kept + losses * table[N_LAYERS] * QUERY_KINDS * steps * q_stride
+    q_kept = kept + steps * table[N_COMMON] * SUPPORT_KINDS * steps * stride
+    own = q_kept + losses * table[N_COMMON] * QUERY_KINDS * steps * q_stride
     own = (own + LINE - 1) // LINE * LINE  # as on_line
     small = own + (steps + MORE_SETS) * (last - first) * table[OWN_SIZE]
     back = mode > VALUE
     for task in range(first, last):
         task_values[task] = 0
+    for i in range(steps * table[N_LAYERS] if mode == RATES and not add else 0):
+        rate_rows[r0 + i] = 0
     if losses == 0:  # no loss counts: everything is zero
-        for i in range(table[N_PADDED] if back else 0):
+        for i in range(table[N_PADDED] if back and not add else 0):
             gradient_rows[g0 + i] = 0
-        for i in range(steps * table[N_LAYERS] if mode == RATES else 0):
-            rate_rows[r0 + i] = 0
         return
     block, of_loss = query, q_kept
     for step in range(steps + 1):
@@ -712,13 +721,13 @@ def _chunk(
                 step_weights[step], back, False, task_values, buf, of_loss, QUERY_KINDS, q_stride,
             )  # fmt: skip
             block += QUERY_BLOCKS * q_size
-            of_loss += table[N_LAYERS] * QUERY_KINDS * steps * q_stride
+            of_loss += table[N_COMMON] * QUERY_KINDS * steps * q_stride
         if step < steps:
             _pass(
                 table, shared, first, last, offsets, rows, support, step, steps, rates,
                 x, y, offsets, rows, support + step * SUPPORT_BLOCKS * size, own, loss_scale,
                 loss_mean, 0.0, True, back and exact, task_values, buf,
-                kept + step * table[N_LAYERS] * SUPPORT_KINDS * steps * stride, SUPPORT_KINDS,
+                kept + step * table[N_COMMON] * SUPPORT_KINDS * steps * stride, SUPPORT_KINDS,
                 stride,
             )  # fmt: skip
             for layer in range(1, table[N_LAYERS] + 1):
@@ -742,7 +751,7 @@ def _chunk(
             )  # fmt: skip
         if mode == RATES:
             for layer in range(1, table[N_LAYERS] + 1):
-                rate_rows[r0 + step * table[N_LAYERS] + layer - 1] = _rate_gradient(
+                rate_rows[r0 + step * table[N_LAYERS] + layer - 1] += _rate_gradient(
                     table, layer, step, steps, exact, first, last, offsets, rows, support,
                     q_offsets, q_rows, query, step_weights, buf, small,
                 )  # fmt: skip
@@ -754,23 +763,23 @@ def _chunk(
         carried = steps > 0 and exact and _is_summable(table, layer, buf) > 0
         if carried:
             adjoint = own + steps * (last - first) * table[OWN_SIZE]
-            _sum_adjoints(table, layer, last - first, buf, adjoint, gradient_rows, g0)
-        block, add = query, carried
+            _sum_adjoints(table, layer, last - first, buf, adjoint, add, gradient_rows, g0)
+        block, more = query, add or carried
         for step in range(steps + 1):
             if step_weights[step] == 0:
                 continue
             if step == 0 or not carried:
                 left, right = block + DELTA * q_size + q_rows * here, block + q_rows * before
-                _add_gradient(table, layer, q_rows, buf, left, right, True, add, gradient_rows, g0)
-                add = True
+                _add_gradient(table, layer, q_rows, buf, left, right, True, more, gradient_rows, g0)
+                more = True
             block += QUERY_BLOCKS * q_size
         for step in range((1 if carried else steps) if exact and steps > 0 else 0):
             block = support + step * SUPPORT_BLOCKS * size
             left, right = block + rows * here, block + rows * before
             _add_gradient(
-                table, layer, rows, buf, left + R_DELTA * size, right, True, add, gradient_rows, g0
+                table, layer, rows, buf, left + R_DELTA * size, right, True, more, gradient_rows, g0
             )  # fmt: skip
-            add = True
+            more = True
             if layer > 1:
                 _add_gradient(
                     table, layer, rows, buf, left + DELTA * size, right + RA * size, False, True,
@@ -782,16 +791,17 @@ def _chunk(
 def _work(
     worker, n_workers, table, shared, x, y, offsets, x_query, y_query, query_offsets,
     chunks, first, last, loss_scale, loss_mean, exact, rates, step_weights, steps, mode,
-    scratch, scratch_stride, gradient_rows, rate_rows, task_values,
+    scratch, scratch_stride, gradient_rows, rate_rows, task_values, blocks,
 ):  # fmt: skip
     buf = offset(scratch, worker * scratch_stride)
     for chunk in range(first + worker, last, n_workers):
-        _chunk(
-            table, shared, x, y, offsets, x_query, y_query, query_offsets, chunks[chunk],
-            chunks[chunk + 1], loss_scale, loss_mean, exact, rates, step_weights, steps, mode, buf,
-            gradient_rows, (chunk - first) * table[N_PADDED],
-            rate_rows, (chunk - first) * steps * table[N_LAYERS], task_values,
-        )  # fmt: skip
+        for block in range(chunks[chunk], chunks[chunk + 1]):
+            _block(
+                table, shared, x, y, offsets, x_query, y_query, query_offsets, blocks[block],
+                blocks[block + 1], loss_scale, loss_mean, exact, rates, step_weights, steps, mode,
+                buf, gradient_rows, (chunk - first) * table[N_PADDED], rate_rows,
+                (chunk - first) * steps * table[N_LAYERS], block > chunks[chunk], task_values,
+            )  # fmt: skip
 
 
 @linked
@@ -807,9 +817,13 @@ def _prepare(table, theta, shared, total, size):
 def factored(
     n_workers, table, theta, shared, x, y, offsets, x_query, y_query, query_offsets,
     chunks, first, last, loss_scale, loss_mean, exact, rates, step_weights, mode, scratch,
-    gradient_rows, total, rate_rows, rate_gradient, task_values, gradient,
+    gradient_rows, total, rate_rows, rate_gradient, task_values, gradient, blocks,
 ):  # fmt: skip
-    """Work chunks first:last; arguments as for ``dense``, with rates (S, L)."""
+    """Work chunks first:last; arguments as for ``dense``, with rates (S, L).
+
+    A chunk c is worked in blocks of tasks, ``chunks[c] : chunks[c + 1]``, and block b is the tasks
+    ``blocks[b] : blocks[b + 1]``.
+    """
     if first == 0:
         _prepare(table, theta, shared, total, total.size)
     for worker in prange(n_workers):
@@ -817,6 +831,7 @@ def factored(
             worker, n_workers, table, shared, x, y, offsets, x_query, y_query, query_offsets,
             chunks, first, last, loss_scale, loss_mean, exact, rates, step_weights,
             rates.shape[0], mode, scratch, scratch.shape[1], gradient_rows, rate_rows, task_values,
+            blocks,
         )  # fmt: skip
     if mode > VALUE:
         add_rows(gradient_rows, last - first, total.size, total)

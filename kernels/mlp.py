@@ -28,14 +28,17 @@ from .matmul import inner, outer, sum_rows
 from .simd import LANES, lanes_of, transpose_tile
 
 # Row 0 of a layer table describes the network,
-N_LAYERS, ACTIVATION, N_THETA, N_PADDED, N_TRANSPOSED, WIDTH, OWN_SIZE = 0, 1, 2, 3, 4, 5, 6
+N_LAYERS, ACTIVATION, N_THETA, N_PADDED, N_TRANSPOSED, WIDTH = 0, 1, 2, 3, 4, 5
+OWN_SIZE, N_COMMON = 6, 7  # see OWN and COMMON
 # row l layer l, and row L + 1 only holds the PLACE of value L. Sizes:
 N_IN, N_OUT, LD_IN, LD_OUT = 0, 1, 2, 3
 WEIGHT, BIAS = 4, 5  # offsets in theta; BIAS is -1 without an intercept
 P_WEIGHT, P_BIAS, T_WEIGHT = 6, 7, 8  # offsets in a padded vector and in a transposed copy
 PLACE = 9  # where the layer's input value lies in a row of all values
-OWN = 10  # where the layer lies in a task's own weights (of OWN_SIZE numbers), or -1: see factored
-ROW = 11  # numbers in a row of the table
+# Of factored: where the layer lies in a task's own weights (of OWN_SIZE numbers), or -1; and the
+# number among the N_COMMON layers of which no task has own weights.
+OWN, COMMON = 10, 11
+ROW = 12  # numbers in a row of the table
 
 #: a layer is narrow if its outputs fill less than this part of a vector: its rows are then read as
 #: vectors instead
@@ -62,7 +65,20 @@ def layer_table(
         ld_in, ld_out = padded[layer - 1 : layer + 1]
         bias = theta + n_in * n_out if intercept else -1
         p_bias = pad + n_out * ld_in
-        table[layer] = n_in, n_out, ld_in, ld_out, theta, bias, pad, p_bias, transposed, place, -1
+        table[layer] = (
+            n_in,
+            n_out,
+            ld_in,
+            ld_out,
+            theta,
+            bias,
+            pad,
+            p_bias,
+            transposed,
+            place,
+            -1,
+            0,
+        )
         theta += n_in * n_out + (n_out if intercept else 0)
         pad, transposed, place = p_bias + ld_out, transposed + ld_in * ld_out, place + ld_in
     table[n_layers + 1, PLACE] = place
