@@ -16,9 +16,11 @@ from cases import (
     draw_for,
     relative_error,
 )
+from fastmaml.kernels import modes
 
 import fastmaml as fm
-from fastmaml import plan
+from fastmaml import plan, workspace
+from fastmaml.tasks import as_tasks
 
 STEPS = (0, 1, 2, 3, 5)
 
@@ -117,6 +119,26 @@ def test_more_chunks_than_one_piece(method, dtype, monkeypatch):
 
 
 @every_dtype
+@pytest.mark.parametrize("order", ["exact", "first"])
+@pytest.mark.parametrize("own", [True, False])
+def test_chunks_of_several_blocks(own, order, dtype, monkeypatch):
+    """Blocks that add to the row of their chunk, with own weights of all layers or of none."""
+    case = draw(5, family="mlp", n_tasks=3, steps=2, form="step_layer", order=order)
+    maml, theta = case.maml("factored"), case.theta.astype(dtype)
+    many = [part if part is None else [*part] * 9 for part in case.data]
+    monkeypatch.setattr(plan, "own_layers", lambda model, *_: [own] * model.n_layers)
+    monkeypatch.setattr(plan, "block_rows_of", lambda *_: 1)
+    monkeypatch.setattr(plan, "FACTORED_CHUNKS", 4)
+    rows = as_tasks(case.model, *many, theta.dtype)
+    found = plan.plan_for(maml._problem, theta.dtype, *rows, modes.RATES)
+    assert len(found.chunks) - 1 == 4
+    assert len(found.blocks) - 1 == found.chunks[-1] > 8
+    got, want, share = maml.evaluate(theta, *many), case.expected, 1 if maml.task_mean else 9
+    assert relative_error(got.gradient, share * want.gradient) <= TOLERANCE[dtype]
+    assert relative_error(got.inner_lr_gradient, share * want.inner_lr_gradient) <= TOLERANCE[dtype]
+
+
+@every_dtype
 @every_method
 @pytest.mark.parametrize("hidden", [(7, 5), (8, 8), (1, 19)])
 def test_scratch_memory_may_hold_anything(hidden, method, dtype, monkeypatch):
@@ -136,7 +158,12 @@ def test_scratch_memory_may_hold_anything(hidden, method, dtype, monkeypatch):
         array.fill(np.nan if array.dtype.kind == "f" else 77)
         return array
 
+    def enter(self):
+        self.memory.fill(255)  # NaN in both dtypes
+        return self.arrays
+
     monkeypatch.setattr(np, "empty", littered)
+    monkeypatch.setattr(workspace.Workspace, "__enter__", enter)
     for got, want in zip(compute(), before, strict=True):
         np.testing.assert_array_equal(got, want)
 
