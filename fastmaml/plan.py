@@ -40,6 +40,7 @@ from .kernels.mlp import (
     padded_sizes,
 )
 from .kernels.modes import RATES, VALUE
+from .kernels.own_weights import own_table
 from .kernels.simd import LANES
 from .tasks import Rows, offsets_of
 from .workspace import Layout
@@ -232,7 +233,7 @@ def _plan(
     elif method == "factored":
         losses = int(np.count_nonzero(problem.step_weights))
         own = own_layers(model, rows / (len(offsets) - 1), steps)
-        table = factored.own_table(table, own, LANES[dtype])
+        table = own_table(table, own, LANES[dtype])
         longer = max(rows, query_rows)
         wanted = -(-longer // (CHUNK_ROWS * FACTORED_CHUNKS)) * FACTORED_CHUNKS
         of_chunk = -(-longer // (wanted * block_rows_of(table, dtype, steps)))

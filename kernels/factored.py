@@ -55,14 +55,12 @@ from .mlp import (
     N_LAYERS,
     N_OUT,
     N_PADDED,
-    NARROW,
     OWN,
     OWN_SIZE,
     P_BIAS,
     P_WEIGHT,
     PLACE,
     ROW,
-    T_WEIGHT,
     WEIGHT,
     WIDTH,
     apply_activation,
@@ -75,11 +73,20 @@ from .mlp import (
     times,
     times_transposed,
     transpose,
-    transpose_layer,
 )  # fmt: skip
 from .modes import RATES, VALUE
+from .own_weights import (
+    is_summable,
+    is_wide,
+    own_adjoint,
+    own_backward,
+    own_forward,
+    own_step,
+    own_transpose,
+    sum_adjoints,
+)
 from .reduce import add_rows
-from .simd import LINE, lanes_of, offset, on_line
+from .simd import LINE, offset, on_line
 
 # The row blocks that are kept of one step: inputs, phi', phi'' (then delta W * phi'' * Rz), delta,
 # R-values, R-deltas
@@ -90,31 +97,6 @@ SUPPORT_BLOCKS, QUERY_BLOCKS = 6, 4
 # of its own.
 FORWARD, BACKWARD, R_FORWARD, R_BACKWARD = 0, 1, 2, 3
 SUPPORT_KINDS, QUERY_KINDS = 4, 2
-
-
-# The sets of own weights that every task has: those after each step, and the adjoint.
-MORE_SETS = 1
-
-
-def own_table(table: np.ndarray, own: list[bool], lanes: int) -> np.ndarray:
-    """A copy of the table that says of which layers each task has its own weights (OWN, COMMON).
-
-    They lie in a block of OWN_SIZE numbers: of each such layer the weights (n_out, ld_in), at OWN
-    the bias (ld_out), and the transposed weights (ld_in, ld_out). What no pass reads has no room:
-    the weights of the first layer, or the transposed ones of a narrow layer.
-    """
-    rows = table.reshape(-1, ROW).copy()
-    for layer, flag in enumerate(own, start=1):
-        if flag:
-            n_in, n_out, ld_in, ld_out = rows[layer, [N_IN, N_OUT, LD_IN, LD_OUT]]
-            narrow = NARROW * n_out <= lanes
-            rows[layer, OWN] = rows[0, OWN_SIZE] + (n_out * ld_in if narrow or layer > 1 else 0)
-            transposed = 0 if narrow else ld_out * (ld_in if layer > 1 else n_in)
-            rows[0, OWN_SIZE] = rows[layer, OWN] + ld_out + transposed
-        else:
-            rows[layer, COMMON] = rows[0, N_COMMON]
-            rows[0, N_COMMON] += 1
-    return rows.reshape(-1)
 
 
 def scratch_size(
@@ -138,118 +120,9 @@ def scratch_size(
     longest = int(np.maximum(rows, query_rows).max())
     layers = table.reshape(-1, ROW)[1:-1]
     widest = int(layers[layers[:, OWN] >= 0, LD_OUT].max(initial=0))
-    own = (steps + MORE_SETS) * int(np.diff(blocks).max()) * int(table[OWN_SIZE])
+    own = (steps + 1) * int(np.diff(blocks).max()) * int(table[OWN_SIZE])
     small = max(2 * longest**2, most(rows) * widest)
     return on_line(values * width + n_common * steps * products) + on_line(own + small)
-
-
-@linked
-def _own_forward(table, layer, first, last, offsets, buf, own, x, z, with_bias):
-    """``z = x W^T + b``, or ``z += x W^T``, with the own weights of each task."""
-    row = layer * ROW
-    ld_in, ld_out = table[row + LD_IN], table[row + LD_OUT]
-    bias = own + table[row + OWN]
-    for task in range(first, last):
-        r0, k = offsets[task] - offsets[first], offsets[task + 1] - offsets[task]
-        start, there = (bias, 0) if with_bias else (z + r0 * ld_out, ld_out)
-        times_transposed(
-            table, layer, k, buf, z + r0 * ld_out, buf, start, there, buf, x + r0 * ld_in,
-            buf, bias - table[row + P_BIAS], buf, bias + ld_out - table[row + T_WEIGHT],
-        )  # fmt: skip
-        bias += table[OWN_SIZE]
-
-
-@linked
-def _own_backward(table, layer, first, last, offsets, buf, own, delta, out, add):
-    """``out = [out +] delta W`` with the own weights of each task."""
-    row = layer * ROW
-    weights = own + table[row + OWN] - table[row + P_BIAS]
-    for task in range(first, last):
-        r0, k = offsets[task] - offsets[first], offsets[task + 1] - offsets[task]
-        times(
-            table, layer, k, buf, out + r0 * table[row + LD_IN], add,
-            buf, delta + r0 * table[row + LD_OUT], buf, weights,
-        )  # fmt: skip
-        weights += table[OWN_SIZE]
-
-
-@linked
-def _own_add(
-    table, layer, first, last, offsets, buf, own, before, b0, t0, stride, delta, a, with_bias,
-):  # fmt: skip
-    """``W' = W + delta^T a`` for the own weights of each task, and likewise the bias.
-
-    The bias of the first task lies in ``before`` at b0, W in front of it, its transpose at t0, and
-    those of the next task ``stride`` further. The transposed weights only change where no others
-    are kept; elsewhere ``_own_transpose`` is to follow.
-    """  # fmt: skip
-    row = layer * ROW
-    n_in, n_out = table[row + N_IN], table[row + N_OUT]
-    ld_in, ld_out = table[row + LD_IN], table[row + LD_OUT]
-    narrow, bias = NARROW * n_out <= lanes_of(buf), own + table[row + OWN]
-    for task in range(first, last):
-        r0, k = offsets[task] - offsets[first], offsets[task + 1] - offsets[task]
-        left, right = delta + r0 * ld_out, a + r0 * ld_in
-        if narrow or layer > 1:
-            outer(
-                n_out, ld_in, k, buf, bias - n_out * ld_in, ld_in, before, b0 - n_out * ld_in,
-                ld_in, 1, buf, left, 1, ld_out, buf, right, ld_in,
-            )  # fmt: skip
-        else:
-            outer(
-                n_in, ld_out, k, buf, bias + ld_out, ld_out, before, t0, ld_out, 1,
-                buf, right, 1, ld_in, buf, left, ld_out,
-            )  # fmt: skip
-        count = k if with_bias and table[row + BIAS] >= 0 else 0
-        sum_rows(ld_out, count, buf, bias, before, b0, 1, buf, left, ld_out)
-        bias, b0, t0 = bias + table[OWN_SIZE], b0 + stride, t0 + stride
-
-
-@linked
-def _own_transpose(table, layer, n_tasks, buf, own):
-    """Each task's transposed weights of a layer that keeps both."""
-    row = layer * ROW
-    if layer > 1 and NARROW * table[row + N_OUT] > lanes_of(buf):
-        bias, size = own + table[row + OWN], table[row + N_OUT] * table[row + LD_IN]
-        for _ in range(n_tasks):
-            transpose_layer(table, layer, buf, bias - size, buf, bias + table[row + LD_OUT])
-            bias += table[OWN_SIZE]
-
-
-@linked
-def _own_step(
-    table, shared, layer, step, first, last, offsets, rows, block, rates, buf, own, small
-):  # fmt: skip
-    """The own weights after ``step + 1`` steps, from those before and the step's row blocks."""
-    row, size = layer * ROW, rows * table[WIDTH]
-    count, ld_out = (last - first) * table[OWN_SIZE], table[row + LD_OUT]
-    rate = -rates[step * table[N_LAYERS] + layer - 1]
-    a = block + rows * table[row + PLACE]
-    delta = block + DELTA * size + rows * table[row + ROW + PLACE]
-    for i in range(rows * ld_out):
-        buf[small + i] = rate * buf[delta + i]
-    if step == 0:
-        _own_add(
-            table, layer, first, last, offsets, buf, own, shared, table[row + P_BIAS],
-            table[N_PADDED] + table[row + T_WEIGHT], 0, small, a, True,
-        )  # fmt: skip
-    else:
-        bias = own + (step - 1) * count + table[row + OWN]
-        _own_add(
-            table, layer, first, last, offsets, buf, own + step * count, buf, bias, bias + ld_out,
-            table[OWN_SIZE], small, a, True,
-        )  # fmt: skip
-    _own_transpose(table, layer, last - first, buf, own + step * count)
-
-
-@linked
-def _own_adjoint(table, layer, first, last, offsets, buf, own, delta, a, with_bias):
-    """``lambda += delta^T a`` for each task."""
-    bias = own + table[layer * ROW + OWN]
-    _own_add(
-        table, layer, first, last, offsets, buf, own, buf, bias, bias + table[layer * ROW + LD_OUT],
-        table[OWN_SIZE], delta, a, with_bias,
-    )  # fmt: skip
 
 
 @linked
@@ -335,7 +208,7 @@ def _pass(
         before, here = x_rows * table[row + PLACE], x_rows * table[row + ROW + PLACE]
         bias = table[row + P_BIAS]
         if steps > 0 and table[row + OWN] >= 0:
-            _own_forward(
+            own_forward(
                 table, layer, first, last, x_offsets, buf, own, a + before, a + here, True
             )  # fmt: skip
         else:
@@ -370,7 +243,7 @@ def _pass(
         row = layer * ROW
         before, here = x_rows * table[row + PLACE], x_rows * table[row + ROW + PLACE]
         if steps > 0 and table[row + OWN] >= 0:
-            _own_backward(
+            own_backward(
                 table, layer, first, last, x_offsets, buf, own, delta + here, delta + before, 0
             )  # fmt: skip
         else:
@@ -493,20 +366,20 @@ def _carry_adjoint(
         before, here = table[row + PLACE], table[row + ROW + PLACE]
         if step < steps - 1:
             a, b = later + rows * before, later + rows * here
-            _own_adjoint(
+            own_adjoint(
                 table, layer, first, last, offsets, buf, adjoint, b + R_DELTA * size, a, True
             )  # fmt: skip
             if layer > 1:
-                _own_adjoint(
+                own_adjoint(
                     table, layer, first, last, offsets, buf, adjoint, b + DELTA * size,
                     a + RA * size, False,
                 )  # fmt: skip
         if step_weights[step + 1] != 0:
-            _own_adjoint(
+            own_adjoint(
                 table, layer, first, last, q_offsets, buf, adjoint,
                 query + DELTA * q_size + q_rows * here, query + q_rows * before, True,
             )  # fmt: skip
-        _own_transpose(table, layer, last - first, buf, adjoint)
+        own_transpose(table, layer, last - first, buf, adjoint)
 
 
 @linked
@@ -533,15 +406,13 @@ def _r_pass(
         before, here = rows * table[row + PLACE], rows * table[row + ROW + PLACE]
         z, n, is_own = ra + here, rows * table[row + LD_OUT], table[row + OWN] >= 0
         if is_own:
-            _own_forward(table, layer, first, last, offsets, buf, adjoint, block + before, z, True)
+            own_forward(table, layer, first, last, offsets, buf, adjoint, block + before, z, True)
             _scale(n, buf, z, -rates[step * n_layers + layer - 1])
         else:
             for i in range(n):
                 buf[z + i] = 0
         if layer > 1 and is_own and step > 0:
-            _own_forward(
-                table, layer, first, last, offsets, buf, before_step, ra + before, z, False
-            )
+            own_forward(table, layer, first, last, offsets, buf, before_step, ra + before, z, False)
         elif layer > 1:
             times_transposed(
                 table, layer, rows, buf, z, buf, z, table[row + LD_OUT], buf, ra + before,
@@ -575,10 +446,10 @@ def _r_pass(
         z, is_own = r_delta + before, table[row + OWN] >= 0
         if is_own:
             delta = block + DELTA * size + here
-            _own_backward(table, layer, first, last, offsets, buf, adjoint, delta, z, 0)
+            own_backward(table, layer, first, last, offsets, buf, adjoint, delta, z, 0)
             _scale(rows * table[row + LD_IN], buf, z, -rates[step * n_layers + layer - 1])
         if is_own and step > 0:
-            _own_backward(
+            own_backward(
                 table, layer, first, last, offsets, buf, before_step, r_delta + here, z, 1
             )  # fmt: skip
         else:
@@ -601,51 +472,12 @@ def _r_pass(
 
 
 @linked
-def _is_wide(table, layer) -> float:
-    """Whether a layer's gradient is kept as (n_in, ld_out), the shorter way to pad it."""
-    row = layer * ROW
-    wide = table[row + N_IN] * table[row + LD_OUT] < table[row + N_OUT] * table[row + LD_IN]
-    return 1.0 if wide else 0.0
-
-
-@linked
-def _is_summable(table, layer, buf) -> float:
-    """Whether a layer's gradient is kept in a form in which its adjoint is, too."""
-    row = layer * ROW
-    if table[row + OWN] < 0:
-        return 0.0
-    narrow, wide = NARROW * table[row + N_OUT] <= lanes_of(buf), _is_wide(table, layer) > 0
-    return 1.0 if (not narrow if wide else narrow or layer > 1) else 0.0
-
-
-@linked
-def _sum_adjoints(table, layer, n_tasks, buf, adjoint, add, out, g0):
-    """The sum of the tasks' adjoints of a layer, as [part of] its gradient."""
-    row = layer * ROW
-    ld_in, ld_out = table[row + LD_IN], table[row + LD_OUT]
-    n_in, n_out = table[row + N_IN], table[row + N_OUT]
-    weight, bias = g0 + table[row + P_WEIGHT], g0 + table[row + P_BIAS]
-    own, size = adjoint + table[row + OWN], table[OWN_SIZE]
-    if _is_wide(table, layer) > 0:
-        sum_rows(
-            n_in * ld_out, n_tasks, out, weight, out, weight, add, buf, own + ld_out, size
-        )  # fmt: skip
-        for j in range(weight + n_in * ld_out, bias if not add else 0):  # the rest of the place
-            out[j] = 0
-    else:
-        sum_rows(
-            n_out * ld_in, n_tasks, out, weight, out, weight, add, buf, own - n_out * ld_in, size
-        )  # fmt: skip
-    sum_rows(ld_out, n_tasks, out, bias, out, bias, add, buf, own, size)
-
-
-@linked
 def _add_gradient(table, layer, rows, buf, left, right, with_bias, add, out, g0):
     """``P^T Q`` of one pair of row blocks, and the column sums of P for the bias."""
     row = layer * ROW
     ld_in, ld_out = table[row + LD_IN], table[row + LD_OUT]
     weight, bias = g0 + table[row + P_WEIGHT], g0 + table[row + P_BIAS]
-    if _is_wide(table, layer) > 0:
+    if is_wide(table, layer) > 0:
         outer(
             table[row + N_IN], ld_out, rows, out, weight, ld_out, out, weight, ld_out, add,
             buf, right, 1, ld_in, buf, left, ld_out,
@@ -655,7 +487,7 @@ def _add_gradient(table, layer, rows, buf, left, right, with_bias, add, out, g0)
             table[row + N_OUT], ld_in, rows, out, weight, ld_in, out, weight, ld_in, add,
             buf, left, 1, ld_out, buf, right, ld_in,
         )  # fmt: skip
-    if not add and _is_wide(table, layer) > 0:  # the rest of the place
+    if not add and is_wide(table, layer) > 0:  # the rest of the place
         for j in range(weight + table[row + N_IN] * ld_out, bias):
             out[j] = 0
     count = rows if with_bias and table[row + BIAS] >= 0 else 0
@@ -668,7 +500,7 @@ def gather_gradient(table, total, gradient):
     for layer in range(1, table[N_LAYERS] + 1):
         row = layer * ROW
         n_in, n_out = table[row + N_IN], table[row + N_OUT]
-        wide = _is_wide(table, layer) > 0
+        wide = is_wide(table, layer) > 0
         down = 1 if wide else table[row + LD_IN]
         across = table[row + LD_OUT] if wide else 1
         weight, source = table[row + WEIGHT], table[row + P_WEIGHT]
@@ -702,7 +534,7 @@ def _block(
     q_kept = kept + steps * table[N_COMMON] * SUPPORT_KINDS * steps * stride
     own = q_kept + losses * table[N_COMMON] * QUERY_KINDS * steps * q_stride
     own = (own + LINE - 1) // LINE * LINE  # as on_line
-    small = own + (steps + MORE_SETS) * (last - first) * table[OWN_SIZE]
+    small = own + (steps + 1) * (last - first) * table[OWN_SIZE]
     back = mode > VALUE
     for task in range(first, last):
         task_values[task] = 0
@@ -732,9 +564,12 @@ def _block(
             )  # fmt: skip
             for layer in range(1, table[N_LAYERS] + 1):
                 if table[layer * ROW + OWN] >= 0:
-                    _own_step(
-                        table, shared, layer, step, first, last, offsets, rows,
-                        support + step * SUPPORT_BLOCKS * size, rates, buf, own, small,
+                    values = support + step * SUPPORT_BLOCKS * size
+                    own_step(
+                        table, shared, layer, step, first, last, offsets,
+                        rates[step * table[N_LAYERS] + layer - 1],
+                        values + DELTA * size + rows * table[layer * ROW + ROW + PLACE],
+                        values + rows * table[layer * ROW + PLACE], buf, own, small,
                     )  # fmt: skip
     for step in range(steps - 1, -1, -1):
         if exact and back:
@@ -760,10 +595,10 @@ def _block(
     for layer in range(1, table[N_LAYERS] + 1):
         before, here = table[layer * ROW + PLACE], table[layer * ROW + ROW + PLACE]
         # lambda at step 0 lacks the rows of this step, and those of a loss before it.
-        carried = steps > 0 and exact and _is_summable(table, layer, buf) > 0
+        carried = steps > 0 and exact and is_summable(table, layer, buf) > 0
         if carried:
             adjoint = own + steps * (last - first) * table[OWN_SIZE]
-            _sum_adjoints(table, layer, last - first, buf, adjoint, add, gradient_rows, g0)
+            sum_adjoints(table, layer, last - first, buf, adjoint, add, gradient_rows, g0)
         block, more = query, add or carried
         for step in range(steps + 1):
             if step_weights[step] == 0:
