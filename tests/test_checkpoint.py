@@ -134,6 +134,24 @@ def test_changed_bytes_are_noticed(tmp_path: Path) -> None:
         load_checkpoint(path)
 
 
+def test_no_flipped_bit_goes_unnoticed(tmp_path: Path) -> None:
+    """Of the file's structure, too: each is an error, or what is read is as it was."""
+    path = tmp_path / "a.npz"
+    save_checkpoint(path, TrainState(0, 0.0, np.arange(3.0), None), generator(), {"a": 1})
+    whole, expected = path.read_bytes(), repr(load_checkpoint(path))
+    noticed = 0
+    for position in range(len(whole)):
+        for bit in (1, 64, 128):
+            damaged = bytearray(whole)
+            damaged[position] ^= bit
+            path.write_bytes(damaged)
+            try:
+                assert repr(load_checkpoint(path)) == expected
+            except ValueError as error:
+                noticed += "a.npz" in str(error)
+    assert noticed > 2 * len(whole)
+
+
 def test_foreign_files_are_named(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     np.savez(path, theta=np.ones(3))
@@ -285,6 +303,9 @@ def test_a_resumed_log_drops_what_was_not_saved(tmp_path: Path) -> None:
     assert path.read_text(encoding="utf-8") == CSVLog.HEAD + "1,1.0,,\n2,2.0,,\n3,5.0,,\n"
     path.write_text("a,b\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"begins with 'a,b\\n'; accepted are logs of CSVLog"):
+        CSVLog(path, done=2)
+    path.write_text(CSVLog.HEAD + "one,1.0,,\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"has a line 'one,1.0,,\\n'; accepted are logs of CSVLog"):
         CSVLog(path, done=2)
 
 

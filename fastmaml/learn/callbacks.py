@@ -135,9 +135,15 @@ class CSVLog:
         head, *lines = path.read_text(encoding="utf-8").splitlines(keepends=True) or [""]
         if head != self.HEAD:
             raise ValueError(f"{path} begins with {head!r:.60}; accepted are logs of CSVLog")
-        # A process that was killed may have left half a line, of an iteration after `done`.
-        whole = (line for line in lines if line.endswith("\n"))
-        return self.HEAD + "".join(line for line in whole if int(line.split(",")[0]) <= done)
+        kept = [self.HEAD]
+        for line in lines:
+            iteration = line.partition(",")[0].strip()
+            if not iteration.isdecimal():
+                raise ValueError(f"{path} has a line {line!r:.60}; accepted are logs of CSVLog")
+            # A process that was killed may have left half a line, of an iteration after `done`.
+            if line.endswith("\n") and int(iteration) <= done:
+                kept.append(line)
+        return "".join(kept)
 
     def __call__(self, state: TrainState) -> None:
         """Write one line."""
