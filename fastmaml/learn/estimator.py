@@ -20,10 +20,10 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ..checks import as_count, as_flag, as_positive
+from ..checks import as_choice, as_count, as_flag, as_positive
 from ..maml import MAML
 from ..models import MLP
-from .groups import Groups, as_groups, blocks, split
+from .groups import Groups, as_column, as_groups, blocks, split
 from .loop import train
 from .optimizers import Adam
 
@@ -227,7 +227,10 @@ class MAMLRegressor(_Scaled):
         maml = self._maml()
         rng = self._generator()
         self.theta_ = self.model_.init(rng, X.dtype)
-        self.x_scaler_, self.y_scaler_ = StandardScaler().fit(X), StandardScaler().fit(columns)
+        # Arrays, whatever sklearn.set_config(transform_output=...) says.
+        self.x_scaler_, self.y_scaler_ = (
+            StandardScaler().set_output(transform="default").fit(rows) for rows in (X, columns)
+        )
         x, y = self._scaled_inputs(X), self._scaled_targets(columns)
         self._known, self._x, self._y = known, x, y
         self.groups_ = known.labels
@@ -343,7 +346,7 @@ class MAMLRegressor(_Scaled):
             blocks(x[part.query], part.n_query),
         )
         if sample_weight is not None:
-            sample_weight = np.asarray(sample_weight)[part.query]
+            sample_weight = as_column("sample_weight", sample_weight, len(x))[part.query]
         predicted = self._outputs(np.concatenate(f))
         return float(r2_score(y[part.query], predicted, sample_weight=sample_weight))
 
@@ -382,7 +385,7 @@ class MAMLRegressor(_Scaled):
             self.model_,
             inner_lr=self.inner_lr,
             steps=self.steps,
-            order=self.order,
+            order=as_choice("order", self.order, ("exact", "first")),
             loss="mse",
             task_mean=True,
         )
