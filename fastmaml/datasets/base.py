@@ -72,6 +72,11 @@ class Family(ABC):
         Features and targets of a row.
     split_range : str
         The field with the range of the parameter that splits the tasks.
+
+    Raises
+    ------
+    ValueError
+        For another part, a range that is not (low, high), or one that cannot be split.
     """
 
     n_inputs: ClassVar[int] = 1

@@ -24,6 +24,16 @@ Callback = Callable[[TrainState], bool | None]
 def chain(*callbacks: Callback) -> Callback:
     """Return a callback that calls all of these in turn, and ends the training if one wants it.
 
+    Parameters
+    ----------
+    *callbacks : callable
+        Functions of a :class:`TrainState`.
+
+    Returns
+    -------
+    callable
+        One function of a :class:`TrainState`; True if any of them returned True.
+
     Examples
     --------
     >>> from fastmaml.learn import TrainState, chain
@@ -109,6 +119,13 @@ class CSVLog:
     done : int
         Iterations that a resumed training has behind it: their lines in an existing file are kept,
         all others are dropped.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    ValueError
+        If `done` is not 0 and the existing file is no log of a CSVLog.
 
     Examples
     --------

@@ -49,6 +49,11 @@ class Checkpoint(NamedTuple):
     def restore(self, rng: np.random.Generator) -> None:
         """Let a generator go on from the moment of the checkpoint.
 
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+            Of the kind that was saved; it is changed.
+
         Raises
         ------
         ValueError
@@ -128,6 +133,14 @@ def save_checkpoint(
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read what :func:`save_checkpoint` wrote.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    Checkpoint
 
     Raises
     ------
@@ -233,6 +246,13 @@ class Checkpointer:
     ----------
     last : TrainState or None
         The last state that was seen, written or not; :meth:`save` writes it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `every` is no count; when it writes, as :func:`save_checkpoint`.
+    OSError
+        When it writes, and cannot. The training ends; the last whole checkpoint stays.
 
     Examples
     --------

@@ -263,6 +263,13 @@ class MAMLRegressor(_Scaled):
         -------
         AdaptedRegressor
             Fitted; it has ``predict`` and ``score``.
+
+        Raises
+        ------
+        NotFittedError
+            Before ``fit``, as from the methods below.
+        ValueError
+            For data that does not fit that of ``fit``, in its columns or outputs.
         """
         return AdaptedRegressor(FrozenEstimator(self)).fit(X, y)
 
@@ -279,6 +286,11 @@ class MAMLRegressor(_Scaled):
         Returns
         -------
         y : ndarray, shape (rows,) or (rows, n_outputs)
+
+        Raises
+        ------
+        ValueError
+            For a group that ``fit`` has not seen, or other columns than there.
         """
         x = self._inputs(X)
         if groups is None:
@@ -300,6 +312,11 @@ class MAMLRegressor(_Scaled):
         Returns
         -------
         y_new : ndarray, shape (rows,) or (rows, n_outputs)
+
+        Raises
+        ------
+        ValueError
+            For a group in `groups_new` that `groups` has not, or data that does not fit ``fit``'s.
         """
         check_is_fitted(self)
         X, y = validate_data(self, X, y, reset=False, **TARGETS)
@@ -329,6 +346,11 @@ class MAMLRegressor(_Scaled):
         Returns
         -------
         float
+
+        Raises
+        ------
+        ValueError
+            For data that does not fit that of ``fit``, or not one weight and label for each row.
         """
         if groups is None:
             return float(super().score(X, y, sample_weight))
@@ -420,6 +442,11 @@ class AdaptedRegressor(_Scaled):
     n_features_in_ : int
     feature_names_in_ : ndarray of str
         As in the meta-training.
+
+    Raises
+    ------
+    ValueError
+        In its methods, for data that does not fit that of the meta-training.
     """
 
     def __init__(self, meta: FrozenEstimator) -> None:
