@@ -229,6 +229,14 @@ def test_a_bad_period_is_named(tmp_path: Path) -> None:
         Checkpointer(tmp_path / "a.npz", every=0)
 
 
+def test_what_is_no_generator_is_named(tmp_path: Path) -> None:
+    text = r"rng is 3; accepted are a numpy\.random\.Generator, its state, None"
+    with pytest.raises(TypeError, match=text):
+        Checkpointer(tmp_path / "a.npz", rng=3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=text):
+        save_checkpoint(tmp_path / "a.npz", TrainState(0, 0.0, np.ones(2), None), 3)  # type: ignore[arg-type]
+
+
 CHILD = """
 import sys
 from pathlib import Path

@@ -628,11 +628,19 @@ def test_resuming_from_any_state_gives_the_same_bits() -> None:
             ValueError,
             r"state \(n_updates, first_moment, second_moment\), optimizer is SGD",
         ),
+        (
+            {"resume": Path("a.npz")},
+            TypeError,
+            "resume is a .*Path; accepted is a TrainState, such",
+        ),
+        ({"optimizer": Adam}, TypeError, "optimizer is <class .*Adam'>; accepted are optimizers"),
+        ({"rate_optimizer": 0.1}, TypeError, "rate_optimizer is 0.1; accepted are optimizers, suc"),
     ],
 )
 def test_options_that_do_not_fit_are_named(options: Any, error: Any, text: str) -> None:
+    options = {"optimizer": SGD(0.1), **options}
     with pytest.raises(error, match=text):
-        train(Quadratic(), np.zeros(3), still_target, SGD(0.1), 3, **options)
+        train(Quadratic(), np.zeros(3), still_target, n_iterations=3, **options)
 
 
 @pytest.mark.parametrize("theta", [[1j], None, np.ma.array([1.0])])

@@ -89,7 +89,7 @@ def save_checkpoint(
     Raises
     ------
     TypeError
-        If JSON cannot hold the configuration.
+        If JSON cannot hold the configuration, or `rng` is anything else.
     OSError
         If the file cannot be written; an old one is then as it was.
 
@@ -105,7 +105,6 @@ def save_checkpoint(
     >>> checkpoint.state.iteration, checkpoint.state.theta, checkpoint.configuration
     (7, array([1., 2.]), {'seed': 0})
     """
-    generator = rng.bit_generator.state if isinstance(rng, np.random.Generator) else rng
     arrays: dict[str, Any] = {"theta": state.theta}
     if state.inner_lr is not None:
         arrays["inner_lr"] = state.inner_lr
@@ -119,7 +118,7 @@ def save_checkpoint(
         "optimizer_state": _pack(arrays, "optimizer_state", state.optimizer_state),
         "rate_state": _pack(arrays, "rate_state", state.rate_state),
         "best": None,
-        "generator": generator,
+        "generator": _generator_state(rng),
         "configuration": configuration,
     }
     if state.best is not None:
@@ -129,6 +128,14 @@ def save_checkpoint(
             arrays["best.inner_lr"] = state.best.inner_lr
     arrays[HEADER] = json.dumps(header, default=_plain)
     write_whole(Path(path), lambda file: np.savez(file, **arrays))
+
+
+def _generator_state(rng: Any) -> Mapping[str, Any] | None:
+    if isinstance(rng, np.random.Generator):
+        return rng.bit_generator.state
+    if rng is None or isinstance(rng, Mapping):
+        return rng
+    raise TypeError(f"rng is {rng!r:.60}; accepted are a numpy.random.Generator, its state, None")
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
@@ -286,6 +293,7 @@ class Checkpointer:
         configuration: Any = None,
     ) -> None:
         self._path = Path(path)
+        _generator_state(rng)  # what is none is refused before the training
         self._rng = rng
         self._every = as_count("every", every, 1)
         self._configuration = configuration
@@ -300,7 +308,7 @@ class Checkpointer:
     def __call__(self, state: TrainState) -> None:
         """Take note of the state and of the generator; write both when it is time."""
         # One assignment, so that Ctrl-C cannot part the two.
-        self._last = state, None if self._rng is None else self._rng.bit_generator.state
+        self._last = state, _generator_state(self._rng)
         if state.iteration % self._every == 0:
             self.save()
 
