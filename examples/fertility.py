@@ -4,7 +4,7 @@ Each task is a country of statsmodels' data set `fertility`: births per woman an
 2011, from the World Bank. Contenders learn from 100 countries, whole, and then forecast 88 others
 from 1970 on, of which they see 1960 to 1969. Needs the extra `examples`.
 
-    python examples/fertility.py                        the table, in one to two minutes
+    python examples/fertility.py                        the table, in less than a minute
     python examples/fertility.py --picture errors.png   and a picture
     python examples/fertility.py --quick                far too little training, to see it run
 """

@@ -106,16 +106,16 @@ def conjugate_gradients(
         Of vectors v (n, P): the products A_i v_i, (n, P).
     b : ndarray, shape (n, P)
     rtol : float
-        A system is solved when its residual is at most `rtol` times |b|, and then stays as it is.
+        A system is solved when its residual is at most `rtol` times |b|. It then stays as it is.
     maxiter : int
-        The most iterations; each is one call of `product`.
+        The most iterations; each is one call of `product`, and there is one more at the end.
 
     Returns
     -------
     x : ndarray, shape (n, P)
         A system that turns out not to be positive definite stays where it is.
     residuals : ndarray, shape (n,)
-        |A x - b| / |b| as the iteration carries it along, 0 where b is.
+        |A x - b| / |b|, computed from x; 0 where b is.
 
     Notes
     -----
@@ -124,7 +124,9 @@ def conjugate_gradients(
     x = np.zeros_like(b)
     r, d = b.copy(), b.copy()
     squares = _dots(r, r)
-    scale, goal = squares, rtol * rtol * squares
+    # What the iteration carries along for the residual differs from it by rounding: half of `rtol`
+    # leaves room for that.
+    scale, goal = squares, (rtol / 2) ** 2 * squares
     going = squares > goal
     with np.errstate(all="ignore"):  # what overflows shows in the residual
         for _ in range(maxiter):
@@ -140,6 +142,8 @@ def conjugate_gradients(
             turn = np.where(going, squares / before, 0.0).astype(b.dtype)[:, None]
             d = r + turn * d
             going &= squares > goal
+        r = b - product(x)
+        squares = _dots(r, r)
         residuals: NDArray[np.float64] = np.sqrt(np.where(scale > 0, squares / scale, 0.0))
     # NaN is neither above the goal nor reached
     return x, np.where(np.isnan(squares), np.nan, residuals)

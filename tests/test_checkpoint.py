@@ -134,6 +134,24 @@ def test_changed_bytes_are_noticed(tmp_path: Path) -> None:
         load_checkpoint(path)
 
 
+def test_no_flipped_bit_goes_unnoticed(tmp_path: Path) -> None:
+    """Of the file's structure, too: each is an error, or what is read is as it was."""
+    path = tmp_path / "a.npz"
+    save_checkpoint(path, TrainState(0, 0.0, np.arange(3.0), None), generator(), {"a": 1})
+    whole, expected = path.read_bytes(), repr(load_checkpoint(path))
+    noticed = 0
+    for position in range(len(whole)):
+        for bit in (1, 64, 128):
+            damaged = bytearray(whole)
+            damaged[position] ^= bit
+            path.write_bytes(damaged)
+            try:
+                assert repr(load_checkpoint(path)) == expected
+            except ValueError as error:
+                noticed += "a.npz" in str(error)
+    assert noticed > 2 * len(whole)
+
+
 def test_foreign_files_are_named(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     np.savez(path, theta=np.ones(3))
@@ -211,6 +229,14 @@ def test_a_bad_period_is_named(tmp_path: Path) -> None:
         Checkpointer(tmp_path / "a.npz", every=0)
 
 
+def test_what_is_no_generator_is_named(tmp_path: Path) -> None:
+    text = r"rng is 3; accepted are a numpy\.random\.Generator, its state, None"
+    with pytest.raises(TypeError, match=text):
+        Checkpointer(tmp_path / "a.npz", rng=3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=text):
+        save_checkpoint(tmp_path / "a.npz", TrainState(0, 0.0, np.ones(2), None), 3)  # type: ignore[arg-type]
+
+
 CHILD = """
 import sys
 from pathlib import Path
@@ -285,6 +311,9 @@ def test_a_resumed_log_drops_what_was_not_saved(tmp_path: Path) -> None:
     assert path.read_text(encoding="utf-8") == CSVLog.HEAD + "1,1.0,,\n2,2.0,,\n3,5.0,,\n"
     path.write_text("a,b\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"begins with 'a,b\\n'; accepted are logs of CSVLog"):
+        CSVLog(path, done=2)
+    path.write_text(CSVLog.HEAD + "one,1.0,,\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"has a line 'one,1.0,,\\n'; accepted are logs of CSVLog"):
         CSVLog(path, done=2)
 
 

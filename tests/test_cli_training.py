@@ -132,7 +132,7 @@ def test_the_command_is_the_loop() -> None:
     assert cli.main(["train", "--config", "run.toml"]) == 0
     rng = np.random.default_rng(3)
     maml = fm.MAML(fm.MLP([1, 6, 1]), [[0.01, 0.02]], loss="mse", task_mean=True)
-    family = fm.datasets.Sinusoid(amplitude_range=(1.0, 2.0))
+    family = fm.datasets.Sinusoid(amplitude_range=(1.0, 2.0), part="train")
     result = fm.learn.train(
         maml, maml.model.init(rng), lambda: family.sample(3, 4, 5, rng),
         fm.learn.AdamW(fm.learn.Cosine(0.01, 20)), 12,
@@ -278,6 +278,22 @@ def test_evaluate_judges_by_the_tasks_held_out(capsys: pytest.CaptureFixture[str
     assert "float32" in printed
 
 
+def test_a_family_is_judged_by_its_test_part(capsys: pytest.CaptureFixture[str]) -> None:
+    run = config.build(config.read(Path("run.toml")))
+    assert [part.part for part in (run.training, run.validation, run.test)] == [
+        "train", "train", "test",
+    ]  # fmt: skip
+    text = FAMILY.replace('family = "sinusoid"', 'family = "sinusoid"\npart = "all"')
+    Path("all.toml").write_text(text, encoding="utf-8")
+    run = config.build(config.read(Path("all.toml")))
+    assert run.test == run.training == fm.datasets.Sinusoid(amplitude_range=(1.0, 2.0))
+    # A range that cannot be split needs to say so.
+    text = FAMILY.replace("[1.0, 2.0]", "[2.0, 2.0]")
+    Path("run.toml").write_text(text, encoding="utf-8")
+    assert cli.main(["train", "--config", "run.toml"]) == 2
+    assert 'amplitude_range is (2.0, 2.0), part is "train"; accepted is' in said(capsys)
+
+
 def test_evaluate_without_tasks_held_out(capsys: pytest.CaptureFixture[str]) -> None:
     Path("table.toml").write_text(TABLE.replace("n_test = 2", ""), encoding="utf-8")
     assert cli.main(["train", "--config", "table.toml"]) == 0
@@ -324,6 +340,18 @@ def test_adapt_of_one_task_with_other_steps(capsys: pytest.CaptureFixture[str]) 
         printed.append(capsys.readouterr().out)
         assert printed[-1].startswith("x,y_predicted\n0.5,")
     assert len(set(printed)) == 3
+
+
+def test_adapt_does_not_read_the_data_of_the_training(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "--config", "table.toml"]) == 0
+    Path("data/rows.csv").unlink()
+    Path("s.csv").write_text("t,u,v\n1,2,3\n", encoding="utf-8")
+    Path("n.csv").write_text("t,u\n1,1\n", encoding="utf-8")
+    capsys.readouterr()
+    assert cli.main(["adapt", "table", "s.csv", "n.csv"]) == 0
+    assert capsys.readouterr().out.startswith("t,u,v_predicted\n1.0,1.0,")
+    assert cli.main(["evaluate", "table"]) == 2
+    assert "No such file or directory" in said(capsys)
 
 
 # ---- tables
@@ -373,13 +401,52 @@ def test_sampled_rows_are_of_one_task_and_none_comes_twice() -> None:
         ("device,t,u,v\na,1,,3\n", "column 'u', row 1 below the names, holds ''"),
         ("device,t,u,v\na,nan,2,3\n", "column 't', row 1 below the names, holds 'nan'"),
         ("device,t,u,v\na,1,2,3\n", "task 'a' has 1 rows; accepted are 5 or more"),
+        (
+            "device,t,u,v\na,1,2,3\n,1,2,3\n",
+            "column 'device', row 2 below the names, holds ''; acc",
+        ),
+        ("device,t,t,u,v\na,1,1,2,3\n", "bad.csv has 2 columns 't'; accepted is one"),
+        ("device,t,u,v\n\udcff,1,2,3\n", "bad.csv cannot be read: 'utf-8' codec can't decode"),
+        (f"device,t,u,v\n{'a' * 200_000},1,2,3\n", "bad.csv cannot be read: field larger than"),
     ],
 )
 def test_bad_tables_are_one_line(text: str, error: str, capsys: pytest.CaptureFixture[str]) -> None:
-    Path("bad.csv").write_text(text, encoding="utf-8")
+    Path("bad.csv").write_bytes(text.encode("utf-8", "surrogateescape"))
     Path("table.toml").write_text(TABLE.replace("data/rows.csv", "bad.csv"), encoding="utf-8")
     assert cli.main(["train", "--config", "table.toml"]) == 2
     assert error in said(capsys)
+
+
+@pytest.mark.parametrize(
+    ("name", "cells", "error"),
+    [
+        ("u", [1.0, None, 2.0], "column 'u', row 2 below the names, holds None; accepted are fin"),
+        ("u", [[1.0], [2.0], []], "column 'u', row 1 below the names, holds [1.0]; accepted are"),
+        ("device", ["a", None, "b"], "column 'device', row 2 below the names, holds None; accepte"),
+        ("device", [1.0, 1.0, np.nan], "column 'device', row 3 below the names, holds nan; accep"),
+        ("device", [[1], [1], [2]], "column 'device', row 1 below the names, holds [1]; accepted"),
+    ],
+)
+def test_bad_cells_of_parquet_are_one_line(
+    name: str, cells: list[Any], error: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    good = {column: [1.0, 2.0, 3.0] for column in ("device", "t", "u", "v")}
+    parquet.write_table(pyarrow.table({**good, name: cells}), "bad.parquet")
+    text = TABLE.replace("data/rows.csv", "bad.parquet")
+    Path("table.toml").write_text(text, encoding="utf-8")
+    assert cli.main(["train", "--config", "table.toml"]) == 2
+    assert error in said(capsys)
+
+
+def test_a_damaged_parquet_file_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("pyarrow")
+    Path("bad.parquet").write_bytes(b"PAR1 and so on")
+    text = TABLE.replace("data/rows.csv", "bad.parquet")
+    Path("table.toml").write_text(text, encoding="utf-8")
+    assert cli.main(["train", "--config", "table.toml"]) == 2
+    assert "bad.parquet cannot be read: " in said(capsys)
 
 
 def test_a_new_task_without_support_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -423,11 +490,17 @@ def test_the_configuration_of_the_docs_is_accepted() -> None:
         ("task_mean = true", "task_mean = 1", "[maml] task_mean is 1"),
         ("task_mean = true", "tasks_mean = 1", "[maml] has 'tasks_mean'; accepted are model"),
         ('family = "sinusoid"', "", "[tasks] needs either family or file"),
+        (
+            'family = "sinusoid"',
+            'family = "sinusoid"\nfile = "a"',
+            "[tasks] needs either family or",
+        ),
         ('family = "sinusoid"', 'family = "square"', "[tasks] family is 'square'; accepted are"),
         ("n_tasks = 3", "n_tasks = 0", "[tasks] n_tasks is 0"),
         ("amplitude_range = [1.0, 2.0]", "width = 1", "[tasks] has 'width'; accepted are ampl"),
         ("amplitude_range = [1.0, 2.0]", "amplitude_range = 1", "[tasks] amplitude_range is 1"),
         ('"AdamW"', '"Adamax"', "[optimizer] name is 'Adamax'; accepted are SGD, Adam, AdamW"),
+        ('"AdamW"', '["AdamW"]', "[optimizer] name is ['AdamW']; accepted are SGD, Adam, AdamW"),
         ('"Cosine"', '"Linear"', "[optimizer.learning_rate] name is 'Linear'; accepted are Cos"),
         ("n_updates = 20", "every = 20", "[optimizer.learning_rate] has 'every'; accepted are"),
         ('name = "SGD"\nlearning_rate = 0.01', 'name = "SGD"', "[rate_optimizer] lacks learning"),
@@ -510,6 +583,9 @@ def test_a_foreign_checkpoint_is_one_line(capsys: pytest.CaptureFixture[str]) ->
     fm.learn.save_checkpoint("run/checkpoint.npz", state)
     assert cli.main(["resume", "run"]) == 2
     assert "holds no configuration of fastmaml train" in said(capsys)
+    fm.learn.save_checkpoint("run/checkpoint.npz", state, configuration={"seed": 3})
+    assert cli.main(["resume", "run", "--iterations", "5"]) == 2
+    assert said(capsys).startswith("the configuration has 'seed'; accepted are model, maml, tasks")
 
 
 @pytest.mark.parametrize("error", [RuntimeError, ImportError, OSError, TypeError, MemoryError])

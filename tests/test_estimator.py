@@ -342,6 +342,16 @@ def test_pipeline_without_routing():
     assert pipeline.predict(X, groups=groups).shape == y.shape
 
 
+def test_frames_as_the_output_of_transformers():
+    X, y, groups = lines(20, 6)
+    plain = short().fit(X, y, groups).predict(X, groups)
+    pipeline = make_pipeline(PolynomialFeatures(1, include_bias=False), short())
+    with sklearn.config_context(transform_output="pandas"):
+        pipeline.fit(X, y, mamlregressor__groups=groups)
+        assert pipeline[-1].feature_names_in_.tolist() == ["x0"]
+        np.testing.assert_allclose(pipeline.predict(X, groups=groups), plain, rtol=1e-9)
+
+
 def test_grid_search(routing):
     X, y, groups = lines(30, 6)
     search = GridSearchCV(short(max_iter=200), {"steps": [0, 5]}, cv=GroupKFold(3))
@@ -372,6 +382,7 @@ def test_one_group_for_all_rows_is_a_warning():
         ({"learning_rate_init": 0.0}, ValueError, "learning_rate_init is 0.0"),
         ({"inner_lr": np.nan}, ValueError, "inner_lr holds nan"),
         ({"order": "second"}, ValueError, "order is 'second'"),
+        ({"order": "implicit"}, ValueError, "order is 'implicit'; accepted are 'exact', 'first'"),
         ({"activation": "logistic"}, ValueError, "activation is 'logistic'; accepted are"),
         ({"hidden_layer_sizes": (0,)}, ValueError, r"hidden_layer_sizes\[0\] is 0"),
         ({"hidden_layer_sizes": 2.5}, TypeError, "hidden_layer_sizes is 2.5"),
@@ -398,6 +409,12 @@ def test_bad_groups_are_named(groups, error, text):
     X, y, _ = lines(4, 5)
     with pytest.raises(error, match=text):
         short().fit(X, y, groups)
+
+
+def test_weights_are_one_a_row(trained):
+    X, y, groups = lines(4, 5)
+    with pytest.raises(ValueError, match=r"sample_weight has shape \(3,\); accepted is one entry"):
+        trained.score(X, y, np.ones(3), groups)
 
 
 def test_groups_without_rows_to_adapt_to_are_named(trained):

@@ -30,8 +30,8 @@ def last_numbers(line: str) -> list[float]:
 
 
 def test_there_is_a_test_for_each() -> None:
-    tested = {"fertility.py", "numpy_training_loop.py", "ragged_tasks.py", "scipy_lbfgs.py"}
-    assert {path.name for path in EXAMPLES.glob("*.py")} == tested
+    tested = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} <= tested
 
 
 def test_fertility(tmp_path: Path) -> None:
@@ -67,3 +67,13 @@ def test_scipy_lbfgs() -> None:
     first, last = run("scipy_lbfgs.py").splitlines()[-2:]
     assert last_numbers(last)[0] < last_numbers(first)[0] / 5
     assert last_numbers(last)[1] < last_numbers(first)[1] / 3
+
+
+def test_tensorboard_log(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboardX")
+    best, *_ = last_numbers(run("tensorboard_log.py", str(tmp_path)))
+    assert best < 2.0
+    (events,) = tmp_path.iterdir()
+    written = events.read_bytes()
+    for tag in (b"training", b"validation", b"diverged", b"inner_rate/layer_3"):
+        assert written.count(tag) == (20 if tag == b"validation" else 1000)

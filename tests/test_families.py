@@ -108,6 +108,8 @@ def test_arguments(family):
     name = family.split_range
     with pytest.raises(ValueError, match=rf'{name} is \(0.6, 0.6\), part is "test"; accepted is'):
         family(part="test", **{name: (0.6, 0.6)})
+    with pytest.raises(ValueError, match=rf'{name} is .*part is "train"; .* with 0 <= low < high'):
+        family(part="train", **{name: (-0.5, 0.6)})
     assert family(**{name: (0.6, 0.6)}).sample(2, 3, 3, rng=0).x.shape[0] == 2
     with pytest.raises(ValueError, match=f"{name} is 3; accepted are two finite numbers"):
         family(**{name: 3})
@@ -127,6 +129,8 @@ def test_arguments(family):
         (lambda: Harmonic(n_harmonics=0), "n_harmonics is 0; accepted are integers of at least 1"),
         (lambda: LinearSystem(radius_range=(0.5, 1)), r"radius_range is \(0.5, 1.0\); .* below 1"),
         (lambda: LinearSystem(radius_range=(-0.5, 0)), r"radius_range is \(-0.5, 0.0\)"),
+        (lambda: LinearSystem(angle_range=(-1, 1)), r"angle_range is \(-1.0, 1.0\); .* 0 to π"),
+        (lambda: LinearSystem(angle_range=(0, 4)), r"angle_range is \(0.0, 4.0\); accepted are"),
         (lambda: Pendulum(length_range=(0, 1)), r"length_range is \(0.0, 1.0\); .* above 0"),
         (lambda: Pendulum(mass_range=(-1, 1)), r"mass_range is \(-1.0, 1.0\); .* above 0"),
         (lambda: Pendulum(friction_range=(-1, 1)), r"friction_range is .* at least 0"),

@@ -19,6 +19,7 @@ from fastmaml.learn import (
     AdamState,
     AdamW,
     Cosine,
+    Reptile,
     SGDState,
     Step,
     TrainState,
@@ -439,6 +440,12 @@ def test_rates_stay_unless_asked_for() -> None:
     assert result.state.rate_state is None
 
 
+def test_what_has_no_rates_learns_none() -> None:
+    reptile = Reptile(maml_with(steps=2))
+    with pytest.raises(TypeError, match=r"maml is Reptile.*, which has no inner_lr to learn"):
+        train(reptile, MAML.model.init(0), lambda: TASKS, SGD(0.1), 3, rate_optimizer=Adam())
+
+
 # ---- divergence
 
 
@@ -488,6 +495,9 @@ def test_nothing_changes_when_all_are_skipped() -> None:
 
 
 def test_keep_updates_with_what_came() -> None:
+    maml, tasks, theta = wild()
+    with pytest.raises(ValueError, match="theta holds nan"):  # in the second iteration
+        train(maml, theta, lambda: tasks, Adam(), 2, on_divergence="keep")
     maml, tasks, theta = wild(check_finite=False)
     result = train(maml, theta, lambda: tasks, Adam(), 2, on_divergence="keep", clip_norm=1.0)
     assert not np.isfinite(result.theta).all()
@@ -552,6 +562,13 @@ def test_a_validation_that_is_no_number_is_never_the_best() -> None:
     assert len(drift(9, 2.0, 4.0, 6.0, 8.0, patience=2)[1]) == 4
 
 
+def test_reptile_is_validated() -> None:
+    maml = maml_with(steps=3)
+    options = {"validation": TASKS, "validate_every": 1}
+    result = train(Reptile(maml), maml.model.init(0), lambda: TASKS, SGD(0.1), 2, **options)
+    assert result.best.value == maml.value(result.best.theta, *TASKS)
+
+
 def test_validation_is_with_the_rates_that_were_learned() -> None:
     result = train(
         MAML, MAML.model.init(0), lambda: TASKS, Adam(), 4, rate_optimizer=Adam(0.1),
@@ -611,11 +628,19 @@ def test_resuming_from_any_state_gives_the_same_bits() -> None:
             ValueError,
             r"state \(n_updates, first_moment, second_moment\), optimizer is SGD",
         ),
+        (
+            {"resume": Path("a.npz")},
+            TypeError,
+            "resume is a .*Path; accepted is a TrainState, such",
+        ),
+        ({"optimizer": Adam}, TypeError, "optimizer is <class .*Adam'>; accepted are optimizers"),
+        ({"rate_optimizer": 0.1}, TypeError, "rate_optimizer is 0.1; accepted are optimizers, suc"),
     ],
 )
 def test_options_that_do_not_fit_are_named(options: Any, error: Any, text: str) -> None:
+    options = {"optimizer": SGD(0.1), **options}
     with pytest.raises(error, match=text):
-        train(Quadratic(), np.zeros(3), still_target, SGD(0.1), 3, **options)
+        train(Quadratic(), np.zeros(3), still_target, n_iterations=3, **options)
 
 
 @pytest.mark.parametrize("theta", [[1j], None, np.ma.array([1.0])])

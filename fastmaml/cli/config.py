@@ -22,7 +22,7 @@ from ..models import MLP, Linear
 from .common import CommandError, require
 from .table import TaskTable
 
-__all__ = ["Run", "build", "read"]
+__all__ = ["Learner", "Run", "build", "learner", "read", "table_of"]
 
 MODELS = {"MLP": MLP, "Linear": Linear}
 OPTIMIZERS = {"SGD": SGD, "Adam": Adam, "AdamW": AdamW}
@@ -52,9 +52,6 @@ class Run(NamedTuple):
     sizes: dict[str, int]  # n_tasks, n_support, n_query of a meta-batch
     n_validation: int
     n_test: int
-    task: str | None  # the columns of a table
-    inputs: list[str]
-    outputs: list[str]
 
     def sample(self, rng: np.random.Generator) -> Tasks:
         """Draw a meta-batch."""
@@ -67,7 +64,7 @@ class Run(NamedTuple):
         return self._draw(self.validation, self.n_validation, VALIDATION)
 
     def test_tasks(self, n_query: int | None = None) -> Tasks:
-        """The tasks to test on, which the training never sees."""
+        """The tasks to test on, which neither the training nor the validation sees."""
         return self._draw(self.test, self.n_test, TEST, n_query)
 
     def _draw(self, source: Any, n_tasks: int, stream: int, n_query: int | None = None) -> Tasks:
@@ -76,6 +73,14 @@ class Run(NamedTuple):
             sizes["n_query"] = n_query
         tasks: Tasks = source.sample(**sizes, rng=_stream(self.seed, stream), dtype=self.dtype)
         return tasks
+
+
+class Learner(NamedTuple):
+    """What a configuration says without its data: what is learned, and of which columns."""
+
+    maml: MAML
+    inputs: list[str]
+    outputs: list[str]
 
 
 def _stream(seed: int, number: int) -> np.random.Generator:
@@ -100,25 +105,53 @@ def read(path: Path) -> dict[str, Any]:
     return configuration
 
 
-def build(configuration: Mapping[str, Any]) -> Run:
-    """Return what a configuration describes.
+def learner(configuration: Mapping[str, Any]) -> Learner:
+    """Return what is learned, for which no data is read.
 
     Raises
     ------
     CommandError
         For what is missing, unknown or not accepted; the text names the table and the key.
     """
-    tables = {name: _table(configuration, name) for name in TABLES}
-    _known("the configuration", configuration, TABLES)
+    tables = _tables(configuration)
     model = _made("model", MODELS, {"name": "MLP", **tables["model"]})
     maml = _call("maml", MAML, {"model": model, **tables["maml"]})
+    if ("family" in tables["tasks"]) == ("file" in tables["tasks"]):
+        raise CommandError("[tasks] needs either family or file")
+    sides = (("inputs", "x", model.n_inputs), ("outputs", "y", model.n_outputs))
+    return Learner(maml, *(_columns(tables["tasks"], *side) for side in sides))
+
+
+def _columns(tasks: dict[str, Any], side: str, letter: str, width: int) -> list[str]:
+    """The names of the inputs or outputs; a family's are made up."""
+    if "file" not in tasks:
+        return [letter] if width == 1 else [f"{letter}{i}" for i in range(1, width + 1)]
+    given = tasks.get(side)
+    names = given if isinstance(given, list) else []
+    if len(names) != width or not all(isinstance(name, str) for name in names):
+        raise CommandError(
+            f"[tasks] {side} is {given!r}; accepted are the names of {width} columns, "
+            f"as many as the model has {side}"
+        )
+    return names
+
+
+def build(configuration: Mapping[str, Any]) -> Run:
+    """Return all that a configuration describes; reads the data.
+
+    Raises
+    ------
+    CommandError
+        As `learner`, and for data that does not fit.
+    """
+    tables, (maml, inputs, outputs) = _tables(configuration), learner(configuration)
     optimizer = _optimizer("optimizer", {"name": "Adam", **tables["optimizer"]})
     rates = tables["rate_optimizer"]
     options = dict(tables["train"])
     accepted = ("iterations", "seed", "dtype", "checkpoint_every", *LOOP)
     _known("[train]", options, accepted)
     seed = _checked("train", as_count, "seed", options.pop("seed", 0))
-    run = _tasks(tables["tasks"], model, seed)
+    run = _tasks(tables["tasks"], inputs, outputs, seed)
     result = Run(
         maml=maml,
         optimizer=optimizer,
@@ -135,17 +168,17 @@ def build(configuration: Mapping[str, Any]) -> Run:
     # What the loop would refuse is refused before the training.
     validation = () if result.n_validation else None
     _call("train", train, {
-        "maml": maml, "theta": np.zeros(model.n_params), "sampler": tuple, "optimizer": optimizer,
-        "n_iterations": 0, "validation": validation, **options,
+        "maml": maml, "theta": np.zeros(maml.model.n_params), "sampler": tuple,
+        "optimizer": optimizer, "n_iterations": 0, "validation": validation, **options,
     })  # fmt: skip
     return result
 
 
-def _tasks(table: dict[str, Any], model: Any, seed: int) -> dict[str, Any]:
+def _tasks(
+    table: dict[str, Any], inputs: list[str], outputs: list[str], seed: int
+) -> dict[str, Any]:
     """The fields of a Run that say where tasks come from."""
     table = dict(table)
-    if ("family" in table) == ("file" in table):
-        raise CommandError("[tasks] needs either family or file")
     sizes = {
         name: _checked("tasks", as_count, name, table.pop(name, default), least)
         for name, default, least in (("n_tasks", 25, 1), ("n_support", 10, 1), ("n_query", 10, 0))
@@ -155,45 +188,32 @@ def _tasks(table: dict[str, Any], model: Any, seed: int) -> dict[str, Any]:
         _checked("tasks", as_count, name, table.pop(name, default))
         for name, default in (("n_validation", 0), ("n_test", default_test))
     )
-    fields = {"sizes": sizes, "n_validation": n_validation, "n_test": n_test}
     if "family" in table:
         table["name"] = table.pop("family")
-        family = _made("tasks", FAMILIES, table, "family")
-        inputs, outputs = _numbered("x", model.n_inputs), _numbered("y", model.n_outputs)
-        return {
-            "training": family, "validation": family, "test": family,
-            "task": None, "inputs": inputs, "outputs": outputs, **fields,
-        }  # fmt: skip
-    return {**_split(_read_table(table, model), sizes, n_validation, n_test, seed), **fields}
+        parts = [
+            _made("tasks", FAMILIES, {"part": part, **table}, "family")
+            for part in ("train", "train", "test")  # what validates comes from a stream of its own
+        ]
+    else:
+        parts = _split(_read_table(table, inputs, outputs), sizes, n_validation, n_test, seed)
+    return {
+        **dict(zip(("training", "validation", "test"), parts, strict=True)),
+        "sizes": sizes, "n_validation": n_validation, "n_test": n_test,
+    }  # fmt: skip
 
 
-def _numbered(name: str, n: int) -> list[str]:
-    return [name] if n == 1 else [f"{name}{i}" for i in range(1, n + 1)]
-
-
-def _read_table(table: dict[str, Any], model: Any) -> tuple[TaskTable, dict[str, Any]]:
+def _read_table(table: dict[str, Any], inputs: list[str], outputs: list[str]) -> TaskTable:
     _known("[tasks]", table, ("file", "task", "inputs", "outputs"))
     for name in ("file", "task"):
         if not isinstance(table.get(name), str):
             raise CommandError(f"[tasks] {name} is {table.get(name)!r}; accepted is a text")
-    for name, width in (("inputs", model.n_inputs), ("outputs", model.n_outputs)):
-        given = table.get(name)
-        names = given if isinstance(given, list) else []
-        if len(names) != width or not all(isinstance(text, str) for text in names):
-            raise CommandError(
-                f"[tasks] {name} is {given!r}; accepted are the names of {width} columns, "
-                f"as many as {model!r} has {name}"
-            )
-    columns = {"task": table["task"], "inputs": table["inputs"], "outputs": table["outputs"]}
-    return TaskTable.read(Path(table["file"]), **columns), columns
+    return TaskTable.read(Path(table["file"]), table["task"], inputs, outputs)
 
 
 def _split(
-    read: tuple[TaskTable, dict[str, Any]], sizes: dict[str, int], n_validation: int, n_test: int,
-    seed: int,
-) -> dict[str, Any]:  # fmt: skip
+    table: TaskTable, sizes: dict[str, int], n_validation: int, n_test: int, seed: int
+) -> list[TaskTable]:
     """Hold tasks out for validation and test, and see that enough are left."""
-    table, columns = read
     table.require_rows(sizes["n_support"] + sizes["n_query"])
     n_left = table.n_tasks - n_validation - n_test
     if n_left < sizes["n_tasks"]:
@@ -202,19 +222,23 @@ def _split(
             f"accepted are together up to {table.n_tasks}, the tasks of the file"
         )
     order = _stream(seed, HELD_OUT).permutation(table.n_tasks)
-    parts = np.split(order, [n_left, n_left + n_validation])
-    training, validation, test = (table.take(np.sort(part)) for part in parts)
-    return {"training": training, "validation": validation, "test": test, **columns}
+    return [table.take(np.sort(part)) for part in np.split(order, [n_left, n_left + n_validation])]
 
 
 # ---- tables of a file as calls
 
 
-def _table(configuration: Mapping[str, Any], name: str) -> dict[str, Any]:
-    table = configuration.get(name, {})
-    if not isinstance(table, dict):
-        raise CommandError(f"{name} is {table!r:.60}; accepted is a table, [{name}]")
-    return table
+def _tables(configuration: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    _known("the configuration", configuration, TABLES)
+    return {name: table_of(configuration, name) for name in TABLES}
+
+
+def table_of(configuration: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return a table of the configuration, empty if it is not there."""
+    found = configuration.get(name, {})
+    if not isinstance(found, dict):
+        raise CommandError(f"{name} is {found!r:.60}; accepted is a table, [{name}]")
+    return found
 
 
 def _known(where: str, table: Iterable[str], accepted: Iterable[str]) -> None:
@@ -227,7 +251,7 @@ def _made(where: str, classes: Mapping[str, Any], table: dict[str, Any], key: st
     """The object whose class a table names, made with the rest of the table."""
     rest = dict(table)
     name = rest.pop("name", None)
-    if name not in classes:
+    if not isinstance(name, str) or name not in classes:
         raise CommandError(f"[{where}] {key} is {name!r}; accepted are {', '.join(classes)}")
     return _call(where, classes[name], rest)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,18 +15,31 @@ from ..checks import as_count, as_rng
 from ..datasets import Tasks
 from .common import CommandError, require
 
-__all__ = ["TaskTable", "numbers", "read_columns"]
+__all__ = ["TaskTable"]
 
 
 def read_columns(path: Path) -> dict[str, Sequence[Any]]:
     """Return the columns of a CSV file, as text, or of a Parquet file."""
-    if path.suffix.lower() in (".parquet", ".pq"):
-        require(f"{path.name}", "parquet", "pyarrow")
-        from pyarrow import parquet
+    read = _parquet if path.suffix.lower() in (".parquet", ".pq") else _csv
+    try:
+        names, columns = read(path)
+    except (ValueError, csv.Error) as error:  # pyarrow's errors are ValueErrors, or OSErrors
+        raise CommandError(f"{path} cannot be read: {error}") from error
+    for name in filter(None, names):  # tables of notes may have several columns without a name
+        if names.count(name) > 1:
+            raise CommandError(f"{path} has {names.count(name)} columns {name!r}; accepted is one")
+    return dict(zip(names, columns, strict=True))
 
-        table = parquet.read_table(path)
-        columns = dict(zip(table.column_names, table.columns, strict=True))
-        return {name: column.to_pylist() for name, column in columns.items()}
+
+def _parquet(path: Path) -> tuple[list[str], list[Sequence[Any]]]:
+    require(f"{path.name}", "parquet", "pyarrow")
+    from pyarrow import parquet
+
+    table = parquet.read_table(path)
+    return table.column_names, [column.to_pylist() for column in table.columns]
+
+
+def _csv(path: Path) -> tuple[list[str], list[Sequence[Any]]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = [row for row in csv.reader(file) if row]
     if not rows:
@@ -38,7 +51,7 @@ def read_columns(path: Path) -> dict[str, Sequence[Any]]:
                 f"{path}, row {number} below the names, has {len(row)} entries; "
                 f"accepted are {len(head)}, as many as names"
             )
-    return {name: [row[i] for row in rows] for i, name in enumerate(head)}
+    return head, [[row[i] for row in rows] for i in range(len(head))]
 
 
 def column(path: Path, columns: dict[str, Sequence[Any]], name: str) -> Sequence[Any]:
@@ -53,16 +66,10 @@ def numbers(path: Path, columns: dict[str, Sequence[Any]], names: Sequence[str])
     arrays = []
     for name in names:
         values = column(path, columns, name)
-        try:
-            array = np.array(values, np.float64)
-        except (TypeError, ValueError):
-            array = np.array([_number(value) for value in values])
+        array = np.array([_number(value) for value in values])
         if not np.isfinite(array).all():
             row = int(np.argmin(np.isfinite(array)))
-            raise CommandError(
-                f"{path}, column {name!r}, row {row + 1} below the names, holds {values[row]!r}; "
-                "accepted are finite numbers"
-            )
+            raise _cell_error(path, name, row, values[row], "finite numbers")
         arrays.append(array)
     return np.stack(arrays, axis=1)
 
@@ -72,6 +79,23 @@ def _number(value: Any) -> float:
         return float(value)
     except (TypeError, ValueError):
         return np.nan
+
+
+def labels(path: Path, columns: dict[str, Sequence[Any]], name: str) -> Sequence[Any]:
+    """Return a column that says whose each row is."""
+    values = column(path, columns, name)
+    for row, value in enumerate(values):
+        missing = value in (None, "") or value != value  # which NaN is
+        if missing or not isinstance(value, Hashable):
+            raise _cell_error(path, name, row, value, "names of tasks, text or numbers")
+    return values
+
+
+def _cell_error(path: Path, name: str, row: int, value: Any, accepted: str) -> CommandError:
+    return CommandError(
+        f"{path}, column {name!r}, row {row + 1} below the names, holds {value!r:.60}; "
+        f"accepted are {accepted}"
+    )
 
 
 @dataclass(frozen=True)
@@ -109,7 +133,7 @@ class TaskTable:
         if not len(x):
             raise CommandError(f"{path} has no rows; accepted are one or more")
         y = numbers(path, columns, outputs) if outputs else np.empty((len(x), 0))
-        whose = ["all"] * len(x) if task is None else column(path, columns, task)
+        whose = ["all"] * len(x) if task is None else labels(path, columns, task)
         index = {name: i for i, name in enumerate(dict.fromkeys(whose))}
         code = np.array([index[name] for name in whose])
         order = np.argsort(code, kind="stable")

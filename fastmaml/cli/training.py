@@ -97,7 +97,8 @@ def _resume(arguments: argparse.Namespace) -> None:
     checkpoint = _checkpoint(arguments.folder)
     configuration = checkpoint.configuration
     if arguments.iterations is not None:
-        configuration["train"]["iterations"] = arguments.iterations
+        train_table = config.table_of(configuration, "train")
+        configuration["train"] = {**train_table, "iterations": arguments.iterations}
     _run(arguments.folder, configuration, checkpoint)
 
 
@@ -149,7 +150,9 @@ def _run(out: Path, configuration: dict[str, Any], checkpoint: Checkpoint | None
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    maml, theta, run = _trained(arguments)
+    checkpoint = _checkpoint(arguments.folder)
+    run = config.build(checkpoint.configuration)
+    maml, theta = _trained(checkpoint, run.maml, arguments.last)
     if not run.n_test:
         raise CommandError("no tasks are held out: [tasks] n_test is 0 in the configuration")
     # A family has as many points to judge by as one likes.
@@ -179,24 +182,24 @@ def _checkpoint(folder: Path) -> Checkpoint:
     return checkpoint
 
 
-def _trained(arguments: argparse.Namespace) -> tuple[MAML, np.ndarray, config.Run]:
-    """The specification with the rates that were learned, the parameters, and the run."""
-    checkpoint = _checkpoint(arguments.folder)
-    run = config.build(checkpoint.configuration)
+def _trained(checkpoint: Checkpoint, maml: MAML, last: bool) -> tuple[MAML, np.ndarray]:
+    """The specification with the rates that were learned, and the parameters."""
     state = checkpoint.state
-    source = state if arguments.last or state.best is None else state.best
-    return replace(run.maml, inner_lr=source.inner_lr), source.theta, run
+    source = state if last or state.best is None else state.best
+    return replace(maml, inner_lr=source.inner_lr), source.theta
 
 
 # ---- adapt
 
 
 def _adapt(arguments: argparse.Namespace) -> None:
-    maml, theta, run = _trained(arguments)
+    checkpoint = _checkpoint(arguments.folder)
+    maml, inputs, outputs = config.learner(checkpoint.configuration)
+    maml, theta = _trained(checkpoint, maml, arguments.last)
     if arguments.steps is not None:
         maml = _with_steps(maml, arguments.steps)
-    support = TaskTable.read(arguments.support, arguments.task, run.inputs, run.outputs)
-    new = TaskTable.read(arguments.new, arguments.task, run.inputs, [])
+    support = TaskTable.read(arguments.support, arguments.task, inputs, outputs)
+    new = TaskTable.read(arguments.new, arguments.task, inputs, [])
     position = {name: i for i, name in enumerate(support.names)}
     for name in new.names:
         if name not in position:
@@ -204,7 +207,7 @@ def _adapt(arguments: argparse.Namespace) -> None:
     support = support.take(np.array([position[name] for name in new.names]))
     x, y, x_new = support.by_task(support.x), support.by_task(support.y), new.by_task(new.x)
     predicted = np.concatenate(list(maml.predict(theta, x, y, x_new)))
-    head = [*run.inputs, *(f"{name}_predicted" for name in run.outputs)]
+    head = [*inputs, *(f"{name}_predicted" for name in outputs)]
     rows: list[list[Any]] = np.hstack([new.x, predicted]).tolist()
     if arguments.task is not None:
         head = [arguments.task, *head]

@@ -63,7 +63,8 @@ class Family(ABC):
     part : {"all", "train", "test"}
         Which tasks it draws. One parameter, named in the class, splits them: its range is cut into
         10 equal cells, and the last fifth of every cell is ``"test"``, the rest ``"train"``. So
-        the two parts spread over the same range, and no task of one is a task of the other.
+        the two parts spread over the same range, and no task of one is a task of the other. (It
+        needs a range that is not below 0: a wave of amplitude -A is one of amplitude A, too.)
 
     Attributes
     ----------
@@ -71,6 +72,11 @@ class Family(ABC):
         Features and targets of a row.
     split_range : str
         The field with the range of the parameter that splits the tasks.
+
+    Raises
+    ------
+    ValueError
+        For another part, a range that is not (low, high), or one that cannot be split.
     """
 
     n_inputs: ClassVar[int] = 1
@@ -88,10 +94,10 @@ class Family(ABC):
             elif name == "noise":
                 put(self, name, _as_noise(self.noise))  # type: ignore[attr-defined]
         low, high = getattr(self, self.split_range)
-        if self.part != "all" and low == high:
+        if self.part != "all" and not 0 <= low < high:
             raise ValueError(
                 f'{self.split_range} is {(low, high)}, part is "{self.part}"; '
-                "accepted is a range with low < high, which can be split"
+                "accepted is a range with 0 <= low < high, which can be split"
             )
 
     @abstractmethod

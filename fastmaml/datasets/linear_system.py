@@ -31,7 +31,8 @@ class LinearSystem(Family):
     Parameters
     ----------
     radius_range, angle_range : tuple of two floats
-        (low, high) of r and ω (radians). For a stable system r is at least 0 and below 1.
+        (low, high) of r and ω (radians). For a stable system r is at least 0 and below 1; ω is from
+        0 to π, where each value is another system.
     noise : float
         Standard deviation of e.
     part : {"all", "train", "test"}
@@ -69,6 +70,9 @@ class LinearSystem(Family):
                 f"radius_range is {self.radius_range}; accepted are numbers from 0 to below 1, "
                 "for which a system is stable"
             )
+        low, high = self.angle_range
+        if low < 0 or high > math.pi:
+            raise ValueError(f"angle_range is {self.angle_range}; accepted are numbers from 0 to π")
 
     def sample_functions(
         self, n_tasks: int, rng: np.random.Generator | int | None = None

@@ -24,6 +24,16 @@ Callback = Callable[[TrainState], bool | None]
 def chain(*callbacks: Callback) -> Callback:
     """Return a callback that calls all of these in turn, and ends the training if one wants it.
 
+    Parameters
+    ----------
+    *callbacks : callable
+        Functions of a :class:`TrainState`.
+
+    Returns
+    -------
+    callable
+        One function of a :class:`TrainState`; True if any of them returned True.
+
     Examples
     --------
     >>> from fastmaml.learn import TrainState, chain
@@ -110,6 +120,13 @@ class CSVLog:
         Iterations that a resumed training has behind it: their lines in an existing file are kept,
         all others are dropped.
 
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    ValueError
+        If `done` is not 0 and the existing file is no log of a CSVLog.
+
     Examples
     --------
     >>> import tempfile, pathlib
@@ -135,9 +152,15 @@ class CSVLog:
         head, *lines = path.read_text(encoding="utf-8").splitlines(keepends=True) or [""]
         if head != self.HEAD:
             raise ValueError(f"{path} begins with {head!r:.60}; accepted are logs of CSVLog")
-        # A process that was killed may have left half a line, of an iteration after `done`.
-        whole = (line for line in lines if line.endswith("\n"))
-        return self.HEAD + "".join(line for line in whole if int(line.split(",")[0]) <= done)
+        kept = [self.HEAD]
+        for line in lines:
+            iteration = line.partition(",")[0].strip()
+            if not iteration.isdecimal():
+                raise ValueError(f"{path} has a line {line!r:.60}; accepted are logs of CSVLog")
+            # A process that was killed may have left half a line, of an iteration after `done`.
+            if line.endswith("\n") and int(iteration) <= done:
+                kept.append(line)
+        return "".join(kept)
 
     def __call__(self, state: TrainState) -> None:
         """Write one line."""

@@ -6,13 +6,12 @@ a whole checkpoint at any moment, whenever the process is killed. Floats keep th
 
 from __future__ import annotations
 
+import io
 import json
-import zipfile
-import zlib
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -50,6 +49,11 @@ class Checkpoint(NamedTuple):
     def restore(self, rng: np.random.Generator) -> None:
         """Let a generator go on from the moment of the checkpoint.
 
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+            Of the kind that was saved; it is changed.
+
         Raises
         ------
         ValueError
@@ -85,7 +89,7 @@ def save_checkpoint(
     Raises
     ------
     TypeError
-        If JSON cannot hold the configuration.
+        If JSON cannot hold the configuration, or `rng` is anything else.
     OSError
         If the file cannot be written; an old one is then as it was.
 
@@ -101,7 +105,6 @@ def save_checkpoint(
     >>> checkpoint.state.iteration, checkpoint.state.theta, checkpoint.configuration
     (7, array([1., 2.]), {'seed': 0})
     """
-    generator = rng.bit_generator.state if isinstance(rng, np.random.Generator) else rng
     arrays: dict[str, Any] = {"theta": state.theta}
     if state.inner_lr is not None:
         arrays["inner_lr"] = state.inner_lr
@@ -115,7 +118,7 @@ def save_checkpoint(
         "optimizer_state": _pack(arrays, "optimizer_state", state.optimizer_state),
         "rate_state": _pack(arrays, "rate_state", state.rate_state),
         "best": None,
-        "generator": generator,
+        "generator": _generator_state(rng),
         "configuration": configuration,
     }
     if state.best is not None:
@@ -127,8 +130,24 @@ def save_checkpoint(
     write_whole(Path(path), lambda file: np.savez(file, **arrays))
 
 
+def _generator_state(rng: Any) -> Mapping[str, Any] | None:
+    if isinstance(rng, np.random.Generator):
+        return rng.bit_generator.state
+    if rng is None or isinstance(rng, Mapping):
+        return rng
+    raise TypeError(f"rng is {rng!r:.60}; accepted are a numpy.random.Generator, its state, None")
+
+
 def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read what :func:`save_checkpoint` wrote.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    Checkpoint
 
     Raises
     ------
@@ -145,8 +164,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     Traceback (most recent call last):
     FileNotFoundError: [Errno 2] No such file or directory: 'no/such/file.npz'
     """
-    with Path(path).open("rb") as file:
-        header, arrays = _read(path, file)
+    header, arrays = _read(path, Path(path).read_bytes())
     if header["format"] > FORMAT:
         raise ValueError(
             f"{path} was written by fastmaml {header['version']} in format {header['format']}; "
@@ -158,11 +176,11 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         raise ValueError(f"{path} is a damaged checkpoint: {error!r:.80}") from error
 
 
-def _read(path: str | Path, file: IO[bytes]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _read(path: str | Path, content: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
-        with np.load(file, allow_pickle=False) as npz:
+        with np.load(io.BytesIO(content), allow_pickle=False) as npz:
             arrays = {name: npz[name] for name in npz.files}
-    except (ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as why:
+    except Exception as why:  # of a damaged file, zipfile and NumPy raise a dozen kinds
         raise ValueError(
             f"{path} is no whole npz file; accepted are checkpoints of fastmaml ({why!r:.80})"
         ) from why
@@ -236,6 +254,13 @@ class Checkpointer:
     last : TrainState or None
         The last state that was seen, written or not; :meth:`save` writes it.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If `every` is no count; when it writes, as :func:`save_checkpoint`.
+    OSError
+        When it writes, and cannot. The training ends; the last whole checkpoint stays.
+
     Examples
     --------
     >>> import tempfile, pathlib, numpy as np
@@ -268,6 +293,7 @@ class Checkpointer:
         configuration: Any = None,
     ) -> None:
         self._path = Path(path)
+        _generator_state(rng)  # what is none is refused before the training
         self._rng = rng
         self._every = as_count("every", every, 1)
         self._configuration = configuration
@@ -282,7 +308,7 @@ class Checkpointer:
     def __call__(self, state: TrainState) -> None:
         """Take note of the state and of the generator; write both when it is time."""
         # One assignment, so that Ctrl-C cannot part the two.
-        self._last = state, None if self._rng is None else self._rng.bit_generator.state
+        self._last = state, _generator_state(self._rng)
         if state.iteration % self._every == 0:
             self.save()
 

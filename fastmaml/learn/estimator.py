@@ -20,10 +20,10 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ..checks import as_count, as_flag, as_positive
+from ..checks import as_choice, as_count, as_flag, as_positive
 from ..maml import MAML
 from ..models import MLP
-from .groups import Groups, as_groups, blocks, split
+from .groups import Groups, as_column, as_groups, blocks, split
 from .loop import train
 from .optimizers import Adam
 
@@ -227,7 +227,10 @@ class MAMLRegressor(_Scaled):
         maml = self._maml()
         rng = self._generator()
         self.theta_ = self.model_.init(rng, X.dtype)
-        self.x_scaler_, self.y_scaler_ = StandardScaler().fit(X), StandardScaler().fit(columns)
+        # Arrays, whatever sklearn.set_config(transform_output=...) says.
+        self.x_scaler_, self.y_scaler_ = (
+            StandardScaler().set_output(transform="default").fit(rows) for rows in (X, columns)
+        )
         x, y = self._scaled_inputs(X), self._scaled_targets(columns)
         self._known, self._x, self._y = known, x, y
         self.groups_ = known.labels
@@ -260,6 +263,13 @@ class MAMLRegressor(_Scaled):
         -------
         AdaptedRegressor
             Fitted; it has ``predict`` and ``score``.
+
+        Raises
+        ------
+        NotFittedError
+            Before ``fit``, as from the methods below.
+        ValueError
+            For data that does not fit that of ``fit``, in its columns or outputs.
         """
         return AdaptedRegressor(FrozenEstimator(self)).fit(X, y)
 
@@ -276,6 +286,11 @@ class MAMLRegressor(_Scaled):
         Returns
         -------
         y : ndarray, shape (rows,) or (rows, n_outputs)
+
+        Raises
+        ------
+        ValueError
+            For a group that ``fit`` has not seen, or other columns than there.
         """
         x = self._inputs(X)
         if groups is None:
@@ -297,6 +312,11 @@ class MAMLRegressor(_Scaled):
         Returns
         -------
         y_new : ndarray, shape (rows,) or (rows, n_outputs)
+
+        Raises
+        ------
+        ValueError
+            For a group in `groups_new` that `groups` has not, or data that does not fit ``fit``'s.
         """
         check_is_fitted(self)
         X, y = validate_data(self, X, y, reset=False, **TARGETS)
@@ -326,6 +346,11 @@ class MAMLRegressor(_Scaled):
         Returns
         -------
         float
+
+        Raises
+        ------
+        ValueError
+            For data that does not fit that of ``fit``, or not one weight and label for each row.
         """
         if groups is None:
             return float(super().score(X, y, sample_weight))
@@ -343,7 +368,7 @@ class MAMLRegressor(_Scaled):
             blocks(x[part.query], part.n_query),
         )
         if sample_weight is not None:
-            sample_weight = np.asarray(sample_weight)[part.query]
+            sample_weight = as_column("sample_weight", sample_weight, len(x))[part.query]
         predicted = self._outputs(np.concatenate(f))
         return float(r2_score(y[part.query], predicted, sample_weight=sample_weight))
 
@@ -382,7 +407,7 @@ class MAMLRegressor(_Scaled):
             self.model_,
             inner_lr=self.inner_lr,
             steps=self.steps,
-            order=self.order,
+            order=as_choice("order", self.order, ("exact", "first")),
             loss="mse",
             task_mean=True,
         )
@@ -417,6 +442,11 @@ class AdaptedRegressor(_Scaled):
     n_features_in_ : int
     feature_names_in_ : ndarray of str
         As in the meta-training.
+
+    Raises
+    ------
+    ValueError
+        In its methods, for data that does not fit that of the meta-training.
     """
 
     def __init__(self, meta: FrozenEstimator) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..checks import shape_text
 
-__all__ = ["Groups", "Split", "as_groups", "blocks", "split"]
+__all__ = ["Groups", "Split", "as_column", "as_groups", "blocks", "split"]
 
 
 class Groups(NamedTuple):
@@ -25,12 +25,7 @@ def as_groups(name: str, labels: Any, n_rows: int) -> Groups:
 
     Labels are of any kind that can be sorted: integers, text, pandas categories.
     """
-    array = np.zeros(n_rows, np.intp) if labels is None else np.asarray(labels)
-    if array.shape != (n_rows,):
-        raise ValueError(
-            f"{name} has shape {shape_text(array.shape)}; "
-            f"accepted is one label for each row, {shape_text((n_rows,))}"
-        )
+    array = as_column(name, np.zeros(n_rows, np.intp) if labels is None else labels, n_rows)
     try:
         unique, index, counts = np.unique(array, return_inverse=True, return_counts=True)
     except TypeError as error:
@@ -42,6 +37,17 @@ def as_groups(name: str, labels: Any, n_rows: int) -> Groups:
         raise ValueError(f"{name} holds nan; accepted is one label for each row")
     offsets = np.concatenate(([0], np.cumsum(counts)))
     return Groups(unique.tolist(), np.argsort(index, kind="stable"), offsets)
+
+
+def as_column(name: str, entries: Any, n_rows: int) -> NDArray[Any]:
+    """Return an array (n_rows,) of what belongs to each row: a label, a weight."""
+    array = np.asarray(entries)
+    if array.shape != (n_rows,):
+        raise ValueError(
+            f"{name} has shape {shape_text(array.shape)}; "
+            f"accepted is one entry for each row, {shape_text((n_rows,))}"
+        )
+    return array
 
 
 class Split(NamedTuple):

@@ -174,7 +174,8 @@ def train(
     on_divergence : {"raise", "skip", "keep"}
         What to do about tasks whose loss or meta-gradient is not finite. ``"raise"``:
         FloatingPointError, which names them. ``"skip"``: the update is that of the other tasks; if
-        there are none, nothing changes in this iteration. ``"keep"``: update with what came.
+        there are none, nothing changes in this iteration. ``"keep"``: update with what came;
+        should that leave parameters that are not finite, `maml` refuses them in the next iteration.
     validation : tuple, optional
         Tasks, as `sampler` returns them, on which the meta-objective is computed every
         `validate_every` iterations, and the best parameters kept.
@@ -235,6 +236,14 @@ def train(
     patience = None if patience is None else as_count("patience", patience, 1)
     if patience is not None and validation is None:
         raise ValueError(f"patience is {patience}, validation is None; accepted are both together")
+    _require_optimizer("optimizer", optimizer)
+    if rate_optimizer is not None:
+        _require_optimizer("rate_optimizer", rate_optimizer)
+        if not hasattr(maml, "inner_lr"):
+            raise TypeError(
+                f"rate_optimizer is given, maml is {maml!r:.60}, which has no inner_lr to learn; "
+                "accepted is a fastmaml.MAML"
+            )
     if resume is not None and optimizer_state is not None:
         raise ValueError("resume and optimizer_state are both given; accepted is one of them")
     validation_tasks = None if validation is None else tuple(validation)
@@ -296,6 +305,11 @@ def train(
 # ---- where to start
 
 
+def _require_optimizer(name: str, given: Any) -> None:
+    if isinstance(given, type) or not hasattr(given, "update"):
+        raise TypeError(f"{name} is {given!r:.60}; accepted are optimizers, such as Adam(0.001)")
+
+
 def _start(
     maml: Any, theta: Any, optimizer: Optimizer, optimizer_state: Any,
     rate_optimizer: Optimizer | None, resume: TrainState | None,
@@ -307,6 +321,11 @@ def _start(
         inner_lr = getattr(maml, "inner_lr", None)
         state = TrainState(0, math.nan, theta, optimizer_state, inner_lr)
     else:
+        if not isinstance(resume, TrainState):
+            raise TypeError(
+                f"resume is a {type(resume).__name__}; accepted is a TrainState, such as "
+                "load_checkpoint(path).state"
+            )
         state = resume
         if state.theta.shape != theta.shape:
             raise ValueError(

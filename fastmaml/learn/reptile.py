@@ -80,9 +80,15 @@ class Reptile:
 
     maml: MAML
 
+    def value(
+        self, theta: ArrayLike, x: Any, y: Any, x_query: Any = None, y_query: Any = None
+    ) -> float:
+        """Return ``maml.value``, for validation tasks."""
+        return self.maml.value(theta, x, y, x_query, y_query)
+
     def value_and_gradient(
         self, theta: ArrayLike, x: Any, y: Any, x_query: Any = None, y_query: Any = None
     ) -> tuple[float, NDArray[Any]]:
-        """Return ``maml.value`` and `reptile_gradient` of the support rows."""
+        """Return `value` and `reptile_gradient` of the support rows."""
         gradient = reptile_gradient(self.maml, theta, x, y)
-        return self.maml.value(theta, x, y, x_query, y_query), gradient
+        return self.value(theta, x, y, x_query, y_query), gradient

@@ -34,6 +34,11 @@ class Cosine:
     final : float
         0 or more.
 
+    Raises
+    ------
+    TypeError, ValueError
+        For another number.
+
     References
     ----------
     .. [1] I. Loshchilov, F. Hutter. SGDR: Stochastic Gradient Descent with Warm Restarts. ICLR
@@ -77,6 +82,11 @@ class Step:
         Updates between two changes.
     factor : float
         Positive.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For another number.
 
     Examples
     --------
