@@ -59,12 +59,17 @@ __all__ = [
     "table_of",
 ]
 
+# A batch's numbers of rows: of equal tasks (n_tasks, rows), else the bytes of the offsets.
+Sizes = tuple[int, int] | bytes
+
 METHODS = ("auto", "explicit", "dense", "factored")
 
 #: floating-point operations below which one thread is faster than waking the others
 SERIAL_WORK = 300_000
 #: operations after which a piece ends (some hundredths of a second), and the most chunks it has
 PIECE_WORK, PIECE_CHUNKS = 4_000_000_000, 64
+#: tasks of different sizes up to which their plan is remembered
+REMEMBERED = 1000
 #: numbers in the rows of a piece that are worth another call of the kernel
 PIECE_NUMBERS = 1_000_000
 #: how many times as long an operation takes in the plain loops of the explicit kernels
@@ -183,20 +188,28 @@ def plan_for(
     problem: Problem, dtype: np.dtype[Any], support: Rows, query: Rows, mode: int,
     method: str | None = None,
 ) -> Plan:  # fmt: skip
-    """The plan for a batch, of a given method or the problem's; kept for tasks of equal size."""
-    n_tasks = support.n_tasks
-    if support.ragged or query.ragged:
+    """The plan for a batch, of a given method or the problem's; remembered unless it is long."""
+    if max(len(support.offsets), len(query.offsets)) > REMEMBERED and (
+        support.ragged or query.ragged
+    ):
         return _plan(problem, dtype, support.offsets, query.offsets, mode, method)
-    sizes = n_tasks, len(support.x) // n_tasks, len(query.x) // n_tasks
-    return _plan_of_equal_tasks(problem, dtype, *sizes, mode, method)
+    return _remembered(problem, dtype, _sizes(support), _sizes(query), mode, method)
+
+
+def _sizes(rows: Rows) -> Sizes:
+    n_tasks = rows.n_tasks
+    return rows.offsets.tobytes() if rows.ragged else (n_tasks, len(rows.x) // n_tasks)
 
 
 @lru_cache(maxsize=256)
-def _plan_of_equal_tasks(
-    problem: Problem, dtype: np.dtype[Any], n_tasks: int, rows: int, query_rows: int,
-    mode: int, method: str | None,
+def _remembered(
+    problem: Problem, dtype: np.dtype[Any], support: Sizes, query: Sizes, mode: int,
+    method: str | None,
 ) -> Plan:  # fmt: skip
-    offsets, query_offsets = offsets_of(n_tasks, rows), offsets_of(n_tasks, query_rows)
+    offsets, query_offsets = (
+        np.frombuffer(sizes, np.int64) if isinstance(sizes, bytes) else offsets_of(*sizes)
+        for sizes in (support, query)
+    )
     return _plan(problem, dtype, offsets, query_offsets, mode, method)
 
 
