@@ -39,6 +39,18 @@ def test_shapes_dtypes_and_layout() -> None:
         np.testing.assert_array_equal(single, array.astype(np.float32), strict=True)
 
 
+def test_support_and_query_are_drawn_one_after_the_other() -> None:
+    """However they are computed: a seed means the same tasks for equal and for other counts."""
+    one, other = Sinusoid().sample(7, 3, 3, rng=0), Sinusoid().sample(7, 3, 2, rng=0)
+    np.testing.assert_array_equal(one.x, other.x)
+    np.testing.assert_array_equal(one.y, other.y)
+    rng = np.random.default_rng(0)
+    functions = Sinusoid().sample_functions(7, rng)
+    for x, y in (one[:2], one[2:]):
+        again = Sinusoid().sample_points(*functions, 3, rng)
+        np.testing.assert_array_equal(again, (x, y))
+
+
 def test_targets_are_the_sine_of_each_task() -> None:
     """Support and query of a task lie on one A sin(x - phi) = a sin(x) + b cos(x)."""
     tasks = Sinusoid().sample(50, n_support=4, n_query=6, rng=1)

@@ -70,8 +70,20 @@ class Sinusoid(Family):
         dtype: DTypeLike = np.float64,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Draw points of given waves: x and y, each (n_tasks, n_points, 1)."""
-        rng = as_rng("rng", rng)
-        x = rng.uniform(*self.x_range, (len(amplitude), n_points, 1))
+        (x,), (y,) = self._sample_sets((amplitude, phase), 1, n_points, as_rng("rng", rng), dtype)
+        return x, y
+
+    def _sample_sets(
+        self,
+        functions: tuple[np.ndarray, ...],
+        n_sets: int,
+        n_points: int,
+        rng: np.random.Generator,
+        dtype: DTypeLike,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        # All sets in one draw, which gives the numbers of one draw after the other.
+        amplitude, phase = functions
+        x = rng.uniform(*self.x_range, (n_sets, len(amplitude), n_points, 1))
         y = self.evaluate(amplitude, phase, x)
         return x.astype(dtype, copy=False), y.astype(dtype, copy=False)
 
@@ -93,4 +105,5 @@ class Sinusoid(Family):
         """
         amplitude = np.asarray(amplitude)[:, None, None]
         phase = np.asarray(phase)[:, None, None]
-        return amplitude * np.sin(x - phase)
+        y = np.sin(x - phase)
+        return np.multiply(y, amplitude, out=y)
