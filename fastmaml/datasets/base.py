@@ -95,6 +95,12 @@ class Family(ABC):
                 "accepted is a range with low < high, which can be split"
             )
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "sample_points" in vars(cls) and "_sample_sets" not in vars(cls):
+            # A shortcut of the class above does not lead to the points of this one.
+            cls._sample_sets = Family._sample_sets  # type: ignore[method-assign]
+
     @abstractmethod
     def sample_functions(
         self, n_tasks: int, rng: np.random.Generator | int | None = None
@@ -161,7 +167,7 @@ class Family(ABC):
     ) -> tuple[Iterable[np.ndarray], Iterable[np.ndarray]]:
         """Draw sets of as many points of the same tasks: the x of each set, and the y.
 
-        A family that can draw them all at once may do it in here.
+        A family that can draw all sets at once, and the same numbers, may do it in here.
         """
         sets = [self.sample_points(*functions, n_points, rng, dtype) for _ in range(n_sets)]
         return [x for x, _ in sets], [y for _, y in sets]

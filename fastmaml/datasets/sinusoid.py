@@ -70,8 +70,9 @@ class Sinusoid(Family):
         dtype: DTypeLike = np.float64,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Draw points of given waves: x and y, each (n_tasks, n_points, 1)."""
-        (x,), (y,) = self._sample_sets((amplitude, phase), 1, n_points, as_rng("rng", rng), dtype)
-        return x, y
+        return self._draw(
+            amplitude, phase, (len(amplitude), n_points, 1), as_rng("rng", rng), dtype
+        )
 
     def _sample_sets(
         self,
@@ -81,9 +82,18 @@ class Sinusoid(Family):
         rng: np.random.Generator,
         dtype: DTypeLike,
     ) -> tuple[np.ndarray, np.ndarray]:
-        # All sets in one draw, which gives the numbers of one draw after the other.
         amplitude, phase = functions
-        x = rng.uniform(*self.x_range, (n_sets, len(amplitude), n_points, 1))
+        return self._draw(amplitude, phase, (n_sets, len(phase), n_points, 1), rng, dtype)
+
+    def _draw(
+        self,
+        amplitude: np.ndarray,
+        phase: np.ndarray,
+        shape: tuple[int, ...],
+        rng: np.random.Generator,
+        dtype: DTypeLike,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        x = rng.uniform(*self.x_range, shape)
         y = self.evaluate(amplitude, phase, x)
         return x.astype(dtype, copy=False), y.astype(dtype, copy=False)
 
