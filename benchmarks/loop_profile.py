@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,52 +25,55 @@ WORK = WORKLOADS["sin"]
 PARTS = ("task sampling", "optimizer", "loop", "meta-gradient")
 
 
-class Timed:
-    """A function that adds up the seconds spent in it."""
+class Clock:
+    """Adds up the seconds spent in functions."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
+    def __init__(self) -> None:
         self.seconds = 0.0
 
-    def __call__(self, *arguments: Any) -> Any:
-        start = time.perf_counter()
-        result = self.function(*arguments)
-        self.seconds += time.perf_counter() - start
-        return result
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*arguments: Any) -> Any:
+            start = time.perf_counter()
+            result = function(*arguments)
+            self.seconds += time.perf_counter() - start
+            return result
+
+        return timed
 
 
-class TimedAdam(Adam):
-    """Adam with a timer in the place of ``update``."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        object.__setattr__(self, "update", Timed(super().update))
-
-
-class TimedMAML:
-    """What the loop needs of MAML, with a timer."""
-
-    def __init__(self, maml: fm.MAML) -> None:
-        self.value_and_gradient = Timed(maml.value_and_gradient)
-
-
-def profile(dtype: str, iterations: int, rounds: int) -> np.ndarray:
+def profile(dtype: str, learned: bool, iterations: int, rounds: int) -> np.ndarray:
     """Return the microseconds an iteration of each of PARTS, the median of the rounds."""
     rng = np.random.default_rng(0)
     model = fm.MLP(WORK.layers, "relu")
     theta = model.init(rng).astype(dtype)
-    specification = fm.MAML(model, inner_lr=0.01, steps=WORK.steps, loss="mse", task_mean=True)
-    family = Sinusoid()
+    inner_lr = np.full(model.n_params, 0.01) if learned else 0.01
+    rows = WORK.n_tasks, WORK.n_rows, WORK.n_rows
     found = []
     for round_ in range(rounds + 1):
-        maml, optimizer = TimedMAML(specification), TimedAdam()
-        sampler = Timed(lambda: family.sample(WORK.n_tasks, WORK.n_rows, WORK.n_rows, rng, dtype))
+        sampling, updating, differentiating = clocks = Clock(), Clock(), Clock()
+
+        class TimedMAML(fm.MAML):  # the loop makes new ones of it when it learns the rates
+            value_and_gradient = differentiating(fm.MAML.value_and_gradient)
+            evaluate = differentiating(fm.MAML.evaluate)
+
+        class TimedAdam(Adam):
+            update = updating(Adam.update)
+
+        maml = TimedMAML(model, inner_lr, WORK.steps, loss="mse", task_mean=True)
+        sampler = partial(sampling(Sinusoid().sample), *rows, rng, dtype)
         start = time.perf_counter()
-        train(maml, theta, sampler, optimizer, iterations)
+        train(
+            maml,
+            theta,
+            sampler,
+            TimedAdam(),
+            iterations,
+            rate_optimizer=TimedAdam(1e-4) if learned else None,
+        )
         whole = time.perf_counter() - start
-        parts = [timed.seconds for timed in (sampler, optimizer.update, maml.value_and_gradient)]
         if round_:  # the first compiles, or loads what is compiled
-            found.append([parts[0], parts[1], whole - sum(parts), parts[2]])
+            parts = [clock.seconds for clock in clocks]
+            found.append([*parts[:2], whole - sum(parts), parts[2]])
     return 1e6 * np.median(found, axis=0) / iterations
 
 
@@ -78,12 +82,14 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
-    print("| dtype |", " | ".join(PARTS), "| all but the gradient, of its time |")
-    print("|---|" + "---:|" * (len(PARTS) + 1))
-    for dtype in DTYPES:
-        times = profile(dtype, options.iterations, options.rounds)
-        share = times[:-1].sum() / times[-1]
-        print(f"| {dtype} |", " | ".join(f"{t:.1f}" for t in times), f"| {share:.0%} |", flush=True)
+    print("| | dtype |", " | ".join(PARTS), "| all but the gradient, of its time |")
+    print("|---|---|" + "---:|" * (len(PARTS) + 1))
+    for learned in (False, True):
+        for dtype in DTYPES:
+            times = profile(dtype, learned, options.iterations, options.rounds)
+            cells = ["Meta-SGD" if learned else "MAML", dtype, *(f"{t:.1f}" for t in times)]
+            share = times[:-1].sum() / times[-1]
+            print(f"| {' | '.join(cells)} | {share:.0%} |", flush=True)
 
 
 if __name__ == "__main__":

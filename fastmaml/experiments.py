@@ -14,7 +14,7 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from .datasets import Sinusoid, Tasks
+from .datasets import Sinusoid
 from .learn import Adam, TrainState, train
 from .maml import MAML
 from .models import MLP
@@ -143,11 +143,14 @@ class ErrorSummary(NamedTuple):
 def heldout_errors(experiment: SinusoidExperiment, theta: np.ndarray) -> list[ErrorSummary]:
     """Adapt theta to held-out tasks, for every number of test shots and steps."""
     mamls = [experiment.maml(steps) for steps in TEST_STEPS]
-    return [s for tasks in heldout_rows() for s in summarize(mamls, theta, *tasks)]
+    return [s for rows in heldout_rows() for s in summarize(mamls, theta, *rows)]
 
 
-def heldout_rows(dataset: Sinusoid = DATASET) -> Iterator[Tasks]:
-    """Draw the test tasks for each of ``TEST_SHOTS``: support rows, and points to judge by.
+Rows = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+def heldout_rows(dataset: Sinusoid = DATASET) -> Iterator[Rows]:
+    """Draw the test tasks for each of ``TEST_SHOTS``: x and y to adapt to, x and y to judge by.
 
     All share the same waves and test points; no seed of a training changes them. So a difference,
     be it between steps or between trained parameters, is not chance of the draw.
@@ -156,7 +159,7 @@ def heldout_rows(dataset: Sinusoid = DATASET) -> Iterator[Tasks]:
     waves = dataset.sample_functions(N_TEST_TASKS, rng)
     x_test, y_test = dataset.sample_points(*waves, N_TEST_POINTS, rng)
     for shots in TEST_SHOTS:
-        yield Tasks(*dataset.sample_points(*waves, shots, rng), x_test, y_test)
+        yield (*dataset.sample_points(*waves, shots, rng), x_test, y_test)
 
 
 def summarize(
