@@ -171,6 +171,8 @@ def run(name: str, seed: int, iterations: int, validations: int) -> dict[str, An
         log_rates=False,
     )
     seconds = time.perf_counter() - start - best.seconds
+    if not best.iteration:
+        raise FloatingPointError(f"{name}: no validation error was finite")
     rows = next(rows for rows in heldout_rows(method.dataset) if rows[0].shape[1] == SHOTS)
     mamls = [adapting(method, best.inner_lr, steps) for steps in range(MAX_STEPS + 1)]
     return {
