@@ -1,77 +1,301 @@
-"""The sinusoid table of the MAML paper at 70 000 iterations: exact and first-order MAML.
+"""The sinusoid table of the MAML paper [1]_, with Meta-SGD [2]_, at 70 000 iterations.
 
-``python -m experiments.sinusoid_table`` trains three seeds of each, keeps the parameters that were
-best on validation tasks, and prints the error on 600 new tasks after 1, 5 and 10 steps. The
-published errors of MAML with 5 shots are 0.67, 0.38 and 0.35 (Finn, Abbeel, Levine, ICML 2017,
-section 5.1 and figure 3). Support and query both have the shots that the test has.
+``python -m experiments.sinusoid_table --out FOLDER`` trains every method with three seeds, as the
+authors of MAML did: 25 tasks an iteration, 10 support and 10 query rows, Adam at 0.001. The
+parameters that are kept did best on validation tasks, and are tested on 600 new tasks with 5
+support rows after 0 to 10 steps. ``FOLDER`` gets a JSON file a run and a picture; a run that has
+its file is not repeated, so ``--methods`` and ``--seeds`` do the work in parts. Printed is a table
+in Markdown. docs/experiments.md shows both.
+
+References
+----------
+.. [1] C. Finn, P. Abbeel, S. Levine. Model-Agnostic Meta-Learning for Fast Adaptation of Deep
+   Networks. ICML 2017, section 5.1 and appendix C.
+.. [2] Z. Li, F. Zhou, F. Chen, H. Li. Meta-SGD: Learning to Learn Quickly for Few-Shot Learning.
+   2017, section 4.1.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import DTypeLike
 
+import fastmaml as fm
+from fastmaml.datasets import Sinusoid
 from fastmaml.experiments import (
     DATASET,
+    MODEL,
     TEST_STEPS,
     SinusoidExperiment,
-    heldout_errors,
+    error_text,
+    heldout_rows,
     initial_parameters,
+    summarize,
 )
-from fastmaml.learn import Adam, train
+from fastmaml.learn import Adam, TrainState, train
+from fastmaml.plots import tidy
 
-N_VALIDATION = 200
+N_VALIDATION = 1000
+SHOTS, MAX_STEPS = 5, 10
+PUBLISHED = {1: 0.67, 5: 0.38, 10: 0.35}
 
 
-def best_on_validation(experiment: SinusoidExperiment) -> tuple[np.ndarray, float]:
-    """Meta-train; return the parameters with the least validation error, and the seconds taken."""
-    rng = np.random.default_rng(experiment.seed)
-    theta = initial_parameters(rng)
-    # A stream that neither a training nor the test draws from.
-    stream = np.random.default_rng(np.random.SeedSequence(2017, spawn_key=(2,)))
-    validation = DATASET.sample(N_VALIDATION, experiment.shots, 100, stream)
-    maml = experiment.maml(experiment.inner_steps)
-    start = time.perf_counter()
-    result = train(
-        maml,
-        theta,
-        lambda: DATASET.sample(experiment.meta_batch, experiment.shots, experiment.shots, rng),
-        Adam(experiment.outer_lr),
-        experiment.iterations,
-        validation=validation,
-        validate_every=1000,
+@dataclass(frozen=True)
+class OracleSinusoid(Sinusoid):
+    """The same tasks, told apart: amplitude and phase are inputs beside x."""
+
+    n_inputs: ClassVar[int] = 3
+
+    def sample_points(
+        self,
+        amplitude: np.ndarray,
+        phase: np.ndarray,
+        n_points: int,
+        rng: np.random.Generator | int | None = None,
+        dtype: DTypeLike = np.float64,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Draw points of given waves: x (n_tasks, n_points, 3) and y (n_tasks, n_points, 1)."""
+        x, y = super().sample_points(amplitude, phase, n_points, rng, dtype)
+        known = np.stack([amplitude, phase], axis=1)[:, None, :]
+        known = np.broadcast_to(known, (len(x), n_points, 2)).astype(dtype)
+        return np.concatenate([x, known], axis=2), y
+
+
+class Method(NamedTuple):
+    """How a row of the table is trained, and how it adapts."""
+
+    label: str
+    training: fm.MAML  # what is minimised
+    dataset: Sinusoid = DATASET
+    # Rates of the steps after training, the best of which on the validation tasks is taken; none:
+    # those of the training, which Meta-SGD learns.
+    rates: tuple[float, ...] = ()
+    learned: bool = False
+    judged: tuple[int, ...] = tuple(PUBLISHED)  # after how many steps, on the validation tasks
+
+
+def _methods() -> dict[str, Method]:
+    # Without inner steps the meta-objective is the plain error of all tasks together.
+    pooled, tuned = SinusoidExperiment().maml(0), (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+    exact = SinusoidExperiment().maml(1)
+    return {
+        "exact": Method("MAML, exact", exact),
+        "first": Method("MAML, first order", SinusoidExperiment(order="first").maml(1)),
+        "exact-1": Method("MAML, exact, for one step", exact, judged=(1,)),
+        "meta-sgd": Method(
+            "Meta-SGD, for one step",
+            replace(exact, inner_lr=np.full(MODEL.n_params, 0.01)),
+            learned=True,
+            judged=(1,),
+        ),
+        "pretrained": Method("pre-trained", pooled, rates=tuned),
+        "oracle": Method(
+            "oracle", replace(pooled, model=fm.MLP([3, 40, 40, 1], "relu")), OracleSinusoid(), tuned
+        ),
+    }
+
+
+METHODS = _methods()
+
+
+def adapting(method: Method, inner_lr: Any, steps: int, step_weights: Any = None) -> fm.MAML:
+    """Return the specification of the steps after training."""
+    return replace(
+        method.training, inner_lr=inner_lr if steps else 0.0, steps=steps, step_weights=step_weights
     )
-    assert result.best is not None  # there was validation
-    return result.best.theta, time.perf_counter() - start
+
+
+class BestCheckpoint:
+    """Callback: every so often the error on validation tasks, and what did best is kept.
+
+    The error is the mean of those after the steps that the method is judged by: a multi-step loss.
+    """
+
+    def __init__(self, method: Method, every: int) -> None:
+        self.method, self.every = method, every
+        # A stream that neither a training nor the test draws from.
+        stream = np.random.default_rng(np.random.SeedSequence(2017, spawn_key=(2,)))
+        self.tasks = method.dataset.sample(N_VALIDATION, SHOTS, 100, stream)
+        self.steps = max(method.judged)
+        self.step_weights = np.isin(np.arange(self.steps + 1), method.judged) / len(method.judged)
+        self.curve: list[tuple[int, float]] = []
+        self.seconds = 0.0
+        self.error = np.inf
+        self.iteration = 0
+        self.theta: np.ndarray
+        self.inner_lr: Any
+
+    def __call__(self, state: TrainState) -> None:
+        """Validate, if it is time."""
+        if state.iteration % self.every:
+            return
+        start = time.perf_counter()
+        rates = self.method.rates or (state.inner_lr,)
+        errors = [self._error(state.theta, rate) for rate in rates]
+        best = int(np.argmin(errors))
+        self.curve.append((state.iteration, errors[best]))
+        if errors[best] < self.error:
+            self.error, self.iteration = errors[best], state.iteration
+            self.theta, self.inner_lr = state.theta, rates[best]
+        self.seconds += time.perf_counter() - start
+
+    def _error(self, theta: np.ndarray, inner_lr: Any) -> float:
+        maml = adapting(self.method, inner_lr, self.steps, self.step_weights)
+        error = maml.value(theta, *self.tasks)
+        return error if np.isfinite(error) else np.inf
+
+
+def run(name: str, seed: int, iterations: int, validations: int) -> dict[str, Any]:
+    """Train one method with one seed, test what did best on the validation tasks."""
+    method = METHODS[name]
+    rng = np.random.default_rng(seed)
+    theta = initial_parameters(rng, method.training.model)
+    best = BestCheckpoint(method, max(iterations // validations, 1))
+    start = time.perf_counter()
+    train(
+        method.training,
+        theta,
+        lambda: method.dataset.sample(25, 10, 10, rng),
+        Adam(1e-3),
+        iterations,
+        best,
+        rate_optimizer=Adam(1e-3) if method.learned else None,
+        log_rates=False,
+    )
+    seconds = time.perf_counter() - start - best.seconds
+    if not best.iteration:
+        raise FloatingPointError(f"{name}: no validation error was finite")
+    rows = next(rows for rows in heldout_rows(method.dataset) if rows[0].shape[1] == SHOTS)
+    mamls = [adapting(method, best.inner_lr, steps) for steps in range(MAX_STEPS + 1)]
+    return {
+        "method": name,
+        "seed": seed,
+        "iteration": best.iteration,
+        "rates": np.quantile(best.inner_lr, [0.05, 0.95]).tolist(),
+        "seconds": seconds,
+        "curve": best.curve,
+        "errors": [summary._asdict() for summary in summarize(mamls, best.theta, *rows)],
+    }
+
+
+# ---- what all runs come to
+
+
+Runs = dict[str, list[dict[str, Any]]]
+
+
+def load(folder: Path) -> Runs:
+    """Return the runs of each method that has any."""
+    found: Runs = {name: [] for name in METHODS}
+    for path in sorted(folder.glob("*.json")):
+        one = json.loads(path.read_text(encoding="utf-8"))
+        found[one["method"]].append(one)
+    return {name: runs for name, runs in found.items() if runs}
+
+
+def _errors(runs: list[dict[str, Any]], entry: str) -> np.ndarray:
+    """One entry of the summaries: (runs, steps)."""
+    return np.array([[error[entry] for error in one["errors"]] for one in runs])
+
+
+def table(found: Runs) -> str:
+    """Return a Markdown table: means of the seeds, and each seed's mean."""
+    lines = [
+        "| method | steps | mean | of each seed | median | diverged |",
+        "|---|---:|---:|---|---:|---|",
+    ]
+    for name, runs in found.items():
+        means, medians, diverged = (_errors(runs, e) for e in ("mean", "median", "n_diverged"))
+        for steps in TEST_STEPS:
+            cells = [METHODS[name].label, str(steps), error_text(means[:, steps].mean())]
+            cells += [", ".join(map(error_text, means[:, steps]))]
+            cells += [error_text(medians[:, steps].mean())]
+            cells += [", ".join(map(str, diverged[:, steps]))]
+            lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", "| method | best iteration | inner rate | training, s |", "|---|---|---|---|"]
+    for name, runs in found.items():
+        entries = [", ".join(str(one["iteration"]) for one in runs)]
+        entries += [", ".join(_rates(*one["rates"]) for one in runs)]
+        entries += [", ".join(f"{one['seconds']:.1f}" for one in runs)]
+        lines.append(f"| {METHODS[name].label} | {' | '.join(entries)} |")
+    return "\n".join(lines)
+
+
+def _rates(low: float, high: float) -> str:
+    return f"{low:.2g}" if low == high else f"{low:.2g} to {high:.2g}"
+
+
+# Without the oracle, whose errors are a hundredth of the others'.
+COLOURS = {
+    "exact": "#2166ac",
+    "first": "#67a9cf",
+    "exact-1": "#1b7837",
+    "meta-sgd": "#e08214",
+    "pretrained": "#9a9a9a",
+}
+
+
+def picture(found: Runs) -> Figure:
+    """Draw the test errors over steps, and the validation error over iterations."""
+    figure = Figure(figsize=(11, 4.6), dpi=100, layout="constrained")
+    panels = figure.subplots(1, 3)
+    for name, colour in COLOURS.items():
+        if name not in found:
+            continue
+        runs = found[name]
+        for axes, entry in zip(panels, ("mean", "median"), strict=False):
+            errors = _errors(runs, entry)
+            axes.plot(errors.T, color=colour, linewidth=0.7, alpha=0.4)
+            axes.plot(errors.mean(axis=0), color=colour, linewidth=2)
+        curves = np.array([one["curve"] for one in runs])
+        label, iterations = METHODS[name].label, curves[0, :, 0] / 1000
+        panels[2].plot(iterations, np.median(curves[:, :, 1], axis=0), color=colour, label=label)
+    published = list(PUBLISHED.keys()), list(PUBLISHED.values())
+    panels[0].plot(*published, "o", color="#b2182b", zorder=5, label="MAML, as published")
+    for axes, title in zip(
+        panels, ("mean of the test tasks", "median of the test tasks", "validation"), strict=True
+    ):
+        axes.set_yscale("log")
+        axes.set_ylim(0.05, 8)  # where tasks diverge, the mean leaves the picture
+        axes.set_yticks([0.1, 0.2, 0.5, 1, 2, 5])
+        axes.minorticks_off()
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.set_title(title)
+        axes.set_xlabel(f"steps on {SHOTS} points")
+        tidy(axes)
+    panels[0].set_ylabel("squared error")
+    panels[2].set_xlabel("iterations, thousands")
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    return figure
 
 
 def main() -> None:
-    """Train, test, and print a Markdown table."""
+    """Train what has no file yet, then print the table and draw the picture of all there is."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--iterations", type=int, default=70_000)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--orders", nargs="+", default=["exact", "first"])
-    parser.add_argument("--shots", type=int, default=5)
+    parser.add_argument("--iterations", type=int, default=70_000)
+    parser.add_argument("--validations", type=int, default=70)
     options = parser.parse_args()
-    print("| order | seed | steps | mean ± 95 % | median | diverged | training, s |")
-    print("|---|---:|---:|---:|---:|---:|---:|")
-    for order in options.orders:
-        means = []
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name in options.methods:
         for seed in options.seeds:
-            experiment = SinusoidExperiment(options.iterations, seed, order, options.shots)
-            theta, seconds = best_on_validation(experiment)
-            tested = [s for s in heldout_errors(experiment, theta) if s.shots == options.shots]
-            means.append([summary.mean for summary in tested])
-            for s in tested:
-                print(
-                    f"| {order} | {seed} | {s.steps} | {s.mean:.3f} ± {s.half_width:.3f} | "
-                    f"{s.median:.3f} | {s.n_diverged} | {seconds:.1f} |",
-                    flush=True,
-                )
-        for steps, mean in zip(TEST_STEPS, np.mean(means, axis=0), strict=True):
-            print(f"| {order} | mean of {len(means)} | {steps} | {mean:.3f} | | | |", flush=True)
+            path = options.out / f"{name}-{seed}.json"
+            if not path.exists():
+                done = run(name, seed, options.iterations, options.validations)
+                path.write_text(json.dumps(done), encoding="utf-8")
+    found = load(options.out)
+    print(table(found))
+    picture(found).savefig(options.out / "sinusoid.png")
 
 
 if __name__ == "__main__":

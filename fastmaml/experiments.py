@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import IO, NamedTuple
 
@@ -24,7 +24,9 @@ __all__ = [
     "Heldout",
     "SinusoidExperiment",
     "error_table",
+    "error_text",
     "heldout_errors",
+    "heldout_rows",
     "heldout_table",
     "heldout_tasks",
     "initial_parameters",
@@ -73,17 +75,17 @@ class SinusoidExperiment:
         )
 
 
-def initial_parameters(rng: np.random.Generator) -> np.ndarray:
+def initial_parameters(rng: np.random.Generator, model: MLP = MODEL) -> np.ndarray:
     """Draw theta: weights uniform within 1 / sqrt(n_in), as PyTorch does by default; biases zero.
 
     It matters here: from the wider draws of ``MODEL.init`` (He), 15 000 iterations ended with a
     sixth to a third more test error.
     """
     layers = []
-    for n_in, n_out in zip(MODEL.layer_sizes[:-1], MODEL.layer_sizes[1:], strict=True):
+    for n_in, n_out in zip(model.layer_sizes[:-1], model.layer_sizes[1:], strict=True):
         bound = 1 / math.sqrt(n_in)
         layers.append((rng.uniform(-bound, bound, (n_out, n_in)), np.zeros(n_out)))
-    return MODEL.pack(layers)
+    return model.pack(layers)
 
 
 def meta_train(
@@ -139,21 +141,25 @@ class ErrorSummary(NamedTuple):
 
 
 def heldout_errors(experiment: SinusoidExperiment, theta: np.ndarray) -> list[ErrorSummary]:
-    """Adapt theta to held-out tasks, for every number of test shots and steps.
+    """Adapt theta to held-out tasks, for every number of test shots and steps."""
+    mamls = [experiment.maml(steps) for steps in TEST_STEPS]
+    return [s for rows in heldout_rows() for s in summarize(mamls, theta, *rows)]
 
-    All share the same waves and test points, and all steps of one number of shots share their
-    support rows; the seed of the experiment changes none of them. So a difference, be it between
-    steps or between trained parameters, is not chance of the draw.
+
+Rows = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+def heldout_rows(dataset: Sinusoid = DATASET) -> Iterator[Rows]:
+    """Draw the test tasks for each of ``TEST_SHOTS``: x and y to adapt to, x and y to judge by.
+
+    All share the same waves and test points; no seed of a training changes them. So a difference,
+    be it between steps or between trained parameters, is not chance of the draw.
     """
     rng = _test_generator()
-    waves = DATASET.sample_functions(N_TEST_TASKS, rng)
-    x_test, y_test = DATASET.sample_points(*waves, N_TEST_POINTS, rng)
-    summaries = []
+    waves = dataset.sample_functions(N_TEST_TASKS, rng)
+    x_test, y_test = dataset.sample_points(*waves, N_TEST_POINTS, rng)
     for shots in TEST_SHOTS:
-        x, y = DATASET.sample_points(*waves, shots, rng)
-        mamls = [experiment.maml(steps) for steps in TEST_STEPS]
-        summaries += summarize(mamls, theta, x, y, x_test, y_test)
-    return summaries
+        yield (*dataset.sample_points(*waves, shots, rng), x_test, y_test)
 
 
 def summarize(
@@ -222,8 +228,8 @@ def error_table(summaries: Sequence[ErrorSummary], heading: str) -> str:
     head = ("shots", "steps", "mean ± 95 %", "median", "diverged")
     rows = [head]
     for s in summaries:
-        mean = f"{_number(s.mean)} ± {_number(s.half_width)}"
-        rows.append((f"{s.shots}", f"{s.steps}", mean, _number(s.median), f"{s.n_diverged}"))
+        mean = f"{error_text(s.mean)} ± {error_text(s.half_width)}"
+        rows.append((f"{s.shots}", f"{s.steps}", mean, error_text(s.median), f"{s.n_diverged}"))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [heading]
     shots = None
@@ -235,7 +241,8 @@ def error_table(summaries: Sequence[ErrorSummary], heading: str) -> str:
     return "\n".join(lines)
 
 
-def _number(value: float) -> str:
+def error_text(value: float) -> str:
+    """Return an error with three decimals, or what is huge with an exponent."""
     return f"{value:.3f}" if value < 1e4 else f"{value:.1e}"
 
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from .experiments import Heldout, SinusoidExperiment
 
-__all__ = ["adaptation_picture", "sinusoid_training_picture", "training_picture"]
+__all__ = ["adaptation_picture", "sinusoid_training_picture", "tidy", "training_picture"]
 
 TRUTH = "#222222"
 BEFORE = "#9a9a9a"
@@ -49,7 +49,7 @@ def training_picture(values: np.ndarray, title: str, label: str = "meta-objectiv
     axes.set_xlabel("meta-iteration")
     axes.set_ylabel(label)
     axes.set_title(title)
-    _tidy(axes)
+    tidy(axes)
     legend = axes.legend(frameon=False, loc="upper right")
     for line in legend.get_lines():
         line.set_linewidth(2)
@@ -85,7 +85,7 @@ def adaptation_picture(experiment: SinusoidExperiment, tasks: Heldout) -> Figure
             zorder=5,
             label="support points",
         )
-        _tidy(axes)
+        tidy(axes)
     # A diverging prediction must not flatten the panels, so the truth sets the limits.
     limit = 1.35 * max(np.abs(tasks.truth).max(), 1.0)
     panels[0, 0].set_ylim(-limit, limit)
@@ -115,7 +115,8 @@ def _between_tens(digits: str) -> Callable[[float, float], str]:
     return label
 
 
-def _tidy(axes: Axes) -> None:
+def tidy(axes: Axes) -> None:
+    """Draw a faint grid, and no more of the frame than the two axes."""
     axes.grid(color="#e6e6e6", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

@@ -15,6 +15,7 @@ import numpy as np
 from .checks import as_choice, as_count, as_float_dtype
 from .equations import task_hessian, task_hessp
 from .kernels import dense, explicit, factored, jit, predict
+from .kernels.adam import adam
 from .maml import MAML
 from .models import Linear
 from .plan import METHODS
@@ -131,6 +132,7 @@ def warmup(
     for dtype in [as_float_dtype("dtypes", dtype) for dtype in dtypes]:
         theta, x, y = np.zeros(2, dtype), np.zeros((1, 1, 1), dtype), np.zeros((1, 1, 1), dtype)
         model.predict(theta, x)
+        adam(np.ones(7, dtype), *(np.zeros(2, dtype) for _ in range(7)))
         for method in chosen:
             maml = MAML(model, method=method)
             maml.gradient(theta, x, y)

@@ -1,11 +1,11 @@
 """Every Numba option and every rule about threads, in one place.
 
-``helper`` marks a serial function that kernels call. ``kernel`` marks the entry of a method: one
-function, compiled as two twins. The parallel twin has one ``prange`` over workers; the serial twin
-is the same code with ``prange`` read as ``range``. Work is cut into chunks that depend on the
-problem's sizes only, and a chunk's result does not depend on the worker that computes it, so both
-twins and every number of threads give the same bits. That is what makes it safe to fall back on
-the serial twin:
+``helper`` marks a serial function that kernels call, ``serial_kernel`` an entry with too little
+work for threads. ``kernel`` marks the entry of a method: one function, compiled as two twins. The
+parallel twin has one ``prange`` over workers; the serial twin is the same code with ``prange`` read
+as ``range``. Work is cut into chunks that depend on the problem's sizes only, and a chunk's result
+does not depend on the worker that computes it, so both twins and every number of threads give the
+same bits. That is what makes it safe to fall back on the serial twin:
 
 * in a forked child of a process whose threads were running: they do not exist there, and GNU
   OpenMP ends a process that would use them;
@@ -36,6 +36,7 @@ __all__ = [
     "kernel",
     "linked",
     "max_workers",
+    "serial_kernel",
     "set_num_threads",
     "thread_limit",
     "threading_layer",
@@ -76,22 +77,27 @@ if hasattr(os, "register_at_fork"):
     )
 
 
+def _entry(function: Callable[..., None], *, parallel: bool) -> Any:
+    dispatcher = njit(parallel=parallel, **_OPTIONS)(function)
+    if not config.DISABLE_JIT:
+        twin = "parallel" if parallel else "serial"
+        dispatcher._cache = stored(f"{function.__module__}.{function.__qualname__}:{twin}")
+    return dispatcher
+
+
+def serial_kernel(function: Callable[..., None]) -> Any:
+    """Compile an entry function that runs in the calling thread; kept on disk as a kernel is."""
+    return _entry(function, parallel=False)
+
+
 class Kernel:
     """The two compiled twins of one entry function, and the choice between them."""
 
     def __init__(self, function: Callable[..., None]) -> None:
         self.__name__ = function.__name__
         self.__doc__ = function.__doc__
-        self.serial = self._twin(function, parallel=False)
-        self.parallel = self._twin(function, parallel=True)
-
-    @staticmethod
-    def _twin(function: Callable[..., None], *, parallel: bool) -> Any:
-        dispatcher = njit(parallel=parallel, **_OPTIONS)(function)
-        if not config.DISABLE_JIT:
-            twin = "parallel" if parallel else "serial"
-            dispatcher._cache = stored(f"{function.__module__}.{function.__qualname__}:{twin}")
-        return dispatcher
+        self.serial = _entry(function, parallel=False)
+        self.parallel = _entry(function, parallel=True)
 
     def __call__(self, n_workers: int, *args: Any) -> None:
         """Run with ``n_workers`` workers, or with one where threads cannot be had."""

@@ -284,3 +284,17 @@ def evaluate(
         evaluate_task(model, theta, *(np.asarray(a, number) for a in task), *options)
         for task in zip(x, y, x_query, y_query, strict=True)
     ]
+
+
+# ---- the meta-update -----------------------------------------------------------------------------
+
+
+def adam(theta, gradient, first, second, n_updates, rate, beta1, beta2, epsilon):
+    """Kingma and Ba 2015, algorithm 1: the new theta and running means, entry by entry."""
+    new = []
+    for value, g, m, v in zip(theta, gradient, first, second, strict=True):
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g**2
+        m_hat, v_hat = m / (1 - beta1**n_updates), v / (1 - beta2**n_updates)
+        new.append((value - rate * m_hat / (v_hat**0.5 + epsilon), m, v))
+    return tuple(np.array(part) for part in zip(*new, strict=True))

@@ -46,6 +46,7 @@ USE = """
 import sys
 import numpy as np
 import fastmaml as fm
+import fastmaml.learn
 rng = np.random.default_rng(0)
 model = fm.MLP([2, 8, 3], "gelu")
 theta = model.init(0)
@@ -55,6 +56,7 @@ for method in sys.argv[1:]:
     if method == "predict":
         model.predict(theta, x)
         model.predict(theta, x[0, :2])
+        fm.learn.Adam().update(theta, theta, fm.learn.Adam().init(theta))
         continue
     maml = fm.MAML(model, [0.01, 0.02], method=method)
     for batch in ((x, y), (few, some, some_query := [x[2], x[3]], [y[2], y[3]])):

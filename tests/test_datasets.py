@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -37,6 +39,30 @@ def test_shapes_dtypes_and_layout() -> None:
         assert array.dtype == np.float64
         assert array.flags.c_contiguous
         np.testing.assert_array_equal(single, array.astype(np.float32), strict=True)
+
+
+def test_support_and_query_are_drawn_one_after_the_other() -> None:
+    """However they are computed: a seed means the same tasks for equal and for other counts."""
+    one, other = Sinusoid().sample(7, 3, 3, rng=0), Sinusoid().sample(7, 3, 2, rng=0)
+    np.testing.assert_array_equal(one.x, other.x)
+    np.testing.assert_array_equal(one.y, other.y)
+    rng = np.random.default_rng(0)
+    functions = Sinusoid().sample_functions(7, rng)
+    for x, y in (one[:2], one[2:]):
+        again = Sinusoid().sample_points(*functions, 3, rng)
+        np.testing.assert_array_equal(again, (x, y))
+
+
+def test_a_subclass_may_draw_other_points() -> None:
+    class Shifted(Sinusoid):
+        def sample_points(self, *arguments: Any) -> tuple[np.ndarray, np.ndarray]:
+            x, y = super().sample_points(*arguments)
+            return x, y + 100
+
+    for n_query in (3, 2):
+        shifted, plain = (kind().sample(7, 3, n_query, rng=0) for kind in (Shifted, Sinusoid))
+        np.testing.assert_array_equal(shifted.x, plain.x)
+        np.testing.assert_array_equal(shifted.y_query, plain.y_query + 100)
 
 
 def test_targets_are_the_sine_of_each_task() -> None:

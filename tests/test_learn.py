@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import reference
 
 import fastmaml as fm
 from fastmaml.datasets import Sinusoid, Tasks
@@ -137,24 +138,40 @@ def test_arrays_of_another_byte_order_are_converted() -> None:
 
 
 def test_adam_is_its_paper() -> None:
-    """Algorithm 1 of Kingma and Ba, written entry by entry."""
     rng = np.random.default_rng(0)
     optimizer = Adam(0.05, beta1=0.7, beta2=0.9, epsilon=1e-3)
-    theta = rng.normal(size=4)
+    theta = rng.normal(size=37)  # no multiple of a vector register
     state = optimizer.init(theta)
-    expected, m, v = theta.tolist(), [0.0] * 4, [0.0] * 4
+    expected = theta, np.zeros(37), np.zeros(37)
     for t in range(1, 8):
-        gradient = rng.normal(size=4)
+        gradient = rng.normal(size=37)
         theta, state = optimizer.update(theta, gradient, state)
-        for i, g in enumerate(gradient.tolist()):
-            m[i] = 0.7 * m[i] + 0.3 * g
-            v[i] = 0.9 * v[i] + 0.1 * g * g
-            m_hat, v_hat = m[i] / (1 - 0.7**t), v[i] / (1 - 0.9**t)
-            expected[i] -= 0.05 * m_hat / (v_hat**0.5 + 1e-3)
-        np.testing.assert_allclose(theta, expected, rtol=1e-13, atol=1e-15)
+        expected = reference.adam(expected[0], gradient, *expected[1:], t, 0.05, 0.7, 0.9, 1e-3)
         assert state.n_updates == t
-        np.testing.assert_allclose(state.first_moment, m, rtol=1e-13)
-        np.testing.assert_allclose(state.second_moment, v, rtol=1e-13)
+        found = (theta, state.first_moment, state.second_moment)
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-13, atol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_means_of_a_dead_unit_do_not_stay_subnormal(dtype: Any) -> None:
+    tiny = np.finfo(dtype).tiny
+    theta, zero = np.ones(3, dtype), np.zeros(3, dtype)
+    state = AdamState(9, np.array([2 * tiny, tiny, 0], dtype), np.array([1, tiny, tiny], dtype))
+    new, state = Adam().update(theta, zero, state)
+    np.testing.assert_array_equal(new, theta)
+    assert state.first_moment.tolist() == [pytest.approx(1.8 * tiny, rel=1e-6), 0, 0]
+    assert state.second_moment.tolist() == [pytest.approx(0.999, rel=1e-6), 0, 0]
+
+
+def test_adam_takes_arrays_of_any_shape_and_layout() -> None:
+    rng = np.random.default_rng(0)
+    theta, gradient = rng.normal(size=(2, 3, 4))
+    flat = Adam().update(theta.ravel(), gradient.ravel(), Adam().init(theta.ravel()))[0]
+    fortran = np.asfortranarray(theta), np.asfortranarray(gradient)
+    for one, other in ((theta, gradient), fortran):
+        found, _ = Adam().update(one, other, Adam().init(one))
+        np.testing.assert_array_equal(found, flat.reshape(3, 4))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, NamedTuple
 
@@ -100,6 +101,12 @@ class Family(ABC):
                 "accepted is a range with 0 <= low < high, which can be split"
             )
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "sample_points" in vars(cls) and "_sample_sets" not in vars(cls):
+            # A shortcut of the class above does not lead to the points of this one.
+            cls._sample_sets = Family._sample_sets  # type: ignore[method-assign]
+
     @abstractmethod
     def sample_functions(
         self, n_tasks: int, rng: np.random.Generator | int | None = None
@@ -148,10 +155,28 @@ class Family(ABC):
         rng = as_rng("rng", rng)
         functions = self.sample_functions(n_tasks, rng)
         # The query set is drawn on its own, not cut from one array: both stay contiguous.
+        if n_query == n_support:
+            (x, x_query), (y, y_query) = self._sample_sets(functions, 2, n_support, rng, dtype)
+            return Tasks(x, y, x_query, y_query)
         support = self.sample_points(*functions, n_support, rng, dtype)
         if n_query == 0:
             return Tasks(*support)
         return Tasks(*support, *self.sample_points(*functions, n_query, rng, dtype))
+
+    def _sample_sets(
+        self,
+        functions: tuple[np.ndarray, ...],
+        n_sets: int,
+        n_points: int,
+        rng: np.random.Generator,
+        dtype: DTypeLike,
+    ) -> tuple[Iterable[np.ndarray], Iterable[np.ndarray]]:
+        """Draw sets of as many points of the same tasks: the x of each set, and the y.
+
+        A family that can draw all sets at once, and the same numbers, may do it in here.
+        """
+        sets = [self.sample_points(*functions, n_points, rng, dtype) for _ in range(n_sets)]
+        return [x for x, _ in sets], [y for _, y in sets]
 
     def _draw_split(self, n_tasks: int, rng: np.random.Generator) -> np.ndarray:
         """Draw the parameter that splits the tasks, uniformly over the cells' part."""

@@ -70,8 +70,30 @@ class Sinusoid(Family):
         dtype: DTypeLike = np.float64,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Draw points of given waves: x and y, each (n_tasks, n_points, 1)."""
-        rng = as_rng("rng", rng)
-        x = rng.uniform(*self.x_range, (len(amplitude), n_points, 1))
+        return self._draw(
+            amplitude, phase, (len(amplitude), n_points, 1), as_rng("rng", rng), dtype
+        )
+
+    def _sample_sets(
+        self,
+        functions: tuple[np.ndarray, ...],
+        n_sets: int,
+        n_points: int,
+        rng: np.random.Generator,
+        dtype: DTypeLike,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        amplitude, phase = functions
+        return self._draw(amplitude, phase, (n_sets, len(phase), n_points, 1), rng, dtype)
+
+    def _draw(
+        self,
+        amplitude: np.ndarray,
+        phase: np.ndarray,
+        shape: tuple[int, ...],
+        rng: np.random.Generator,
+        dtype: DTypeLike,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        x = rng.uniform(*self.x_range, shape)
         y = self.evaluate(amplitude, phase, x)
         return x.astype(dtype, copy=False), y.astype(dtype, copy=False)
 
@@ -93,4 +115,5 @@ class Sinusoid(Family):
         """
         amplitude = np.asarray(amplitude)[:, None, None]
         phase = np.asarray(phase)[:, None, None]
-        return amplitude * np.sin(x - phase)
+        y = np.sin(x - phase)
+        return np.multiply(y, amplitude, out=y)

@@ -20,7 +20,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from ..checks import FLOAT32, FLOAT64, as_array, as_dtype, as_number, as_positive, shape_text
+from ..checks import as_array, as_dtype, as_number, as_positive, shape_text
+from ..kernels.adam import adam
 from .schedules import LearningRate, as_learning_rate, rate_at
 
 __all__ = ["SGD", "Adam", "AdamState", "AdamW", "Optimizer", "SGDState"]
@@ -98,7 +99,7 @@ class SGD:
         theta, gradient = _as_pair(theta, gradient)
         n_updates, velocity = int(state.n_updates), state.velocity
         if self.momentum:
-            _same_shape("state.velocity", velocity, theta)
+            velocity = _as_twin("state.velocity", velocity, theta)
             gradient = velocity = self.momentum * velocity + gradient
         rate = rate_at(self.learning_rate, n_updates)
         return theta - rate * gradient, SGDState(n_updates + 1, velocity)
@@ -169,21 +170,24 @@ class Adam:
     ) -> tuple[np.ndarray, AdamState]:
         """Return new parameters, of theta's dtype, and the new state."""
         theta, gradient = _as_pair(theta, gradient)
-        _same_shape("state.first_moment", state.first_moment, theta)
-        _same_shape("state.second_moment", state.second_moment, theta)
+        first = _as_twin("state.first_moment", state.first_moment, theta)
+        second = _as_twin("state.second_moment", state.second_moment, theta)
         # From a file the count is a 0-d array; int() keeps what follows in Python's arithmetic.
         n_updates = int(state.n_updates)
         rate = rate_at(self.learning_rate, n_updates)
         n_updates += 1
-        first = self.beta1 * state.first_moment + (1 - self.beta1) * gradient
-        second = self.beta2 * state.second_moment + (1 - self.beta2) * (gradient * gradient)
-        step = np.sqrt(second)
-        step /= math.sqrt(1 - self.beta2**n_updates)
-        step += self.epsilon
-        np.divide(first, step, out=step)
-        step *= rate / (1 - self.beta1**n_updates)
-        np.subtract(theta, step, out=step)
-        return step, AdamState(n_updates, first, second)
+        numbers = np.array(
+            [
+                self.beta1, 1 - self.beta1, self.beta2, 1 - self.beta2,
+                math.sqrt(1 - self.beta2**n_updates), self.epsilon,
+                rate / (1 - self.beta1**n_updates),
+            ],
+            theta.dtype,
+        )  # fmt: skip
+        new = np.empty_like(theta), np.empty_like(theta), np.empty_like(theta)
+        arrays = (theta, gradient, first, second, *new)
+        adam(numbers, *[array.ravel() for array in arrays])
+        return new[0], AdamState(n_updates, *new[1:])
 
 
 @dataclass(frozen=True)
@@ -245,18 +249,16 @@ def _as_decay(name: str, value: Any) -> float:
 
 def _as_pair(theta: Any, gradient: Any) -> tuple[np.ndarray, np.ndarray]:
     """Arrays of theta's dtype, float32 or else float64, and of one shape."""
-    # What is right already costs no more than to see that it is.
-    if type(theta) is not np.ndarray or theta.dtype not in (FLOAT64, FLOAT32):
-        theta = as_array("theta", theta, as_dtype("theta", theta))
-    if type(gradient) is not np.ndarray or gradient.dtype != theta.dtype:
-        gradient = as_array("gradient", gradient, theta.dtype)
-    _same_shape("gradient", gradient, theta)
-    return theta, gradient
+    theta = as_array("theta", theta, as_dtype("theta", theta))
+    return theta, _as_twin("gradient", gradient, theta)
 
 
-def _same_shape(name: str, array: np.ndarray, theta: np.ndarray) -> None:
+def _as_twin(name: str, value: Any, theta: np.ndarray) -> np.ndarray:
+    """An array of theta's dtype and shape."""
+    array = as_array(name, value, theta.dtype)
     if array.shape != theta.shape:
         raise ValueError(
             f"{name} has shape {shape_text(array.shape)}, theta has {shape_text(theta.shape)}; "
             "accepted is one shape"
         )
+    return array
