@@ -42,7 +42,7 @@ from .kernels.mlp import (
 from .kernels.modes import RATES, VALUE
 from .kernels.own_weights import own_table
 from .kernels.simd import LANES
-from .tasks import Rows, offsets_of
+from .tasks import Rows
 from .workspace import Layout
 
 if TYPE_CHECKING:
@@ -59,17 +59,14 @@ __all__ = [
     "table_of",
 ]
 
-# A batch's numbers of rows: of equal tasks (n_tasks, rows), else the bytes of the offsets.
-Sizes = tuple[int, int] | bytes
-
 METHODS = ("auto", "explicit", "dense", "factored")
 
 #: floating-point operations below which one thread is faster than waking the others
 SERIAL_WORK = 300_000
 #: operations after which a piece ends (some hundredths of a second), and the most chunks it has
 PIECE_WORK, PIECE_CHUNKS = 4_000_000_000, 64
-#: tasks of different sizes up to which their plan is remembered
-REMEMBERED = 1000
+#: tasks of different sizes up to which their plan is remembered, and plans of a problem
+REMEMBERED_TASKS, REMEMBERED_PLANS = 1000, 64
 #: numbers in the rows of a piece that are worth another call of the kernel
 PIECE_NUMBERS = 1_000_000
 #: how many times as long an operation takes in the plain loops of the explicit kernels
@@ -108,6 +105,12 @@ class Problem:
     max_memory: int  # bytes
     momentum: float = 0.0
     proximal: float = 0.0
+    # Remembered here and not in a cache of the module: a training that learns the inner rates
+    # makes a problem an iteration, and plans hold its rates.
+    _plans: dict[Any, Plan] = field(default_factory=dict, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_plans": {}}
 
 
 class Split(NamedTuple):
@@ -189,28 +192,24 @@ def plan_for(
     method: str | None = None,
 ) -> Plan:  # fmt: skip
     """The plan for a batch, of a given method or the problem's; remembered unless it is long."""
-    if max(len(support.offsets), len(query.offsets)) > REMEMBERED and (
+    if max(len(support.offsets), len(query.offsets)) > REMEMBERED_TASKS and (
         support.ragged or query.ragged
     ):
         return _plan(problem, dtype, support.offsets, query.offsets, mode, method)
-    return _remembered(problem, dtype, _sizes(support), _sizes(query), mode, method)
+    key = dtype, _sizes(support), _sizes(query), mode, method
+    plan = problem._plans.get(key)
+    if plan is None:
+        plan = _plan(problem, dtype, support.offsets, query.offsets, mode, method)
+        if len(problem._plans) >= REMEMBERED_PLANS:
+            problem._plans.clear()
+        problem._plans[key] = plan
+    return plan
 
 
-def _sizes(rows: Rows) -> Sizes:
+def _sizes(rows: Rows) -> tuple[int, int] | bytes:
+    """A batch's numbers of rows, as a key."""
     n_tasks = rows.n_tasks
     return rows.offsets.tobytes() if rows.ragged else (n_tasks, len(rows.x) // n_tasks)
-
-
-@lru_cache(maxsize=256)
-def _remembered(
-    problem: Problem, dtype: np.dtype[Any], support: Sizes, query: Sizes, mode: int,
-    method: str | None,
-) -> Plan:  # fmt: skip
-    offsets, query_offsets = (
-        np.frombuffer(sizes, np.int64) if isinstance(sizes, bytes) else offsets_of(*sizes)
-        for sizes in (support, query)
-    )
-    return _plan(problem, dtype, offsets, query_offsets, mode, method)
 
 
 def _plan(

@@ -3,7 +3,10 @@
 All large memory of a call is NumPy arrays, which tracemalloc sees.
 """
 
+import gc
+import pickle
 import tracemalloc
+import weakref
 
 import numba
 import numpy as np
@@ -196,3 +199,21 @@ def test_many_layouts_share_one_block():
         with workspace.borrow(workspace.Layout((np.dtype("float32"), (n,)))) as (array,):
             assert array.shape == (n,)
     assert kept() == size
+
+
+def test_plans_are_remembered_by_their_problem_alone(monkeypatch):
+    """A training that learns rates makes a problem an iteration; its plans hold the rates."""
+    monkeypatch.setattr(plan, "REMEMBERED_PLANS", 3)
+    model = fm.MLP([1, 3, 1])
+    maml, theta = fm.MAML(model, np.full(model.n_params, 0.01)), model.init(0)
+    for rows in range(1, 6):
+        x = np.ones((2, rows, 1))
+        maml.gradient(theta, x, x)
+        maml.gradient(theta, [x[0], x[1, :1]], [x[0], x[1, :1]])
+        assert 0 < len(maml._problem._plans) <= 3
+    sent = pickle.loads(pickle.dumps(maml))
+    assert not sent._problem._plans
+    problem = weakref.ref(maml._problem)
+    del maml
+    gc.collect()
+    assert problem() is None
