@@ -21,8 +21,10 @@ from fastmaml.plan import prefers_factored
 from . import report
 from .workloads import DTYPES, WORKLOADS, Workload, make, problem
 
-WIDTHS, STEPS, ROWS = (8, 16, 40, 128, 512), (1, 2, 5, 10), (2, 5, 10, 20, 50, 100, 200, 1000)
-LARGEST = 3e8  # width² · steps · rows that are worth waiting for
+WIDTHS, STEPS = (8, 16, 40, 128, 512), (1, 2, 5, 10)
+# Support and query rows: as many of both, or few to adapt to and many to judge by.
+ROWS = (*((k, k) for k in (2, 5, 10, 20, 50, 100, 200, 1000)), (10, 100), (10, 1000), (5, 5000))
+LARGEST = 3e8  # width² · (steps · support + query rows) / 2 that are worth waiting for
 # Models of a few parameters, where explicit has a chance.
 TINY = {
     "linear, 2 parameters": Workload((1, 1), 10, 5, 1, 1e-2, 11),
@@ -56,9 +58,11 @@ def times(model, steps, rate, theta, data, methods, seconds) -> dict[str, float]
         }
 
 
-def loss(found: dict[str, float], model: fm.MLP, theta: np.ndarray, rows: int) -> float:
+def loss(
+    found: dict[str, float], model: fm.MLP, theta: np.ndarray, rows: int, query_rows: int
+) -> float:
     """The time of the method that "auto" takes over that of the best."""
-    chosen = "factored" if prefers_factored(model, theta.dtype, rows) else "dense"
+    chosen = "factored" if prefers_factored(model, theta.dtype, rows, query_rows) else "dense"
     return found[chosen] / min(found.values())
 
 
@@ -71,7 +75,7 @@ def on_problems(seconds: float, dtypes: list[str]) -> tuple[list[str], list[floa
         methods = METHODS if name in TINY else METHODS[:2]
         data = (p.x, p.y, p.x_query, p.y_query)
         found = times(model, p.steps, p.inner_lr, p.theta, data, methods, seconds)
-        losses.append(loss(found, model, p.theta, work.n_rows))
+        losses.append(loss(found, model, p.theta, work.n_rows, work.n_rows))
         cells = [f"{1e6 * found[m]:.3g}" if m in found else "" for m in METHODS]
         lines.append(f"| {name} | {dtype} | {' | '.join(cells)} | {losses[-1]:.2f} |")
         print(lines[-1], flush=True)
@@ -84,17 +88,19 @@ def on_grid(seconds: float, dtypes: list[str]) -> tuple[list[str], list[float]]:
     for dtype, width, steps in product(dtypes, WIDTHS, STEPS):
         model, cells = fm.MLP([8, width, width, 1], "relu"), []
         theta = model.init(0, dtype)
-        for rows in ROWS:
-            if width * width * steps * rows > LARGEST:
+        for rows, query_rows in ROWS:
+            passes = (steps * rows + query_rows) / 2
+            if width * width * passes > LARGEST:
                 cells.append("")
                 continue
-            n_tasks = int(np.clip(2e5 / (width * rows * steps), 2, 64))
+            n_tasks = int(np.clip(2e5 / (width * passes), 2, 64))
             data = tuple(
-                rng.normal(size=(n_tasks, rows, n)).astype(dtype)
-                for n in (model.n_inputs, 1, model.n_inputs, 1)
+                rng.normal(size=(n_tasks, k, n)).astype(dtype)
+                for k in (rows, query_rows)
+                for n in (model.n_inputs, 1)
             )
-            found = times(model, steps, 1e-4, theta, data, ("factored", "dense"), seconds)
-            losses.append(loss(found, model, theta, rows))
+            found = times(model, steps, 1e-4, theta, data, METHODS[:2], seconds)
+            losses.append(loss(found, model, theta, rows, query_rows))
             mark = "" if losses[-1] <= BOUND else " !"
             cells.append(f"{found['dense'] / found['factored']:.2f}{mark}")
         lines.append(f"| {dtype} | {width} | {steps} | {' | '.join(cells)} |")
@@ -114,7 +120,7 @@ def main() -> None:
     losses = np.array(losses + more)
     heads = (
         ["problem", "dtype", "factored, µs", "dense, µs", "explicit, µs", "auto / best"],
-        ["dtype", "width", "steps", *(f"K = {rows}" for rows in ROWS)],
+        ["dtype", "width", "steps", *(f"{k}, {q}" for k, q in ROWS)],
     )
     tables = [
         "\n".join([f"| {' | '.join(head)} |", "|" + " --- |" * len(head), *lines])

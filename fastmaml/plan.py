@@ -2,8 +2,9 @@
 
 A *chunk* is a run of whole tasks whose sums one worker makes. Chunks depend on the problem's sizes
 only, never on the number of threads, and are summed one after the other, so results do not depend
-on it either. A *piece* is the run of chunks that one call of a kernel works; between pieces Python
-regains control (Ctrl-C).
+on it either. The factored method works a chunk in one or more *blocks*, runs of tasks whose row
+blocks are in memory together. A *piece* is the run of chunks that one call of a kernel works;
+between pieces Python regains control (Ctrl-C).
 
 Memory of a call, beyond its inputs and outputs, in numbers of theta's dtype:
 
@@ -71,7 +72,8 @@ REMEMBERED_TASKS, REMEMBERED_PLANS = 1000, 64
 PIECE_NUMBERS = 1_000_000
 #: how many times as long an operation takes in the plain loops of the explicit kernels
 PLAIN_LOOPS = 8
-#: rows of a chunk of the factored method: enough for large products, few enough for the cache
+#: rows of a chunk of the factored method, and of a block with weights that tasks share: enough for
+#: large products
 CHUNK_ROWS = 64
 #: bytes of a task's row blocks of a step up to which factored is faster than dense, and more for
 #: each unit of the layers' mean width
@@ -106,11 +108,19 @@ class Problem:
     momentum: float = 0.0
     proximal: float = 0.0
     # Remembered here and not in a cache of the module: a training that learns the inner rates
-    # makes a problem an iteration, and plans hold its rates.
+    # makes a problem an iteration, and these hold its rates.
     _plans: dict[Any, Plan] = field(default_factory=dict, repr=False)
+    _rates: dict[Any, tuple[NDArray[Any], NDArray[Any]]] = field(default_factory=dict, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_plans": {}}
+        return {**self.__dict__, "_plans": {}, "_rates": {}}
+
+    def rates(self, dtype: np.dtype[Any], method: str) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The rates as a method's kernels take them: see `Plan`."""
+        key = dtype, method == "explicit"
+        if key not in self._rates:
+            self._rates[key] = _rates_of(self.model, self.rate, self.steps, *key)
+        return self._rates[key]
 
 
 class Split(NamedTuple):
@@ -130,8 +140,8 @@ class Plan:
     table: NDArray[np.int64]
     rates: NDArray[Any]  # (S, n_layers), or (S, P) for explicit
     parameter_rates: NDArray[Any]  # padded (P,), or empty
-    chunks: NDArray[np.int64]  # of tasks; of blocks for factored
-    blocks: NDArray[np.int64]  # of tasks
+    chunks: NDArray[np.int64]  # boundaries in tasks, but in blocks for factored
+    blocks: NDArray[np.int64]  # boundaries in tasks; none but for factored
     work: int
     scratch: int  # numbers a worker
     n_gradient: int  # numbers of a chunk's gradient
@@ -181,7 +191,7 @@ class Plan:
         piece = min(n_chunks, PIECE_CHUNKS, max(workers, few), max(workers, by_work))
         while workers * piece > 1 and self.memory(workers, piece) > self.max_memory:
             if piece > workers:
-                piece -= 1
+                piece = max(workers, piece - max(1, piece // 8))
             else:
                 workers = piece = workers - 1
         return Split(workers, piece, self.layout(workers, piece))
@@ -216,77 +226,74 @@ def _plan(
     problem: Problem, dtype: np.dtype[Any], offsets: NDArray[np.int64],
     query_offsets: NDArray[np.int64], mode: int, method: str | None,
 ) -> Plan:  # fmt: skip
-    model, rate, steps = problem.model, problem.rate, problem.steps
-    table = table_of(model, dtype)
+    model, steps, n_tasks = problem.model, problem.steps, len(offsets) - 1
+    counts, query_counts = np.diff(offsets), np.diff(query_offsets)
     rows, query_rows = int(offsets[-1]), int(query_offsets[-1])
-    longest = max(_longest(offsets), _longest(query_offsets))
+    means = rows / n_tasks, query_rows / n_tasks
+    table = table_of(model, dtype)
     work = work_of(model, rows, query_rows, steps)
-    method = method or choose_method(problem, dtype, rows / (len(offsets) - 1))
-    if method == "explicit":
-        work *= PLAIN_LOOPS * model.n_params
-    elif method == "factored":
-        work += pair_work_of(model, rows, len(offsets) - 1, steps)
-    parameter_rates = np.zeros(0, dtype)
+    method = method or choose_method(problem, dtype, *means)
+    rates, parameter_rates = problem.rates(dtype, method)
     blocks = np.zeros(0, np.int64)
-    if method != "factored":
-        chunks = chunks_of(offsets, max(DENSE_CHUNKS, work * DENSE_CHUNKS // PIECE_WORK))
-    if method == "explicit":
-        rates = _rates_of_parameters(model, rate, steps).astype(dtype)
-        scratch = explicit.scratch_size(table, steps, problem.momentum)
-    else:
-        rates = np.zeros((steps, model.n_layers), dtype)
-        if rate.per_layer is not None:
-            rates[...] = rate.per_layer
-    if method == "dense":
-        scratch = dense.scratch_size(table, longest, steps, problem.momentum)
-        if rate.per_parameter is not None:
-            parameter_rates = np.zeros(padded_sizes(table)[0], dtype)
-            parameter_rates[padded_index(model, dtype)] = rate.per_parameter
-    elif method == "factored":
-        losses = int(np.count_nonzero(problem.step_weights))
-        own = own_layers(model, rows / (len(offsets) - 1), steps)
-        table = own_table(table, own, LANES[dtype])
-        longer = max(rows, query_rows)
-        wanted = -(-longer // (CHUNK_ROWS * FACTORED_CHUNKS)) * FACTORED_CHUNKS
-        of_chunk = -(-longer // (wanted * block_rows_of(table, dtype, steps)))
-        blocks = chunks_of(offsets, wanted * of_chunk)
-        chunks = chunks_of(np.arange(len(blocks)), wanted)
-        scratch = factored.scratch_size(
-            table, np.diff(offsets), np.diff(query_offsets), blocks, steps, losses
-        )
     n_padded, n_transposed = padded_sizes(table)
     n_gradient, n_shared = n_padded, n_padded + n_transposed
-    if method == "explicit":
-        n_gradient, n_shared = model.n_params, 0
+    if method == "factored":
+        work += pair_work_of(model, rows, n_tasks, steps)
+        table = own_table(table, own_layers(model, *means, steps), LANES[dtype])
+        blocks, chunks = _blocks_and_chunks(offsets, max(rows, query_rows), table, dtype, steps)
+        losses = int(np.count_nonzero(problem.step_weights))
+        scratch = factored.scratch_size(
+            table, counts, query_counts, blocks, steps, losses, mode == RATES
+        )
+    else:
+        longest = max(int(counts.max()), int(query_counts.max()))
+        if method == "dense":
+            scratch = dense.scratch_size(table, longest, steps, problem.momentum)
+        else:
+            work *= PLAIN_LOOPS * model.n_params
+            scratch = explicit.scratch_size(table, steps, problem.momentum)
+            n_gradient, n_shared = model.n_params, 0
+        chunks = chunks_of(offsets, max(DENSE_CHUNKS, work * DENSE_CHUNKS // PIECE_WORK))
     return Plan(
         method, mode, table, rates, parameter_rates, chunks, blocks, work, scratch, n_gradient,
         n_shared, problem.max_memory,
     )  # fmt: skip
 
 
-def _longest(offsets: NDArray[np.int64]) -> int:
-    return int(np.diff(offsets).max())
+def _rates_of(
+    model: Network, rate: InnerRate, steps: int, dtype: np.dtype[Any], explicit: bool
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    rates, parameter_rates = np.zeros((steps, model.n_layers), dtype), np.zeros(0, dtype)
+    if explicit and rate.per_layer is not None:
+        widths = np.diff([*layer_starts(model), model.n_params])
+        rates = np.repeat(rate.per_layer, widths, axis=1).astype(dtype)
+    elif explicit:
+        rates = np.tile(rate.per_parameter, (steps, 1)).astype(dtype)  # type: ignore[arg-type]
+    elif rate.per_layer is not None:
+        rates[...] = rate.per_layer
+    else:
+        parameter_rates = np.zeros(padded_sizes(table_of(model, dtype))[0], dtype)
+        parameter_rates[padded_index(model, dtype)] = rate.per_parameter
+    return rates, parameter_rates
 
 
-def _rates_of_parameters(model: Network, rate: InnerRate, steps: int) -> NDArray[np.float64]:
-    if rate.per_parameter is not None:
-        return np.tile(rate.per_parameter, (steps, 1))
-    assert rate.per_layer is not None  # one of the two forms is there
-    return np.repeat(rate.per_layer, np.diff([*layer_starts(model), model.n_params]), axis=1)
-
-
-def choose_method(problem: Problem, dtype: np.dtype[Any], rows: float) -> str:
-    """The method that a call uses, for tasks of about ``rows`` support rows."""
+def choose_method(
+    problem: Problem, dtype: np.dtype[Any], rows: float, query_rows: float
+) -> str:  # fmt: skip
+    """The method that a call uses, for tasks of about so many support and query rows."""
     if problem.method in ("explicit", "dense"):
         return problem.method
     if problem.rate.per_parameter is not None or problem.momentum:  # which factored cannot have
         return "dense"
     if problem.method == "factored":
         return "factored"
-    return "factored" if prefers_factored(problem.model, dtype, rows) else "dense"
+    better = prefers_factored(problem.model, dtype, rows, query_rows)
+    return "factored" if better else "dense"
 
 
-def prefers_factored(model: Network, dtype: np.dtype[Any], rows: float) -> bool:
+def prefers_factored(
+    model: Network, dtype: np.dtype[Any], rows: float, query_rows: float
+) -> bool:  # fmt: skip
     """Whether factored is the faster method: unless tasks have so many rows.
 
     It takes all rows of a task at once. If a step's row blocks are larger than the cache, dense is
@@ -295,16 +302,20 @@ def prefers_factored(model: Network, dtype: np.dtype[Any], rows: float) -> bool:
     """
     shapes = list(zip(model.layer_sizes[:-1], model.layer_sizes[1:], strict=True))
     width = 2 * sum(a * b for a, b in shapes) / sum(a + b for a, b in shapes)
-    return rows * bytes_a_row(table_of(model, dtype), dtype) <= CACHED + CACHED_WIDTH * width
+    most = max(rows, query_rows)
+    return most * bytes_a_row(table_of(model, dtype), dtype) <= CACHED + CACHED_WIDTH * width
 
 
-def own_layers(model: Network, rows: float, steps: int) -> list[bool]:
+def own_layers(model: Network, rows: float, query_rows: float, steps: int) -> list[bool]:
     """Of which layers the factored method gives each task its own weights.
 
-    They cost n_in n_out operations a row, the products of row blocks S K (n_in + n_out).
+    They cost some products of S K rows with n_in n_out weights; what they save is the products of
+    row blocks, those of S K rows with as many and with the query rows. How many of each was fitted
+    to measurements (``docs/decisions/0007-register-tiles.md``).
     """
     shapes = zip(model.layer_sizes[:-1], model.layer_sizes[1:], strict=True)
-    return [3 * n_in * n_out <= 2 * steps * rows * (n_in + n_out) for n_in, n_out in shapes]
+    partners = 2 * query_rows + 4 * steps * rows
+    return [7 * n_in * n_out <= (n_in + n_out) * partners for n_in, n_out in shapes]
 
 
 def bytes_a_row(table: NDArray[np.int64], dtype: np.dtype[Any]) -> int:
@@ -322,6 +333,17 @@ def block_rows_of(table: NDArray[np.int64], dtype: np.dtype[Any], steps: int) ->
         return CHUNK_ROWS
     of_row = bytes_a_row(table, dtype) * max(steps, 1)
     return max(MIN_BLOCK_ROWS, min(CHUNK_ROWS, BLOCK_BYTES // of_row))
+
+
+def _blocks_and_chunks(
+    offsets: NDArray[np.int64], rows: int, table: NDArray[np.int64], dtype: np.dtype[Any],
+    steps: int,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:  # fmt: skip
+    """Blocks of tasks, and chunks of blocks, of the factored method."""
+    wanted = -(-rows // (CHUNK_ROWS * FACTORED_CHUNKS)) * FACTORED_CHUNKS
+    of_chunk = -(-rows // (wanted * block_rows_of(table, dtype, steps)))
+    blocks = chunks_of(offsets, wanted * of_chunk)
+    return blocks, chunks_of(np.arange(len(blocks)), wanted)
 
 
 def work_of(model: Network, rows: int, query_rows: int, steps: int) -> int:

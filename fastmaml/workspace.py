@@ -17,12 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .kernels.jit import thread_limit
+
 __all__ = ["ALIGNMENT", "KEPT", "Layout", "Workspace", "borrow", "release", "rows_of"]
 
 #: bytes of a cache line, and of the longest vector
 ALIGNMENT = 64
-#: the most bytes that a thread keeps
-KEPT = 64 << 20
+#: the most bytes that a thread keeps: so many for each worker that a call may have
+KEPT = thread_limit() * (64 << 20)
 #: how many layouts of arrays are remembered with the memory that they lie in
 LAYOUTS = 16
 
@@ -87,5 +89,5 @@ def rows_of(dtype: np.dtype[Any], workers: int, scratch: int) -> Layout:
 
 
 def release() -> None:
-    """Give the calling thread's kept memory back to the system."""
+    """Give the calling thread's kept memory back to the system (for tests)."""
     _kept.__dict__.clear()

@@ -7,7 +7,7 @@ in (an input that is 1), after t steps
     W_t = W - sum_{u<t} alpha_u delta_u^T a_u
 
 where a_u (inputs of the layer) and delta_u = dL/dz are the row blocks of the task's support set at
-step u. Products with W are then made with the one W of all tasks, for the rows of a whole chunk of
+step u. Products with W are then made with the one W of all tasks, for the rows of a whole block of
 tasks at once; what belongs to a task is products of small blocks:
 
 * forward    ``z = x W^T - sum_u alpha_u (x a_u^T) delta_u``
@@ -101,11 +101,12 @@ SUPPORT_KINDS, QUERY_KINDS = 4, 2
 
 def scratch_size(
     table: np.ndarray, rows: np.ndarray, query_rows: np.ndarray, blocks: np.ndarray,
-    steps: int, losses: int,
+    steps: int, losses: int, with_rates: bool,
 ) -> int:  # fmt: skip
     """Numbers of scratch that one worker needs, for the numbers of rows of each task.
 
-    ``losses`` is the number of steps with a weight; block b is the tasks ``blocks[b] :
+    ``losses`` is the number of steps with a weight, ``with_rates`` whether the gradient of the
+    rates is wanted; block b is the tasks ``blocks[b] :
     blocks[b + 1]``.
     """
 
@@ -117,11 +118,11 @@ def scratch_size(
     products = SUPPORT_KINDS * steps * most(rows * rows) + QUERY_KINDS * losses * most(
         rows * query_rows
     )
-    longest = int(np.maximum(rows, query_rows).max())
+    pairs = int((rows * np.maximum(rows, query_rows)).max()) if with_rates else 0
     layers = table.reshape(-1, ROW)[1:-1]
     widest = int(layers[layers[:, OWN] >= 0, LD_OUT].max(initial=0))
     own = (steps + 1) * int(np.diff(blocks).max()) * int(table[OWN_SIZE])
-    small = max(2 * longest**2, most(rows) * widest)
+    small = max(2 * pairs, most(rows) * widest)
     return on_line(values * width + n_common * steps * products) + on_line(own + small)
 
 
@@ -192,7 +193,7 @@ def _pass(
     x, y, x_offsets, x_rows, block, own,
     loss_scale, loss_mean, weight, gradient, curvature, task_values, buf, kept, kinds, stride,
 ):  # fmt: skip
-    """Forward and backward for rows (x, y) of the chunk's tasks, after ``steps`` steps.
+    """Forward and backward for rows (x, y) of the block's tasks, after ``steps`` steps.
 
     Fills A, D1, D2, DELTA of ``block``; adds the weighted loss to ``task_values`` if weight is not
     0.
@@ -308,7 +309,7 @@ def _rate_gradient(
     table, layer, step, steps, exact, first, last, offsets, rows, support, q_offsets, q_rows, query,
     step_weights, buf, small,
 ) -> float:  # fmt: skip
-    """``-sum C * E`` of one step and layer, over the chunk's tasks."""
+    """``-sum C * E`` of one step and layer, over the block's tasks."""
     row = layer * ROW
     ld_in, ld_out = table[row + LD_IN], table[row + LD_OUT]
     one = 1 if table[row + BIAS] >= 0 else 0

@@ -3,9 +3,8 @@
 ``outer`` computes ``C = D + A B``, reading A one number at a time and the rows of B and C as
 vectors; with A's strides swapped it is ``C = D + A^T B``. ``inner`` computes ``C = scale A B^T +
 shift [+ C]``, reading the rows of A and B as vectors. ``sum_rows`` is the product with a row of
-ones. Every operand is an array with an offset to
-its first number. ``n`` in ``outer`` and ``k`` in ``inner`` are padded lengths: multiples of the
-vector's lanes, with zeros in the padding.
+ones. Every operand is an array with an offset to its first number. ``n`` in ``outer`` and ``k`` in
+``inner`` are padded lengths: multiples of the vector's lanes, with zeros in the padding.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ A network of L weight layers is described by ``layer_table``; a linear model is 
 one layer. Layer l (1 ... L) makes value l from value l - 1; value 0 is the input, value L the
 output. Inside the kernels a parameter vector is *padded*: each layer is a weight (n_out, ld_in)
 followed by a bias (ld_out), where ``ld`` is a width rounded up to whole vector registers and the
-padding is zero. A *transposed* copy holds the weights as (n_in, ld_out). A row block keeps every
+padding is zero. A *transposed* copy holds the weights as (ld_in, ld_out). A row block keeps every
 value for some rows: value v is the (rows, ld_v) matrix at ``rows`` times the place that the table
 gives for one row.
 
@@ -66,19 +66,8 @@ def layer_table(
         bias = theta + n_in * n_out if intercept else -1
         p_bias = pad + n_out * ld_in
         table[layer] = (
-            n_in,
-            n_out,
-            ld_in,
-            ld_out,
-            theta,
-            bias,
-            pad,
-            p_bias,
-            transposed,
-            place,
-            -1,
-            0,
-        )
+            n_in, n_out, ld_in, ld_out, theta, bias, pad, p_bias, transposed, place, -1, 0,
+        )  # fmt: skip
         theta += n_in * n_out + (n_out if intercept else 0)
         pad, transposed, place = p_bias + ld_out, transposed + ld_in * ld_out, place + ld_in
     table[n_layers + 1, PLACE] = place

@@ -191,8 +191,9 @@ def sum_adjoints(table, layer, n_tasks, buf, adjoint, add, out, g0):
         sum_rows(
             n_in * ld_out, n_tasks, out, weight, out, weight, add, buf, own + ld_out, size
         )  # fmt: skip
-        for j in range(weight + n_in * ld_out, bias if not add else 0):  # the rest of the place
-            out[j] = 0
+        if not add:  # the rest of the place
+            for j in range(weight + n_in * ld_out, bias):
+                out[j] = 0
     else:
         sum_rows(
             n_out * ld_in, n_tasks, out, weight, out, weight, add, buf, own - n_out * ld_in, size

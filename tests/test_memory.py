@@ -15,7 +15,7 @@ from cases import METHODS
 from fastmaml.kernels import modes
 
 import fastmaml as fm
-from fastmaml import plan, workspace
+from fastmaml import plan, run, workspace
 from fastmaml.tasks import as_tasks
 
 compiled_only = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="would take too long")
@@ -167,6 +167,19 @@ def test_memory_is_kept_from_call_to_call():
     assert peak < 4 * model.n_params + 8 * 600 + 10_000  # the results
 
 
+def test_few_rows_to_adapt_to_and_many_to_judge_by():
+    """Memory is linear in the query rows."""
+    model = fm.MLP([1, 40, 40, 1])
+    rng, sizes = np.random.default_rng(0), {}
+    for n_query in (1_000, 10_000):
+        arrays = [rng.normal(size=(2, k, 1)) for k in (2, 2, n_query, n_query)]
+        for mode in MODES:
+            maml = fm.MAML(model, method="factored")
+            sizes[mode, n_query] = planned(maml, mode, [model.init(0), *arrays])[2]
+    for mode in MODES:
+        assert sizes[mode, 10_000] < 10.5 * sizes[mode, 1_000] < 5e8
+
+
 def test_only_so_much_is_kept(monkeypatch):
     monkeypatch.setattr(workspace, "KEPT", 10_000)
     workspace.release()
@@ -178,6 +191,62 @@ def test_only_so_much_is_kept(monkeypatch):
         assert [array.shape for array in arrays] == [(3, 5), (7,)]
         assert all(array.ctypes.data % workspace.ALIGNMENT == 0 for array in arrays)
     assert 0 < kept() < 10_000
+
+
+@compiled_only
+@pytest.mark.parametrize("own", [True, False, None])
+@pytest.mark.parametrize("method", METHODS)
+def test_kernels_stay_within_their_memory(method, own, monkeypatch):
+    """Bytes before and after each array of a call stay as they are."""
+    guard = 8192
+    workspace.release()
+    init, enter = workspace.Layout.__init__, workspace.Workspace.__enter__
+
+    def guarded(self, *arrays):
+        init(self, *arrays)
+        self.places = [place + 2 * guard for place in self.places]
+
+    def on(self, memory):
+        starts = np.cumsum([guard, *self.places])
+        return [
+            memory[start : start + size].view(dtype).reshape(shape)
+            for (dtype, shape), size, start in zip(self.arrays, self.sizes, starts, strict=False)
+        ]
+
+    def fill(self):
+        self.memory.fill(255)
+        return enter(self)
+
+    def inspect(self, *error):
+        layout = next(key for key, value in self.laid_out.items() if value is self.arrays)
+        for array in self.arrays:
+            start = array.ctypes.data - self.memory.ctypes.data
+            around = [self.memory[start - guard : start]]
+            around += [self.memory[start + array.nbytes : start + array.nbytes + guard]]
+            assert all((part == 255).all() for part in around), layout.arrays
+
+    monkeypatch.setattr(run, "rows_of", workspace.rows_of.__wrapped__)  # none from before
+    monkeypatch.setattr(workspace.Layout, "__init__", guarded)
+    monkeypatch.setattr(workspace.Layout, "on", on)
+    monkeypatch.setattr(workspace.Workspace, "__enter__", fill)
+    monkeypatch.setattr(workspace.Workspace, "__exit__", inspect)
+    if own is not None:
+        monkeypatch.setattr(plan, "own_layers", lambda model, *_: [own] * model.n_layers)
+    rng = np.random.default_rng(0)
+    for sizes, counts, steps, dtype in (
+        ([1, 1], [1], 1, "float32"),
+        ([3, 17, 5, 2], [1, 30, 4, 4], 2, "float32"),
+        ([2, 33, 1], [7] * 40, 3, "float64"),
+        ([1, 8, 8, 9], [80, 1], 0, "float64"),
+    ):
+        model = fm.MLP(sizes, "tanh")
+        x, x_query = ([rng.normal(size=(k, sizes[0])) for k in c] for c in (counts, counts[::-1]))
+        y, y_query = ([rng.normal(size=(k, sizes[-1])) for k in c] for c in (counts, counts[::-1]))
+        for weights in (None, np.ones(steps + 1)):
+            maml = fm.MAML(model, 1e-3, steps, method=method, step_weights=weights)
+            theta = model.init(0, dtype)
+            maml.evaluate(theta, x, y, x_query, y_query)
+            maml.predict(theta, x, y, x_query)
 
 
 def test_a_call_within_a_call_has_memory_of_its_own():

@@ -136,15 +136,24 @@ def test_chunks_of_several_blocks(own, order, dtype, monkeypatch):
     got, want, share = maml.evaluate(theta, *many), case.expected, 1 if maml.task_mean else 9
     assert relative_error(got.gradient, share * want.gradient) <= TOLERANCE[dtype]
     assert relative_error(got.inner_lr_gradient, share * want.inner_lr_gradient) <= TOLERANCE[dtype]
+    assert relative_error(got.task_values, np.tile(want.task_values, 9)) <= TOLERANCE[dtype]
 
 
 @every_dtype
 @every_method
+@pytest.mark.parametrize("order", ["exact", "first"])
+@pytest.mark.parametrize("own", [True, False, None])
 @pytest.mark.parametrize("hidden", [(7, 5), (8, 8), (1, 19)])
-def test_scratch_memory_may_hold_anything(hidden, method, dtype, monkeypatch):
-    pins = {"hidden": hidden, "n_outputs": 3, "n_inputs": 3, "form": "scalar", "steps": 2}
-    case = draw_for(method, 3, family="mlp", depth=3, order="exact", **pins)
-    maml, theta = case.maml(method), case.theta.astype(dtype)
+def test_scratch_memory_may_hold_anything(hidden, own, order, method, dtype, monkeypatch):
+    """With own weights of all layers, of none, and as the plan has it; one layer has no rate."""
+    pins = {"hidden": hidden, "n_outputs": 3, "n_inputs": 3, "form": "layer", "steps": 2}
+    case = draw_for(method, 3, family="mlp", depth=3, order=order, **pins)
+    rates = np.array(case.inner_lr)
+    rates[1] = 0
+    options = {**case.options, "inner_lr": rates, "method": method}
+    maml, theta = fm.MAML(case.model, **options), case.theta.astype(dtype)
+    if own is not None:
+        monkeypatch.setattr(plan, "own_layers", lambda model, *_: [own] * model.n_layers)
 
     def compute():
         predicted = maml.predict(theta, *case.data[:2], case.x_new)
