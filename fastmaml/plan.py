@@ -77,7 +77,7 @@ PLAIN_LOOPS = 8
 CHUNK_ROWS = 64
 #: bytes of a task's row blocks of a step up to which factored is faster than dense, and more for
 #: each unit of the layers' mean width
-CACHED, CACHED_WIDTH = 1_500_000, 40_000
+CACHED, CACHED_WIDTH = 1_200_000, 40_000
 #: bytes of the row blocks that are worked at a time where tasks share no weights, and the fewest
 #: rows
 BLOCK_BYTES, MIN_BLOCK_ROWS = 96 << 10, 10
