@@ -46,4 +46,4 @@ with SummaryWriter(*sys.argv[1:2]) as writer:
         validation=Sinusoid(part="test").sample(100, n_support=10, n_query=10, rng=1),
         validate_every=50,
     )
-    print(f"best validation {result.best.value:.3f}; tensorboard --logdir {writer.logdir}")
+    print(f"best validation {result.best.value:.3f} at iteration {result.best.iteration}")

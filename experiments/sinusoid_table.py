@@ -40,6 +40,7 @@ from fastmaml.experiments import (
     initial_parameters,
     summarize,
 )
+from fastmaml.files import write_whole
 from fastmaml.learn import Adam, TrainState, train
 from fastmaml.plots import tidy
 
@@ -178,6 +179,8 @@ def run(name: str, seed: int, iterations: int, validations: int) -> dict[str, An
     return {
         "method": name,
         "seed": seed,
+        "iterations": iterations,
+        "validations": validations,
         "iteration": best.iteration,
         "rates": np.quantile(best.inner_lr, [0.05, 0.95]).tolist(),
         "seconds": seconds,
@@ -192,11 +195,18 @@ def run(name: str, seed: int, iterations: int, validations: int) -> dict[str, An
 Runs = dict[str, list[dict[str, Any]]]
 
 
-def load(folder: Path) -> Runs:
-    """Return the runs of each method that has any."""
+def load(folder: Path, iterations: int, validations: int) -> Runs:
+    """Return the runs of each method that has any; all must be of these settings."""
     found: Runs = {name: [] for name in METHODS}
+    wanted = {"iterations": iterations, "validations": validations}
     for path in sorted(folder.glob("*.json")):
         one = json.loads(path.read_text(encoding="utf-8"))
+        for option, value in wanted.items():
+            if one.get(option) != value:
+                raise SystemExit(
+                    f"{path} is a run with --{option} {one.get(option)}, asked for is {value}; "
+                    "take another folder, or delete the file"
+                )
         found[one["method"]].append(one)
     return {name: runs for name, runs in found.items() if runs}
 
@@ -287,13 +297,15 @@ def main() -> None:
     parser.add_argument("--validations", type=int, default=70)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
+    settings = options.iterations, options.validations
+    load(options.out, *settings)  # what does not fit is refused before the work
     for name in options.methods:
         for seed in options.seeds:
             path = options.out / f"{name}-{seed}.json"
             if not path.exists():
-                done = run(name, seed, options.iterations, options.validations)
-                path.write_text(json.dumps(done), encoding="utf-8")
-    found = load(options.out)
+                text = json.dumps(run(name, seed, *settings))
+                write_whole(path, lambda file, text=text: file.write(text.encode()))
+    found = load(options.out, *settings)
     print(table(found))
     picture(found).savefig(options.out / "sinusoid.png")
 

@@ -78,8 +78,9 @@ class SinusoidExperiment:
 def initial_parameters(rng: np.random.Generator, model: MLP = MODEL) -> np.ndarray:
     """Draw theta: weights uniform within 1 / sqrt(n_in), as PyTorch does by default; biases zero.
 
-    It matters here: from the wider draws of ``MODEL.init`` (He), 15 000 iterations ended with a
-    sixth to a third more test error.
+    It matters here: from the wider draws of ``MODEL.init`` (He), the least error on validation
+    tasks within 15 000 iterations was 0.60 instead of 0.49 (5 support rows; mean after 1, 5 and
+    10 steps, of three seeds).
     """
     layers = []
     for n_in, n_out in zip(model.layer_sizes[:-1], model.layer_sizes[1:], strict=True):

@@ -129,8 +129,8 @@ class MAML:
         c of ``order="implicit"``, which needs it: the inner steps then descend L(theta') + c/2
         |theta' - theta|², where theta is the task's starting point.
     cg_rtol, cg_maxiter : float, int
-        When conjugate gradients stop, with ``order="implicit"``: a residual relative to the right
-        side, and a number of iterations.
+        When conjugate gradients have converged, with ``order="implicit"``: a residual relative to
+        the right side; and the most iterations.
     check_finite : bool
         Whether NaN or inf in theta or the data is an error. Without the check it spreads into the
         result.
@@ -160,8 +160,9 @@ class MAML:
     the inner problem. `steps` inner steps only come near that minimiser, and `value` is taken
     where they end; so as long as more steps still change theta', `gradient` is not the slope of
     `value`: it is off by about as much as theta' is (theorem 1 of [4]_). A task whose system is
-    not solved to `cg_rtol`, because I + H/c is not positive definite or `cg_maxiter` is too small,
-    causes a `fastmaml.ConvergenceWarning`; `evaluate` returns the residuals.
+    not solved to `cg_rtol`, because I + H/c is not positive definite, `cg_maxiter` is too small or
+    the dtype has not so many digits, causes a `fastmaml.ConvergenceWarning`; `evaluate` returns
+    the residuals.
 
     In every method, `x` is (n_tasks, K, n_inputs) and `y` is (n_tasks, K, n_outputs), or
     (n_tasks, K) if the model has one output. Tasks with different numbers of rows are given as

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -53,14 +54,24 @@ def test_support_and_query_are_drawn_one_after_the_other() -> None:
         np.testing.assert_array_equal(again, (x, y))
 
 
-def test_a_subclass_may_draw_other_points() -> None:
-    class Shifted(Sinusoid):
-        def sample_points(self, *arguments: Any) -> tuple[np.ndarray, np.ndarray]:
-            x, y = super().sample_points(*arguments)
-            return x, y + 100
+class Shift:
+    def sample_points(self, *arguments: Any) -> tuple[np.ndarray, np.ndarray]:
+        x, y = super().sample_points(*arguments)  # type: ignore[misc]
+        return x, y + 100
 
-    for n_query in (3, 2):
-        shifted, plain = (kind().sample(7, 3, n_query, rng=0) for kind in (Shifted, Sinusoid))
+
+class ShiftedByMixin(Shift, Sinusoid): ...
+
+
+class Shifted(Sinusoid):
+    def sample_points(self, *arguments: Any) -> tuple[np.ndarray, np.ndarray]:
+        x, y = super().sample_points(*arguments)
+        return x, y + 100
+
+
+def test_a_subclass_may_draw_other_points() -> None:
+    for kind, n_query in product((Shifted, ShiftedByMixin), (3, 2)):
+        shifted, plain = (made().sample(7, 3, n_query, rng=0) for made in (kind, Sinusoid))
         np.testing.assert_array_equal(shifted.x, plain.x)
         np.testing.assert_array_equal(shifted.y_query, plain.y_query + 100)
 

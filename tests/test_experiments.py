@@ -47,6 +47,12 @@ def test_sinusoid_table(tmp_path: Path) -> None:
     assert len(rows) == 5
     assert f"| {runs['exact']['errors'][10]['mean']:.3f} |" in rows[3]
     assert (tmp_path / "sinusoid.png").read_bytes().startswith(b"\x89PNG")
+    # A folder of runs with other settings is refused before any work.
+    arguments[3] = "70"
+    command = [sys.executable, "-m", "experiments.sinusoid_table", *arguments]
+    other = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert other.returncode == 1
+    assert "is a run with --iterations 60, asked for is 70" in other.stderr
 
 
 def test_profile_of_the_loop() -> None:

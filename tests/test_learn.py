@@ -651,6 +651,7 @@ def test_resuming_from_any_state_gives_the_same_bits() -> None:
             "resume is a .*Path; accepted is a TrainState, such",
         ),
         ({"optimizer": Adam}, TypeError, "optimizer is <class .*Adam'>; accepted are optimizers"),
+        ({"optimizer": {}}, TypeError, "optimizer is {}; accepted are optimizers"),
         ({"rate_optimizer": 0.1}, TypeError, "rate_optimizer is 0.1; accepted are optimizers, suc"),
     ],
 )

@@ -101,12 +101,6 @@ class Family(ABC):
                 "accepted is a range with 0 <= low < high, which can be split"
             )
 
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        if "sample_points" in vars(cls) and "_sample_sets" not in vars(cls):
-            # A shortcut of the class above does not lead to the points of this one.
-            cls._sample_sets = Family._sample_sets  # type: ignore[method-assign]
-
     @abstractmethod
     def sample_functions(
         self, n_tasks: int, rng: np.random.Generator | int | None = None
@@ -154,7 +148,7 @@ class Family(ABC):
         n_support = as_count("n_support", n_support, 1)
         rng = as_rng("rng", rng)
         functions = self.sample_functions(n_tasks, rng)
-        # The query set is drawn on its own, not cut from one array: both stay contiguous.
+        # Both sets are contiguous: drawn in one go only where there are as many rows of both.
         if n_query == n_support:
             (x, x_query), (y, y_query) = self._sample_sets(functions, 2, n_support, rng, dtype)
             return Tasks(x, y, x_query, y_query)

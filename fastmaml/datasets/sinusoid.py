@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -81,7 +82,9 @@ class Sinusoid(Family):
         n_points: int,
         rng: np.random.Generator,
         dtype: DTypeLike,
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[Iterable[np.ndarray], Iterable[np.ndarray]]:
+        if type(self).sample_points is not Sinusoid.sample_points:  # then these are other points
+            return super()._sample_sets(functions, n_sets, n_points, rng, dtype)
         amplitude, phase = functions
         return self._draw(amplitude, phase, (n_sets, len(phase), n_points, 1), rng, dtype)
 

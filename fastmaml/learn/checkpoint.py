@@ -293,7 +293,8 @@ class Checkpointer:
         configuration: Any = None,
     ) -> None:
         self._path = Path(path)
-        _generator_state(rng)  # what is none is refused before the training
+        if not (rng is None or isinstance(rng, np.random.Generator)):  # a state would be stale
+            raise TypeError(f"rng is {rng!r:.60}; accepted are a numpy.random.Generator and None")
         self._rng = rng
         self._every = as_count("every", every, 1)
         self._configuration = configuration

@@ -175,7 +175,7 @@ def train(
         What to do about tasks whose loss or meta-gradient is not finite. ``"raise"``:
         FloatingPointError, which names them. ``"skip"``: the update is that of the other tasks; if
         there are none, nothing changes in this iteration. ``"keep"``: update with what came;
-        should that leave parameters that are not finite, `maml` refuses them in the next iteration.
+        should that leave parameters that are not finite, `maml` refuses them at their next use.
     validation : tuple, optional
         Tasks, as `sampler` returns them, on which the meta-objective is computed every
         `validate_every` iterations, and the best parameters kept.
@@ -306,7 +306,7 @@ def train(
 
 
 def _require_optimizer(name: str, given: Any) -> None:
-    if isinstance(given, type) or not hasattr(given, "update"):
+    if isinstance(given, type) or not (hasattr(given, "init") and hasattr(given, "update")):
         raise TypeError(f"{name} is {given!r:.60}; accepted are optimizers, such as Adam(0.001)")
 
 
