@@ -30,6 +30,7 @@ from ..checks import (
     shape_text,
 )
 from ..kernels.activations import CODES
+from ..run import predict_rows
 from ..tasks import as_rows, offsets_of, split
 
 __all__ = ["Network"]
@@ -252,8 +253,6 @@ class Network:
         ValueError
             If a shape does not fit the model or a number is not finite.
         """
-        from ..run import predict_rows  # run imports the models
-
         parameters = as_theta(self, theta, -1)
         n_tasks = len(parameters) if parameters.ndim == 2 else None
         if isinstance(x, list | tuple) and x and real_array("x[0]", x[0]).ndim > 1:
