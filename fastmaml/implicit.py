@@ -106,7 +106,8 @@ def conjugate_gradients(
         Of vectors v (n, P): the products A_i v_i, (n, P).
     b : ndarray, shape (n, P)
     rtol : float
-        A system is solved when its residual is at most `rtol` times |b|. It then stays as it is.
+        A system is solved when its residual is at most `rtol` times |b|; its x stays as it is once
+        the residual that the iteration carries along is at most half of that.
     maxiter : int
         The most iterations; each is one call of `product`, and there is one more at the end.
 

@@ -358,7 +358,7 @@ def pair_work_of(model: Network, rows: int, n_tasks: int, steps: int) -> int:
 
 
 def chunks_of(offsets: NDArray[np.int64], wanted: int) -> NDArray[np.int64]:
-    """Boundaries of the chunks, as tasks: about equal numbers of rows, at least one task each."""
+    """Boundaries of runs of whole tasks (or blocks): about equal numbers of rows, none empty."""
     marks = np.linspace(0, offsets[-1], min(len(offsets) - 1, wanted) + 1)
     # The first task that starts at or after each mark; equal marks leave no empty chunk.
     return np.unique(np.searchsorted(offsets, marks)).astype(np.int64)

@@ -7,7 +7,7 @@ With g the gradient, m and v the running means, both from zero, and t updates co
 
 A relu unit that no row activates has gradient 0, and its m decays until it is subnormal, where it
 would stay and make the arithmetic ten times slower. So an m below the smallest normal number counts
-as 0, and then so does such a v: theta, which m / epsilon at most would move, does not notice.
+as 0, and then so does such a v: theta would move by less than rate / epsilon such numbers.
 
 .. [1] D. P. Kingma, J. Ba. Adam: A Method for Stochastic Optimization. ICLR 2015, algorithm 1.
 """

@@ -26,7 +26,7 @@ query rows, (P, Q) = (delta_query, a_query). Going back through step s, ``lambda
 
 (all R-values carry the minus sign of the direction, so lambda only ever gains rows). A weight on
 the query loss after step t appends that step's query rows when the way back arrives there. At the
-end the gradient of a layer is P^T Q over the rows of all tasks: a few large products.
+end the gradient of a layer is P^T Q over the rows of a block of tasks: a few larger products.
 
 For S steps of K rows the work that is not shared grows as S^2 K^2 per layer width, and memory does
 not depend on P per task. So this is the method for few rows a task.
@@ -106,8 +106,7 @@ def scratch_size(
     """Numbers of scratch that one worker needs, for the numbers of rows of each task.
 
     ``losses`` is the number of steps with a weight, ``with_rates`` whether the gradient of the
-    rates is wanted; block b is the tasks ``blocks[b] :
-    blocks[b + 1]``.
+    rates is wanted; block b is the tasks ``blocks[b] : blocks[b + 1]``.
     """
 
     def most(counts: np.ndarray) -> int:
