@@ -8,8 +8,9 @@
 derivation as functions; `learn` trains, `datasets` samples tasks.
 """
 
-from importlib.metadata import version as _version
+from . import clone as clone  # before whatever needs the kernels
 
+# isort: split
 from . import datasets as datasets
 from . import equations as equations
 from . import learn as learn
@@ -25,8 +26,7 @@ from .models import Linear as Linear
 from .runtime import set_num_threads as set_num_threads
 from .runtime import threads as threads
 from .runtime import warmup as warmup
-
-__version__ = _version("fastmaml")
+from .version import __version__ as __version__
 
 __all__ = [
     "MAML", "MLP", "ConvergenceWarning", "ImplicitMetaGradient", "Linear", "MetaGradient",

@@ -78,11 +78,11 @@ def clean_python(wheel, tmp_path_factory):
     return python
 
 
-def run(*command, **variables):
+def run(*command, cwd=None, **variables):
     """Standard output of a command; a failure shows what it printed."""
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | variables
     done = subprocess.run(
-        [str(part) for part in command], env=environment, capture_output=True, text=True
+        [str(part) for part in command], env=environment, capture_output=True, text=True, cwd=cwd
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -125,6 +125,34 @@ def test_command_line_in_a_clean_environment(clean_python):
     """The command exists and says what it is without the extra `cli`."""
     command = clean_python.parent / "fastmaml"
     assert "usage: fastmaml" in run(command, "--help", NUMBA_DISABLE_JIT="1")
+
+
+@pytest.mark.parametrize("has", ["nothing", "a wheel"])
+@pytest.mark.parametrize("name", ["clone", "a clone, \u00e9\u00e8"])
+def test_works_in_a_clone(clean_python, tmp_path, has, name):
+    """Python started in a clone takes package and kernels from there, installed or not."""
+    clone = tmp_path / name
+    clone.mkdir()
+    for part in ("fastmaml", "kernels"):
+        shutil.copytree(ROOT / part, clone / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", clone)
+    bare = [] if has == "a wheel" else ["-S"]  # -S: without the folder of installed packages ...
+    site = next(p for p in clean_python.parents[1].glob("**/site-packages"))
+    if bare:  # ... but with what fastmaml needs
+        needs = tmp_path / "needs"
+        needs.mkdir()
+        for path in site.iterdir():
+            if path.name.startswith(("numpy", "numba", "llvmlite")):
+                (needs / path.name).symlink_to(path)
+    variables = {"PYTHONPATH": str(tmp_path / "needs")} if bare else {}
+    variables |= {"NUMBA_DISABLE_JIT": "1", "PYTHONUTF8": "1"}
+    found = json.loads(run(clean_python, *bare, "-c", USE, cwd=clone, **variables))
+    assert clone in Path(found["package"]).parents
+    assert clone in Path(found["kernels"]).parents
+    assert found["version"] == importlib.metadata.version("fastmaml")
+    assert found["finite"]
+    told = run(clean_python, *bare, "-m", "fastmaml", "info", cwd=clone, **variables)
+    assert found["version"] in told
 
 
 def test_kernels_import_only_numpy_and_numba():

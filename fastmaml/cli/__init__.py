@@ -10,7 +10,7 @@ import platform
 import sys
 import time
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from typing import NoReturn
 
 import numba
@@ -18,6 +18,7 @@ import numba
 from .. import runtime
 from ..kernels import jit
 from ..plan import METHODS
+from ..version import __version__
 from . import sinusoid, training
 from .common import CommandError, say
 
@@ -91,7 +92,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _info(_arguments: argparse.Namespace) -> None:
-    lines = {name: _version(name) for name in ("fastmaml", "numpy", "numba", "llvmlite")}
+    lines = {"fastmaml": __version__}
+    lines |= {name: version(name) for name in ("numpy", "numba", "llvmlite")}
     lines["python"] = platform.python_version()
     lines["platform"] = platform.platform()
     lines["threading layer"] = jit.threading_layer()
@@ -100,13 +102,6 @@ def _info(_arguments: argparse.Namespace) -> None:
     width = max(map(len, lines))
     for name, text in lines.items():
         print(f"{name:<{width}}  {text}")
-
-
-def _version(distribution: str) -> str:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return "not installed as a package"
 
 
 def _warmup(arguments: argparse.Namespace) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +16,7 @@ import numpy as np
 
 from ..checks import as_count
 from ..files import write_whole
+from ..version import __version__
 from .loop import Best, TrainState
 
 __all__ = ["Checkpoint", "Checkpointer", "load_checkpoint", "save_checkpoint"]
@@ -110,7 +110,7 @@ def save_checkpoint(
         arrays["inner_lr"] = state.inner_lr
     header = {
         "format": FORMAT,
-        "version": version("fastmaml"),
+        "version": __version__,
         "iteration": state.iteration,
         "value": state.value,
         "diverged": state.diverged,
