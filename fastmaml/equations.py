@@ -66,6 +66,7 @@ from .checks import (
     as_theta,
     real_array,
     shape_text,
+    shown,
 )
 from .maml import loss_of
 from .models.base import Network
@@ -89,7 +90,7 @@ __all__ = [
 
 def _prepare(model: Network, theta: Any, x: Any, y: Any) -> tuple[NDArray[Any], Rows]:
     if not isinstance(model, Network):
-        raise TypeError(f"model is {model!r:.60}; accepted are MLP and Linear")
+        raise TypeError(f"model is {shown(model)}; accepted are MLP and Linear")
     rows = as_rows(model, x, y, as_dtype("theta", theta))
     return as_theta(model, theta, rows.n_tasks), rows
 
@@ -104,7 +105,7 @@ def _derive(
 
 def _rates(model: Network, inner_lr: Any) -> NDArray[np.float64]:
     """A scalar rate as it is, or the rates of the parameters (P,)."""
-    if np.ndim(inner_lr) == 0:
+    if real_array("inner_lr", inner_lr).ndim == 0:
         return np.float64(as_number("inner_lr", inner_lr))  # type: ignore[return-value]
     canonical = as_inner_lr(model, inner_lr, 1)
     rate = canonical.per_parameter

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ from .checks import (
     as_theta,
     rate_gradient,
     real_array,
+    shown,
 )
 from .models.base import Network
 from .plan import METHODS, Loss, Problem, default_max_memory
@@ -35,6 +37,8 @@ __all__ = [
 
 LOSSES = ("half_sse", "half_mse", "sse", "mse")
 ORDERS = ("exact", "first", "implicit")
+#: more steps are a mistake; each takes memory for its rates and, in a call, for its parameters
+MAX_STEPS = 1_000_000
 
 
 def loss_of(name: str, n_outputs: int) -> Loss:
@@ -103,7 +107,7 @@ class MAML:
         per layer; (S, L) per step and layer; (P,) per parameter (Meta-SGD [2]_). The forms (S, 1),
         (1, L), (1, P) resolve lengths that are ambiguous. Zero for a layer leaves it as it is.
     steps : int
-        Number of inner gradient steps, 0 or more.
+        Number of inner gradient steps, 0 to 1 000 000.
     order : {"exact", "first", "implicit"}
         ``"exact"`` differentiates through the inner gradients. ``"first"`` takes them as constants:
         first-order MAML, whose gradient is an approximation. ``"implicit"`` takes the adapted
@@ -141,7 +145,10 @@ class MAML:
     Raises
     ------
     TypeError, ValueError
-        For an argument of the wrong kind, or with a value or shape that is not accepted.
+        For an argument of the wrong kind, or with a value or shape that is not accepted. Rates,
+        weights and other numbers are accepted up to 3.4e38, which float32 can hold too.
+    MemoryError
+        In a call, if one task takes more memory than the machine has.
 
     References
     ----------
@@ -169,6 +176,12 @@ class MAML:
     lists of arrays (K_i, n_inputs) and (K_i, n_outputs). Without a query set the support set
     serves as both. `theta` (P,) decides the dtype: float32 is computed in float32, everything else
     in float64.
+
+    A task whose inner steps diverge makes `value` and the gradients inf or NaN, without an error;
+    `fastmaml.learn.train` has ``on_divergence`` for it. Before that comes about, a float32 call
+    that overflowed on its way is computed again in float64, and a float64 call by the other
+    method. So every `method` gives the same finite numbers, or the same inf and NaN. (Nothing
+    tells of products that are too small: what underflows counts as 0, where each method forms it.)
 
     Examples
     --------
@@ -205,8 +218,8 @@ class MAML:
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, Network):
-            raise TypeError(f"model is {self.model!r:.60}; accepted are MLP and Linear")
-        steps = as_count("steps", self.steps)
+            raise TypeError(f"model is {shown(self.model)}; accepted are MLP and Linear")
+        steps = as_count("steps", self.steps, 0, MAX_STEPS)
         put = object.__setattr__  # frozen from here on
         put(self, "steps", steps)
         put(self, "task_mean", as_flag("task_mean", self.task_mean))
@@ -320,7 +333,9 @@ class MAML:
         parameters = as_theta(self.model, theta, check_finite=check)
         dtype = parameters.dtype
         support = as_rows(self.model, x, y, dtype, check_finite=check)
-        if not (isinstance(x_new, list | tuple) and x_new and np.ndim(x_new[0]) > 1):
+        if not (
+            isinstance(x_new, list | tuple) and x_new and real_array("x_new[0]", x_new[0]).ndim > 1
+        ):
             x_new = real_array("x_new", x_new)
             if x_new.ndim == 2:  # the same rows for all tasks
                 x_new = np.tile(x_new, (support.n_tasks, 1, 1))
@@ -403,7 +418,8 @@ class MAML:
         slope = rate_gradient(self._problem.rate, result.rate_gradient)
         if not isinstance(slope, float):
             slope = slope.astype(result.gradient.dtype, copy=False)
-        task_values = result.task_values.astype(result.gradient.dtype, copy=False)
+        with np.errstate(over="ignore"):  # inf stands for a loss that float32 cannot hold
+            task_values = result.task_values.astype(result.gradient.dtype, copy=False)
         found = MetaGradient(self._total(result), result.gradient, task_values, slope)
         if result.residuals is not None:
             return ImplicitMetaGradient(*found, result.residuals)
@@ -453,10 +469,10 @@ class MAML:
         """  # fmt: skip
         point = as_theta(self.model, theta, check_finite=self.check_finite)
         direction = as_direction(self.model, v, point.dtype)
-        length = float(np.linalg.norm(direction))
+        length = _norm(direction)
         if length == 0:
             return np.zeros_like(point)
-        h = np.cbrt(np.finfo(point.dtype).eps) * (1 + np.linalg.norm(point)) / length
+        h = np.cbrt(np.finfo(point.dtype).eps) * (1 + _norm(point)) / length
         step = (h * direction).astype(point.dtype)
         data = (x, y, x_query, y_query)
         change = self.gradient(point + step, *data) - self.gradient(point - step, *data)
@@ -487,7 +503,17 @@ class MAML:
 
     def _total(self, result: Result) -> float:
         values = result.task_values
-        return float(values.mean() if self.task_mean else values.sum())
+        total = float(np.add.reduce(values))  # values.sum(), without its Python
+        return total / len(values) if self.task_mean else total
+
+
+def _norm(vector: NDArray[Any]) -> float:
+    with np.errstate(all="ignore"):
+        norm = float(np.linalg.norm(vector))
+    if norm > 0 and math.isfinite(norm):
+        return norm
+    largest = float(np.abs(vector).max())  # in units of it no square overflows, nor do all vanish
+    return largest * float(np.linalg.norm(vector / largest)) if largest else 0.0
 
 
 def _as_momentum(inner_momentum: Any) -> float:
@@ -531,7 +557,7 @@ def anil_inner_lr(model: Network, inner_lr: float) -> NDArray[np.float64]:
     array([[0.  , 0.  , 0.01]])
     """
     if not isinstance(model, Network):
-        raise TypeError(f"model is {model!r:.60}; accepted are MLP and Linear")
+        raise TypeError(f"model is {shown(model)}; accepted are MLP and Linear")
     rates = np.zeros((1, model.n_layers))
     rates[0, -1] = as_number("inner_lr", inner_lr)
     return rates

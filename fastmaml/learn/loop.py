@@ -19,6 +19,7 @@ from ..checks import (
     as_flag,
     as_positive,
     shape_text,
+    shown,
 )
 from .optimizers import Optimizer
 
@@ -241,7 +242,7 @@ def train(
         _require_optimizer("rate_optimizer", rate_optimizer)
         if not hasattr(maml, "inner_lr"):
             raise TypeError(
-                f"rate_optimizer is given, maml is {maml!r:.60}, which has no inner_lr to learn; "
+                f"rate_optimizer is given, maml is {shown(maml)}, which has no inner_lr to learn; "
                 "accepted is a fastmaml.MAML"
             )
     if resume is not None and optimizer_state is not None:
@@ -307,7 +308,7 @@ def train(
 
 def _require_optimizer(name: str, given: Any) -> None:
     if isinstance(given, type) or not (hasattr(given, "init") and hasattr(given, "update")):
-        raise TypeError(f"{name} is {given!r:.60}; accepted are optimizers, such as Adam(0.001)")
+        raise TypeError(f"{name} is {shown(given)}; accepted are optimizers, such as Adam(0.001)")
 
 
 def _start(
@@ -354,8 +355,8 @@ def _own_state(name: str, optimizer: Optimizer, theta: np.ndarray, state: Any) -
     fields = tuple(state) if isinstance(state, dict) else getattr(state, "_fields", ())
     if fields != fresh._fields:
         raise ValueError(
-            f"resume holds the optimizer state ({', '.join(fields)}), {name} is {optimizer!r:.60}; "
-            f"accepted is the optimizer of the training that is resumed"
+            f"resume holds the optimizer state ({', '.join(fields)}), {name} is "
+            f"{shown(optimizer)}; accepted is the optimizer of the training that is resumed"
         )
     return type(fresh)(**state) if isinstance(state, dict) else state
 
@@ -368,8 +369,7 @@ def _meta_gradient(
 ) -> tuple[float, Any, Any]:
     """Value, gradient, and the gradient of the rates, which is None if they stay as they are."""
     if with_rates:
-        with np.errstate(over="ignore"):  # of losses that are too large for float32
-            result = maml.evaluate(theta, *tasks)
+        result = maml.evaluate(theta, *tasks)
         return result.value, result.gradient, result.inner_lr_gradient
     return *maml.value_and_gradient(theta, *tasks), None
 
