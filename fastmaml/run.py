@@ -100,28 +100,31 @@ def _anew(
 def _anew_in_float64(
     problem: Problem, theta: NDArray[Any], support: Rows, query: Rows, mode: int
 ) -> Result:  # fmt: skip
-    n_tasks = support.n_tasks
-    # The rates are those of float32, where a tiny one is 0.
-    *rates, shape = problem.rate
-    rounded = [None if a is None else a.astype(FLOAT32).astype(FLOAT64) for a in rates]
-    problem = replace(problem, rate=InnerRate(*rounded, shape), _plans={}, _rates={})
-    wide = theta.astype(FLOAT64)
+    def as_float32(rates: NDArray[Any] | None) -> NDArray[Any] | None:  # where a tiny one is 0
+        return None if rates is None else rates.astype(FLOAT32).astype(FLOAT64)
+
+    def widened(rows: Rows) -> Rows:
+        return rows._replace(x=rows.x.astype(FLOAT64), y=rows.y.astype(FLOAT64))
+
+    per_layer, per_parameter, shape = problem.rate
+    rate = InnerRate(as_float32(per_layer), as_float32(per_parameter), shape)
+    problem = replace(problem, rate=rate, _plans={}, _rates={})
+    n_tasks, wide = support.n_tasks, theta.astype(FLOAT64)
     numbers = support.x.size + support.y.size + query.x.size + query.y.size
     runs = min(n_tasks, -(-numbers // ANEW_NUMBERS))  # as few copies at a time
     ends = np.linspace(0, n_tasks, runs + 1).astype(int).tolist()
-    parts = []
+    values = []
+    gradient = np.zeros(len(theta) if mode > VALUE else 0)
+    rate_gradient: Any = 0.0
     for first, last in pairwise(ends):
-        rows = (
-            part._replace(x=part.x.astype(FLOAT64), y=part.y.astype(FLOAT64))
-            for part in (support.part(first, last), query.part(first, last))
-        )
-        parts.append(_solve(problem, wide, *rows, mode, "dense"))
+        rows = widened(support.part(first, last)), widened(query.part(first, last))
+        part = _solve(problem, wide, *rows, mode, "dense")
+        values.append(part.task_values)
+        with np.errstate(all="ignore"):
+            gradient += part.gradient
+            rate_gradient = rate_gradient + part.rate_gradient
     with np.errstate(all="ignore"):  # what float32 cannot hold becomes inf
-        return Result(
-            np.concatenate([part.task_values for part in parts]),
-            sum(part.gradient for part in parts).astype(theta.dtype),
-            sum(part.rate_gradient for part in parts),
-        )
+        return Result(np.concatenate(values), gradient.astype(theta.dtype), rate_gradient)
 
 
 def _solve(
