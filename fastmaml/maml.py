@@ -23,6 +23,7 @@ from .checks import (
     as_theta,
     rate_gradient,
 )
+from .divergence import may_have_diverged, warn_of_divergence
 from .models.base import Network
 from .plan import METHODS, Loss, Problem, default_max_memory
 from .run import GRADIENT, RATES, VALUE, Result
@@ -292,7 +293,7 @@ class MAML:
         """
         parameters = as_theta(self.model, theta, check_finite=self.check_finite)
         support = as_rows(self.model, x, y, parameters.dtype, check_finite=self.check_finite)
-        return by_task(run.adapt(self._problem, parameters, support), support)
+        return by_task(self._adapt(parameters, support), support)
 
     def predict(
         self, theta: ArrayLike, x: Any, y: Any, x_new: Any
@@ -327,7 +328,13 @@ class MAML:
         if new.single and not support.single:  # the same rows for all tasks
             new = new.repeated(support.n_tasks)
         require_same_tasks("x_new", new, support)
-        return split(run.adapt(self._problem, parameters, support, new), new, support.flat)
+        return split(self._adapt(parameters, support, new), new, support.flat)
+
+    def _adapt(self, theta: NDArray[Any], support: Rows, new: Rows | None = None) -> NDArray[Any]:
+        result, squares = run.adapt(self._problem, theta, support, new)
+        if self.check_finite and may_have_diverged(squares):
+            warn_of_divergence(self._problem, theta, support, squares)
+        return result
 
     def value(
         self, theta: ArrayLike, x: Any, y: Any, x_query: Any = None, y_query: Any = None
