@@ -133,8 +133,8 @@ class MAML:
         When conjugate gradients have converged, with ``order="implicit"``: a residual relative to
         the right side; and the most iterations.
     check_finite : bool
-        Whether NaN or inf in theta or the data is an error. Without the check it spreads into the
-        result.
+        Whether NaN or inf in theta or the data is an error, and divergence in `adapt` and `predict`
+        a warning. Without the check it spreads into the result.
     max_memory : int, optional
         Bytes that a meta-gradient tries not to exceed while it works, by default a quarter of the
         machine's. The result is the same bits; see ``docs/memory.md``.
@@ -171,6 +171,9 @@ class MAML:
     n_outputs). A single task is `x` (K, n_inputs) with `y` (K, n_outputs) or (K,), its query rows
     alike; then no result has an axis of tasks. Without a query set the support set serves as both.
     `theta` (P,) decides the dtype: float32 is computed in float32, everything else in float64.
+
+    `adapt` and `predict` warn (`fastmaml.DivergenceWarning`) of tasks whose parameters ran away and
+    whose support loss is then a hundred times what it was, or not finite.
 
     Examples
     --------
