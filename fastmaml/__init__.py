@@ -15,6 +15,7 @@ from . import datasets as datasets
 from . import equations as equations
 from . import learn as learn
 from . import models as models
+from .divergence import DivergenceWarning as DivergenceWarning
 from .implicit import ConvergenceWarning as ConvergenceWarning
 from .maml import MAML as MAML
 from .maml import ImplicitMetaGradient as ImplicitMetaGradient
@@ -29,7 +30,7 @@ from .runtime import warmup as warmup
 from .version import __version__ as __version__
 
 __all__ = [
-    "MAML", "MLP", "ConvergenceWarning", "ImplicitMetaGradient", "Linear", "MetaGradient",
-    "anil_inner_lr", "datasets", "equations", "learn", "meta_gradient", "models",
+    "MAML", "MLP", "ConvergenceWarning", "DivergenceWarning", "ImplicitMetaGradient", "Linear",
+    "MetaGradient", "anil_inner_lr", "datasets", "equations", "learn", "meta_gradient", "models",
     "set_num_threads", "threads", "warmup",
 ]  # fmt: skip

@@ -23,13 +23,13 @@ from .checks import (
     as_step_weights,
     as_theta,
     rate_gradient,
-    real_array,
     shown,
 )
+from .divergence import may_have_diverged, warn_of_divergence
 from .models.base import Network
 from .plan import METHODS, Loss, Problem, default_max_memory
 from .run import GRADIENT, RATES, VALUE, Result
-from .tasks import as_rows, as_tasks, split
+from .tasks import Rows, as_rows, as_tasks, by_task, require_same_tasks, split
 
 __all__ = [
     "LOSSES", "MAML", "ImplicitMetaGradient", "MetaGradient", "anil_inner_lr", "meta_gradient",
@@ -58,7 +58,8 @@ class MetaGradient(NamedTuple):
     gradient : ndarray, shape (P,)
         Its gradient with respect to theta.
     task_values : ndarray, shape (n_tasks,)
-        The query loss of each task after adaptation; `value` is its sum (or mean).
+        The query loss of each task after adaptation; `value` is its sum (or mean). Of a single
+        task given without an axis of tasks it is a number, as `residuals` below.
     inner_lr_gradient : float or ndarray
         The gradient with respect to `inner_lr`, in the shape that `inner_lr` was given in.
     """
@@ -136,8 +137,8 @@ class MAML:
         When conjugate gradients have converged, with ``order="implicit"``: a residual relative to
         the right side; and the most iterations.
     check_finite : bool
-        Whether NaN or inf in theta or the data is an error. Without the check it spreads into the
-        result.
+        Whether NaN or inf in theta or the data is an error, and divergence in `adapt` and `predict`
+        a warning. Without the check it spreads into the result.
     max_memory : int, optional
         Bytes that a meta-gradient tries not to exceed while it works, by default a quarter of the
         machine's. The result is the same bits; see ``docs/memory.md``.
@@ -172,10 +173,14 @@ class MAML:
     the residuals.
 
     In every method, `x` is (n_tasks, K, n_inputs) and `y` is (n_tasks, K, n_outputs), or
-    (n_tasks, K) if the model has one output. Tasks with different numbers of rows are given as
-    lists of arrays (K_i, n_inputs) and (K_i, n_outputs). Without a query set the support set
-    serves as both. `theta` (P,) decides the dtype: float32 is computed in float32, everything else
-    in float64.
+    (n_tasks, K) if the model has one output; predictions then have no axis of outputs either.
+    Tasks with different numbers of rows are given as lists of arrays (K_i, n_inputs) and (K_i,
+    n_outputs). A single task is `x` (K, n_inputs) with `y` (K, n_outputs) or (K,), its query rows
+    alike; then no result has an axis of tasks. Without a query set the support set serves as both.
+    `theta` (P,) decides the dtype: float32 is computed in float32, everything else in float64.
+
+    `adapt` and `predict` warn (`fastmaml.DivergenceWarning`) of tasks whose parameters ran away and
+    whose support loss is then a hundred times what it was, or not finite.
 
     A task whose inner steps diverge makes `value` and the gradients inf or NaN, without an error;
     `fastmaml.learn.train` has ``on_divergence`` for it. Before that comes about, a float32 call
@@ -295,6 +300,7 @@ class MAML:
         Returns
         -------
         adapted : ndarray, shape (n_tasks, P)
+            (P,) for a single task.
 
         Raises
         ------
@@ -303,7 +309,7 @@ class MAML:
         """
         parameters = as_theta(self.model, theta, check_finite=self.check_finite)
         support = as_rows(self.model, x, y, parameters.dtype, check_finite=self.check_finite)
-        return run.adapt(self._problem, parameters, support)
+        return by_task(self._adapt(parameters, support), support)
 
     def predict(
         self, theta: ArrayLike, x: Any, y: Any, x_new: Any
@@ -322,7 +328,8 @@ class MAML:
         Returns
         -------
         f : ndarray, shape (n_tasks, rows, n_outputs), or list of ndarray
-            A list if the tasks of `x_new` differ in rows.
+            A list if the tasks of `x_new` differ in rows. It has the axes that `y` has: none of
+            outputs if `y` has none, none of tasks for a single task.
 
         Raises
         ------
@@ -333,19 +340,17 @@ class MAML:
         parameters = as_theta(self.model, theta, check_finite=check)
         dtype = parameters.dtype
         support = as_rows(self.model, x, y, dtype, check_finite=check)
-        if not (
-            isinstance(x_new, list | tuple) and x_new and real_array("x_new[0]", x_new[0]).ndim > 1
-        ):
-            x_new = real_array("x_new", x_new)
-            if x_new.ndim == 2:  # the same rows for all tasks
-                x_new = np.tile(x_new, (support.n_tasks, 1, 1))
         new = as_rows(self.model, x_new, None, dtype, names=("x_new", ""), check_finite=check)
-        if new.n_tasks != support.n_tasks:
-            raise ValueError(
-                f"x_new has {new.n_tasks} tasks, x has {support.n_tasks}; "
-                "accepted is the same number of tasks"
-            )
-        return split(run.adapt(self._problem, parameters, support, new), new)
+        if new.single and not support.single:  # the same rows for all tasks
+            new = new.repeated(support.n_tasks)
+        require_same_tasks("x_new", new, support)
+        return split(self._adapt(parameters, support, new), new, support.flat)
+
+    def _adapt(self, theta: NDArray[Any], support: Rows, new: Rows | None = None) -> NDArray[Any]:
+        result, squares = run.adapt(self._problem, theta, support, new)
+        if self.check_finite and may_have_diverged(squares):
+            warn_of_divergence(self._problem, theta, support, squares)
+        return result
 
     def value(
         self, theta: ArrayLike, x: Any, y: Any, x_query: Any = None, y_query: Any = None
@@ -354,7 +359,7 @@ class MAML:
 
         Parameters are those of `evaluate`.
         """
-        return self._total(self._solve(VALUE, theta, x, y, x_query, y_query))
+        return self._total(self._solve(VALUE, theta, x, y, x_query, y_query)[0])
 
     def gradient(
         self, theta: ArrayLike, x: Any, y: Any, x_query: Any = None, y_query: Any = None,
@@ -376,7 +381,7 @@ class MAML:
         TypeError, ValueError
             For data of the wrong kind or shape, or that is not finite, and for another `out`.
         """  # fmt: skip
-        return self._solve(GRADIENT, theta, x, y, x_query, y_query, out).gradient
+        return self._solve(GRADIENT, theta, x, y, x_query, y_query, out)[0].gradient
 
     def value_and_gradient(
         self, theta: ArrayLike, x: Any, y: Any, x_query: Any = None, y_query: Any = None,
@@ -386,7 +391,7 @@ class MAML:
 
         Parameters are those of `gradient`.
         """
-        result = self._solve(GRADIENT, theta, x, y, x_query, y_query, out)
+        result, _ = self._solve(GRADIENT, theta, x, y, x_query, y_query, out)
         return self._total(result), result.gradient
 
     def evaluate(
@@ -414,15 +419,16 @@ class MAML:
         TypeError, ValueError
             For data of the wrong kind or shape, or that is not finite.
         """
-        result = self._solve(RATES, theta, x, y, x_query, y_query)
+        result, support = self._solve(RATES, theta, x, y, x_query, y_query)
         slope = rate_gradient(self._problem.rate, result.rate_gradient)
         if not isinstance(slope, float):
             slope = slope.astype(result.gradient.dtype, copy=False)
         with np.errstate(over="ignore"):  # inf stands for a loss that float32 cannot hold
             task_values = result.task_values.astype(result.gradient.dtype, copy=False)
+        task_values = by_task(task_values, support)
         found = MetaGradient(self._total(result), result.gradient, task_values, slope)
         if result.residuals is not None:
-            return ImplicitMetaGradient(*found, result.residuals)
+            return ImplicitMetaGradient(*found, by_task(result.residuals, support))
         return found
 
     def hessp(
@@ -480,7 +486,8 @@ class MAML:
 
     def _solve(
         self, mode: int, theta: Any, x: Any, y: Any, x_query: Any, y_query: Any, out: Any = None
-    ) -> Result:
+    ) -> tuple[Result, Rows]:
+        """What was computed, and the support rows, which say what form the data had."""
         check = self.check_finite
         parameters = as_theta(self.model, theta, check_finite=check)
         if out is not None:
@@ -499,7 +506,7 @@ class MAML:
         if out is not None:
             out[...] = result.gradient
             result = result._replace(gradient=out)
-        return result
+        return result, support
 
     def _total(self, result: Result) -> float:
         values = result.task_values

@@ -165,11 +165,15 @@ def _solve(
 
 def adapt(
     problem: Problem, theta: NDArray[Any], support: Rows, new: Rows | None = None
-) -> NDArray[Any]:
-    """Each task's parameters after the inner steps, or its predictions at new rows."""
+) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Each task's parameters after the inner steps, or its predictions at new rows.
+
+    Second come the sums of squares of the tasks' parameters and, last, of theta.
+    """
     plan = plan_for(problem, theta.dtype, support, new or support, VALUE, "dense")
     n_tasks = support.n_tasks
     workers = workers_for(plan.work, n_tasks)
+    squares = np.empty(n_tasks + 1)
     nothing = np.empty((0, 0), theta.dtype)
     adapted, f, rows = nothing, nothing, new or support
     if new is None:
@@ -183,10 +187,10 @@ def adapt(
             dense_kernels.adapt(
                 workers, plan.table, theta, support.x, support.y, support.offsets[ends],
                 problem.loss.scale, problem.loss.mean, plan.rates, plan.parameter_rates,
-                problem.momentum, problem.proximal, scratch, adapted[tasks], rows.x,
-                rows.offsets[ends], f,
+                problem.momentum, problem.proximal, scratch, squares[ends], adapted[tasks],
+                rows.x, rows.offsets[ends], f,
             )  # fmt: skip
-    return adapted if new is None else f
+    return adapted if new is None else f, squares
 
 
 def _canonical(problem: Problem, plan: Plan, total: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -25,6 +25,7 @@ from fastmaml.learn import (
     Step,
     TrainState,
     minimize,
+    reptile_gradient,
     train,
 )
 
@@ -472,6 +473,27 @@ def wild(**changes: Any) -> tuple[fm.MAML, Any, np.ndarray]:
     y = tasks.y.copy()
     y[[2, 4]] = 1e25
     return maml_with(**changes), tasks._replace(y=y), MAML.model.init(0, np.float32)
+
+
+def test_divergence_of_a_single_task() -> None:
+    """One that is given without an axis of tasks is one task, not as many as it has rows."""
+    model = fm.MLP([1, 4, 1])
+    x, y = np.ones((3, 1)), np.full(3, 1e200)
+    maml = fm.MAML(model, steps=2, inner_lr=1e200)
+    for data in ((x, y), (x.tolist(), y.tolist())):
+        with pytest.raises(FloatingPointError, match=r"\(1 of 1 tasks diverged: 0\)"):
+            train(maml, model.init(0), lambda data=data: data, Adam(), 1)
+        result = train(maml, model.init(0), lambda data=data: data, Adam(), 1, on_divergence="skip")
+        assert result.state.diverged == (0,)
+
+
+def test_reptile_of_a_single_task() -> None:
+    maml = fm.MAML(fm.Linear(1), steps=2, inner_lr=0.1)
+    x, y = np.array([[0.5], [1.0]]), np.array([1.0, 2.0])
+    np.testing.assert_array_equal(
+        reptile_gradient(maml, [0.0, 1.0], x, y),
+        reptile_gradient(maml, [0.0, 1.0], x[None], y[None]),
+    )
 
 
 @pytest.mark.parametrize("rates", [None, SGD(1e-3)])

@@ -267,6 +267,7 @@ def train(
         value, gradient, slope = _meta_gradient(problem, theta, tasks, learning)
         diverged: tuple[int, ...] = ()
         if not _finite(value, gradient, slope):
+            tasks = _as_batch(tasks)
             alone = _diverged(problem, theta, tasks, learning)
             if on_divergence == "raise":
                 raise FloatingPointError(_report(value, gradient, iteration, alone, tasks))
@@ -424,6 +425,13 @@ def _diverged(
         for i in range(len(tasks[0]))
         if not _finite(*_meta_gradient(maml, theta, _some(tasks, [i]), with_rates))
     )
+
+
+def _as_batch(tasks: Sequence[Any]) -> Sequence[Any]:
+    """The tasks with an axis of tasks, if they are a single one that was given without."""
+    if np.ndim(tasks[0][0]) != 1:  # which a row of inputs has
+        return tasks
+    return [part if part is None else np.asarray(part)[None] for part in tasks]
 
 
 def _some(tasks: Sequence[Any], indices: list[int]) -> list[Any]:
