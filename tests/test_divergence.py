@@ -84,7 +84,7 @@ def test_a_later_step_and_the_range_of_its_rates():
         {"inner_lr": 1e9, "inner_momentum": 0.9, "steps": 3},
         {"inner_lr": 1e9, "order": "implicit", "proximal": 1.0},
         {"inner_lr": 1e9, "order": "first"},
-        {"inner_lr": 1e150, "steps": 5},
+        {"inner_lr": 1e38, "steps": 5},
     ],
     ids=lambda options: "-".join(map(str, options)),
 )
@@ -95,7 +95,7 @@ def test_every_way_to_adapt(options):
 
 def test_nan_is_a_divergence():
     with pytest.warns(fm.DivergenceWarning, match="to (nan|inf)"):
-        f = fm.MAML(fm.MLP([1, 8, 1], "relu"), 1e200, 3).predict(THETA, X, Y, X)
+        f = fm.MAML(fm.MLP([1, 8, 1], "relu"), 1e38, 9).predict(THETA, X, Y, X)
     assert not np.isfinite(f).all()
 
 
