@@ -19,7 +19,10 @@ from processes import python, start
 import fastmaml as fm
 from fastmaml import runtime
 
-pytestmark = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
+pytestmark = [
+    pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled"),
+    pytest.mark.usefixtures("usual_umask"),
+]
 
 PACKAGE = Path(fm.__file__).parent
 KERNELS = Path(jit.__file__).parent

@@ -13,9 +13,10 @@ import pytest
 from fastmaml.kernels import trust
 from fastmaml.kernels.trust import create, read_trusted, trusted_folder
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(os, "geteuid"), reason="files have no owners and modes as on POSIX"
-)
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "geteuid"), reason="files have no owners and modes"),
+    pytest.mark.usefixtures("usual_umask"),
+]
 STRANGER = 12345
 
 
@@ -178,11 +179,9 @@ def test_folders_of_root_in_a_container_without_root(tmp_path, give_away, monkey
 def test_a_container_without_root():
     """Where this system lets a user have one."""
     inside = ["unshare", "--user", f"--map-user={os.geteuid() or 1000}"]
-    if (
-        not shutil.which("unshare")
-        or subprocess.run([*inside, "true"], capture_output=True).returncode
-    ):
-        pytest.skip("no user namespaces here")
+    trial = [*inside, sys.executable, "-c", ""]
+    if not shutil.which("unshare") or subprocess.run(trial, capture_output=True).returncode:
+        pytest.skip("no user namespace that can run this Python")
     code = "import runpy, sys; print(runpy.run_path(sys.argv[1])['_owner_in_place_of_root']())"
     command = [*inside, sys.executable, "-I", "-c", code, trust.__file__]
     found = subprocess.run(command, capture_output=True, text=True, check=True)
