@@ -27,10 +27,13 @@ from .models import Linear as Linear
 from .runtime import set_num_threads as set_num_threads
 from .runtime import threads as threads
 from .runtime import warmup as warmup
+from .saving import load as load
+from .saving import save as save
 from .version import __version__ as __version__
 
 __all__ = [
     "MAML", "MLP", "ConvergenceWarning", "DivergenceWarning", "ImplicitMetaGradient", "Linear",
-    "MetaGradient", "anil_inner_lr", "datasets", "equations", "learn", "meta_gradient", "models",
+    "MetaGradient", "anil_inner_lr", "datasets", "equations", "learn", "load", "meta_gradient",
+    "models", "save",
     "set_num_threads", "threads", "warmup",
 ]  # fmt: skip

@@ -7,6 +7,7 @@ out has Python's default. docs/cli.md shows a whole file.
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -15,12 +16,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..checks import as_count, as_float_dtype
-from ..datasets import FAMILIES, Tasks
+from ..datasets import FAMILIES, Tasks, TaskTable
 from ..learn import SGD, Adam, AdamW, Cosine, Step, train
 from ..maml import MAML
 from ..models import MLP, Linear
+from ..npz import DEPTH, require_shallow
 from .common import CommandError, require
-from .table import TaskTable
+from .table import read_tasks
 
 __all__ = ["Learner", "Run", "build", "learner", "read", "table_of"]
 
@@ -32,7 +34,10 @@ TABLES = ("model", "maml", "tasks", "optimizer", "rate_optimizer", "train")
 LOOP = ("log_rates", "clip_norm", "on_divergence", "validate_every", "patience")
 
 # Streams of random numbers beside that of the training, so that neither changes the other.
-VALIDATION, TEST, HELD_OUT = 1, 2, 3
+VALIDATION, TEST = 1, 2
+
+#: bytes of a configuration file
+SIZE_LIMIT = 1_000_000
 
 
 class Run(NamedTuple):
@@ -95,13 +100,28 @@ def read(path: Path) -> dict[str, Any]:
         require("train", "cli", "tomli")
         import tomli as tomllib
     with path.open("rb") as file:
-        try:
-            configuration = tomllib.load(file)
-        except ValueError as error:
-            raise CommandError(f"{path} is no TOML: {error}") from error
+        content = file.read(SIZE_LIMIT + 1)
+    try:
+        if len(content) > SIZE_LIMIT:
+            raise ValueError(f"it has more than {SIZE_LIMIT} bytes")
+        text = content.decode("utf-8-sig")
+        # tomllib takes its time, and memory, for keys such as a.a.a.a.
+        if max(piece.count(".") for piece in re.split(r"[={},\n]", text)) > DEPTH:
+            raise RecursionError
+        configuration: dict[str, Any] = tomllib.loads(text)
+        require_shallow(configuration)
+    except UnicodeDecodeError as error:
+        raise CommandError(f"{path} is no TOML: byte {error.start} is not of UTF-8") from error
+    except ValueError as error:
+        raise CommandError(f"{path} is no TOML that can be read: {error}") from error
+    except RecursionError as error:
+        raise CommandError(f"{path} is no TOML that can be read: nested too deep") from error
     tasks = configuration.get("tasks")
     if isinstance(tasks, dict) and isinstance(tasks.get("file"), str):
-        tasks["file"] = str((path.parent / tasks["file"]).resolve())
+        try:
+            tasks["file"] = str((path.parent / tasks["file"]).resolve())
+        except (OSError, ValueError, RuntimeError) as error:  # a NUL byte, links in a circle
+            raise CommandError(f"{path}, [tasks] file: {error}") from error
     return configuration
 
 
@@ -207,22 +227,21 @@ def _read_table(table: dict[str, Any], inputs: list[str], outputs: list[str]) ->
     for name in ("file", "task"):
         if not isinstance(table.get(name), str):
             raise CommandError(f"[tasks] {name} is {table.get(name)!r}; accepted is a text")
-    return TaskTable.read(Path(table["file"]), table["task"], inputs, outputs)
+    return read_tasks(Path(table["file"]), table["task"], inputs, outputs)
 
 
 def _split(
     table: TaskTable, sizes: dict[str, int], n_validation: int, n_test: int, seed: int
 ) -> list[TaskTable]:
     """Hold tasks out for validation and test, and see that enough are left."""
-    table.require_rows(sizes["n_support"] + sizes["n_query"])
+    _checked("tasks", table.require_rows, sizes["n_support"] + sizes["n_query"])
     n_left = table.n_tasks - n_validation - n_test
     if n_left < sizes["n_tasks"]:
         raise CommandError(
             f"[tasks] n_tasks is {sizes['n_tasks']}, n_validation {n_validation}, n_test {n_test}; "
             f"accepted are together up to {table.n_tasks}, the tasks of the file"
         )
-    order = _stream(seed, HELD_OUT).permutation(table.n_tasks)
-    return [table.take(np.sort(part)) for part in np.split(order, [n_left, n_left + n_validation])]
+    return list(table.hold_out(n_validation, n_test, seed))
 
 
 # ---- tables of a file as calls
@@ -277,5 +296,5 @@ def _call(where: str, function: Callable[..., Any], arguments: dict[str, Any]) -
 def _checked(where: str, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
     try:
         return function(*arguments, **keywords)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ArithmeticError) as error:
         raise CommandError(f"[{where}] {error}") from error

@@ -18,10 +18,11 @@ from ..checks import (
     as_dtype,
     as_flag,
     as_positive,
+    real_array,
     shape_text,
     shown,
 )
-from .optimizers import Optimizer
+from .optimizers import SGD, Adam, Optimizer
 
 __all__ = ["Best", "TrainResult", "TrainState", "train"]
 
@@ -51,12 +52,16 @@ class Best(NamedTuple):
     theta : ndarray, shape (P,)
     inner_lr : float or ndarray
         The inner rates of that moment.
+    maml : MAML or other objective, or None
+        The objective with these rates, to adapt and predict with. None in the states of a
+        training, which are numbers alone.
     """
 
     iteration: int
     value: float
     theta: np.ndarray
     inner_lr: Any
+    maml: Any = None
 
 
 class TrainState(NamedTuple):
@@ -115,6 +120,9 @@ class TrainResult(NamedTuple):
         What did best on the validation tasks.
     state : TrainState
         The last state, for `resume`.
+    maml : MAML or other objective
+        The objective with the rates after the last update, to adapt and predict with; that of the
+        best is ``best.maml``.
     """
 
     theta: np.ndarray
@@ -123,6 +131,7 @@ class TrainResult(NamedTuple):
     inner_lr: Any
     best: Best | None
     state: TrainState
+    maml: Any
 
 
 def train(
@@ -192,7 +201,8 @@ def train(
     Returns
     -------
     TrainResult
-        theta, optimizer_state, the values of all iterations, inner_lr, best, and the last state.
+        theta, optimizer_state, the values of all iterations, inner_lr, best, the last state, and
+        the objective with the rates that were learned.
 
     Raises
     ------
@@ -226,7 +236,7 @@ def train(
     ... )
     >>> bool(result.values[-20:].mean() < result.values[:20].mean())
     True
-    >>> result.inner_lr > 0.01
+    >>> result.maml.inner_lr == result.inner_lr > 0.01
     True
     """
     n_iterations = as_count("n_iterations", n_iterations, 0)
@@ -245,6 +255,7 @@ def train(
                 f"rate_optimizer is given, maml is {shown(maml)}, which has no inner_lr to learn; "
                 "accepted is a fastmaml.MAML"
             )
+        require_rates("rate_optimizer", maml, log_rates)
     if resume is not None and optimizer_state is not None:
         raise ValueError("resume and optimizer_state are both given; accepted is one of them")
     validation_tasks = None if validation is None else tuple(validation)
@@ -299,8 +310,11 @@ def train(
         values.append(value)
         if callback is not None and callback(state):
             break
+    if best is not None:
+        rates = best.inner_lr if learning else getattr(problem, "inner_lr", None)
+        best = best._replace(maml=with_rates(problem, rates))
     return TrainResult(
-        theta, optimizer_state, np.array(values, dtype=np.float64), inner_lr, best, state
+        theta, optimizer_state, np.array(values, dtype=np.float64), inner_lr, best, state, problem
     )
 
 
@@ -310,6 +324,32 @@ def train(
 def _require_optimizer(name: str, given: Any) -> None:
     if isinstance(given, type) or not (hasattr(given, "init") and hasattr(given, "update")):
         raise TypeError(f"{name} is {shown(given)}; accepted are optimizers, such as Adam(0.001)")
+
+
+def require_rates(name: str, maml: Any, log_rates: bool) -> None:
+    """Raise ValueError for an objective whose rates have no gradient, whatever the tasks."""
+    why = None
+    if getattr(maml, "steps", 1) == 0:
+        why = "steps is 0"
+    elif getattr(maml, "order", "") == "implicit":
+        why = 'order is "implicit"'
+    elif log_rates and not np.any(maml.inner_lr):
+        why = "inner_lr is 0, and its logarithm is learned"
+    if why is not None:
+        raise ValueError(
+            f"{name} is given, maml has rates that cannot change ({why}); accepted is to leave "
+            f"{name} out"
+        )
+
+
+def with_rates(objective: Any, inner_lr: Any) -> Any:
+    """Return an objective with other inner rates; itself if it has none, or has these."""
+    own = getattr(objective, "inner_lr", None)
+    if own is None or inner_lr is None:
+        return objective
+    if np.shape(own) == np.shape(inner_lr) and np.array_equal(own, inner_lr):
+        return objective
+    return replace(objective, inner_lr=inner_lr)
 
 
 def _start(
@@ -328,7 +368,12 @@ def _start(
                 f"resume is a {type(resume).__name__}; accepted is a TrainState, such as "
                 "load_checkpoint(path).state"
             )
-        state = resume
+        saved = as_array("resume.theta", resume.theta, as_dtype("resume.theta", resume.theta))
+        state = resume._replace(
+            iteration=as_count("resume.iteration", resume.iteration), theta=saved
+        )
+        if not (state.best is None or isinstance(state.best, Best)):
+            raise TypeError(f"resume.best is {state.best!r:.60}; accepted are a Best and None")
         if state.theta.shape != theta.shape:
             raise ValueError(
                 f"resume holds theta of shape {shape_text(state.theta.shape)}, theta has "
@@ -356,10 +401,23 @@ def _own_state(name: str, optimizer: Optimizer, theta: np.ndarray, state: Any) -
     fields = tuple(state) if isinstance(state, dict) else getattr(state, "_fields", ())
     if fields != fresh._fields:
         raise ValueError(
-            f"resume holds the optimizer state ({', '.join(fields)}), {name} is "
+            f"resume holds the optimizer state ({', '.join(map(str, fields))}), {name} is "
             f"{shown(optimizer)}; accepted is the optimizer of the training that is resumed"
         )
-    return type(fresh)(**state) if isinstance(state, dict) else state
+    own = type(fresh)(**state) if isinstance(state, dict) else state
+    for field, value, new in zip(fields, own, fresh, strict=True):
+        where = f"resume holds the {name}'s {field}, which"
+        if isinstance(new, int):
+            as_count(where, value)
+        elif isinstance(new, np.ndarray):
+            shape = real_array(where, value).shape
+            # Somebody else's optimizer may let its arrays grow.
+            if shape != new.shape and isinstance(optimizer, SGD | Adam):
+                raise ValueError(
+                    f"{where} has shape {shape_text(shape)}; {optimizer!r:.60} accepts "
+                    f"{shape_text(new.shape)}"
+                )
+    return own
 
 
 # ---- one iteration
