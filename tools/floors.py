@@ -19,6 +19,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+#: what floors require without a bound, whose newer versions warn of what the old callers do
+COMPANIONS = {"matplotlib": "pyparsing<3.3"}
 REQUIREMENT = re.compile(r"([\w.-]+)(?:\[([\w, -]+)\])?(?:>=([\w.]+))?\s*(;.*)?")
 
 
@@ -45,6 +47,7 @@ def floors(project: dict[str, Any], extras: list[str]) -> list[str]:
                     open_ += project["optional-dependencies"][extra.strip()]
         elif version:
             found.add(f"{name}=={version}{marker or ''}")
+            found |= {COMPANIONS[name]} if name in COMPANIONS else set()
         else:
             raise ValueError(f"{requirement!r} has no floor; accepted are name>=version")
     return sorted(found)
