@@ -1,6 +1,7 @@
 """What is published: what the wheel holds, and that it needs only NumPy and Numba beside it."""
 
 import ast
+import runpy
 import sys
 import zipfile
 
@@ -40,6 +41,27 @@ def test_wheel_needs_only_numpy_and_numba(wheel):
     always = sorted(line.strip() for line in needed if "extra ==" not in line)
     assert [line.split(">")[0] for line in always] == ["numba", "numpy"]
     assert "License-Expression: BSD-3-Clause" in lines
+
+
+FLOORS = ROOT / "tools" / "floors.py"
+
+
+def test_floors_are_those_of_the_extras_within():
+    """What `make floors` installs."""
+    floors = runpy.run_path(str(FLOORS))["floors"]
+    extras = {"a": ["demo[b]", "c>=1.2"], "b": ["d>=3; python_version < '3.11'", "demo[a]"]}
+    project = {"name": "demo", "dependencies": ["e>=0.5"], "optional-dependencies": extras}
+    assert floors(project, []) == ["e==0.5"]
+    assert floors(project, ["a"]) == ["c==1.2", "d==3; python_version < '3.11'", "e==0.5"]
+    extras["b"].append("f")
+    with pytest.raises(ValueError, match="'f' has no floor; accepted are name>=version"):
+        floors(project, ["a"])
+
+
+def test_every_requirement_of_the_tests_has_a_floor(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["floors.py", "test", "peers"])
+    runpy.run_path(str(FLOORS), run_name="__main__")
+    assert {"numpy==2.0", "pytest==8"} < set(capsys.readouterr().out.split())
 
 
 def test_kernels_import_only_numpy_and_numba():

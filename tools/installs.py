@@ -19,9 +19,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-import tomllib
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "build" / "installs"
+#: what the package is made of; each `pip install` gets a copy, because it leaves a build in there
+SOURCES = ("fastmaml", "kernels", "pyproject.toml", "README.md", "LICENSE")
 NEEDS = ("pytest", "hypothesis", "build", "setuptools", "pip")  # of the extra test
 TESTS = ("tests/test_installs.py", "tests/test_packaging.py", "tests/test_equations.py")
 
@@ -59,14 +65,20 @@ def requirements() -> list[str]:
 def check(python: Path, folder: Path) -> str:
     """Install and test; one line of what came out."""
     shutil.rmtree(folder, ignore_errors=True)
-    subprocess.run([python, "-m", "venv", folder], check=True)
-    inside = folder / "bin" / "python"
+    source = folder / "source"
+    source.mkdir(parents=True)
+    for name in SOURCES:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, source / name)
+    subprocess.run([python, "-m", "venv", folder / "env"], check=True)
+    inside = folder / "env" / "bin" / "python"
     pip = [inside, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
     # Wheels only: a Numba without one for this Python is a Numba that does not have it yet.
     wheels = ("--only-binary", ":all:")
     done = subprocess.run(
-        [*pip, *wheels, ".", *requirements()], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+        [*pip, *wheels, ".", *requirements()], cwd=source, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
     if done.returncode:
         reasons = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
         return f"left out: {' '.join(reasons[:1]) or done.stderr[-500:]}"
@@ -87,7 +99,7 @@ def main() -> None:
         name = ".".join(map(str, key))
         if not wanted or name in wanted:
             print(f"\n-- Python {name}: {python}", flush=True)
-            results[name] = check(python, ROOT / "build" / "installs" / name)
+            results[name] = check(python, FOLDER / name)
     print("\n" + "\n".join(f"Python {name}: {text}" for name, text in results.items()))
     passed = [text.startswith("passed") for text in results.values()]
     sys.exit(any(text.startswith("failed") for text in results.values()) or not any(passed))

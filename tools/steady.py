@@ -1,7 +1,8 @@
 """The suite again and again, in random order and under what makes tests unsteady.
 
     python tools/steady.py                  # ten in random order, four of them under load, and ...
-    python tools/steady.py --random 2 --load 1 --user 12345
+    python tools/steady.py --random 2 --load 1
+    python tools/steady.py --only user -- tests/test_cli.py
 
 The runs: in random order (of the modules, and of the tests in each), some of them while as many
 processes as there are cores compute; with one thread of numba; in two processes; under LC_ALL=C,
@@ -135,19 +136,18 @@ def main() -> None:
     parser.add_argument("--random", type=int, default=10, help="runs in random order (10)")
     parser.add_argument("--load", type=int, default=4, help="of these, how many under load (4)")
     parser.add_argument("--user", type=int, default=12345, help="the number of another user")
-    parser.add_argument("--only-random", action="store_true", help="leave out the other runs")
+    parser.add_argument("--only", default="", help="the runs that have this text in their name")
     parser.add_argument("rest", nargs="*", help="for pytest, such as tests/test_cli.py")
     arguments = parser.parse_args()
     OUTPUT.mkdir(parents=True, exist_ok=True)
-    runs = in_random_order(arguments.random, arguments.load)
-    results = [passes(run, arguments.rest) for run in runs]
-    if not arguments.only_random:
-        results += [passes(run, arguments.rest) for run in others()]
-        if hasattr(os, "getuid") and os.getuid() == 0 and shutil.which("setpriv"):
-            with as_user(arguments.user) as run:
-                results += [passes(run, arguments.rest)] if run else []
+    runs = [*in_random_order(arguments.random, arguments.load), *others()]
+    results = [passes(run, arguments.rest) for run in runs if arguments.only in run.name]
+    user = f"user {arguments.user}"
+    if arguments.only in user and os.getuid() == 0 and shutil.which("setpriv"):
+        with as_user(arguments.user) as run:
+            results += [passes(run, arguments.rest)] if run else []
     print(f"{sum(results)} of {len(results)} runs passed")
-    sys.exit(not all(results))
+    sys.exit(not (results and all(results)))
 
 
 if __name__ == "__main__":
