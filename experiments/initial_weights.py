@@ -170,11 +170,15 @@ def parts(cells: list[Cell]) -> str:
     """Return a Markdown table: geometric means over the cells of each kind."""
     schemes = [*SCHEMES, BEFORE]
     lines = [f"| cells | {' | '.join(schemes)} |", f"|---|{'---:|' * len(schemes)}"]
-    for entry in ("steps", "depth", "family", "activation"):
-        for value in dict.fromkeys(getattr(cell, entry) for cell in cells):
-            found = ratios([cell for cell in cells if getattr(cell, entry) == value])
+    for entries in (("setting", "steps"), ("depth",), ("family",), ("activation",)):
+        kinds: dict[tuple[Any, ...], list[Cell]] = {}
+        for cell in cells:
+            kinds.setdefault(tuple(getattr(cell, entry) for entry in entries), []).append(cell)
+        for kind, some in kinds.items():
+            found = ratios(some)
+            name = ", ".join(f"{e} {value}" for e, value in zip(entries, kind, strict=True))
             row = " | ".join(f"{geometric(found[scheme]):.2f}" for scheme in schemes)
-            lines.append(f"| {entry} {value} | {row} |")
+            lines.append(f"| {name} | {row} |")
     return "\n".join(lines)
 
 
@@ -231,9 +235,7 @@ def main() -> None:
             text = json.dumps(run(setting, part, steps, iterations, seed))
             write_whole(path, lambda file, text=text: file.write(text.encode()))
     cells = load(options.out, iterations)
-    for setting in dict.fromkeys(cell.setting for cell in cells):
-        some = [cell for cell in cells if cell.setting == setting]
-        print(f"{len(some)} cells, {setting}\n\n{table(some)}\n\n{parts(some)}\n")
+    print(f"{len(cells)} cells\n\n{table(cells)}\n\n{parts(cells)}")
 
 
 if __name__ == "__main__":
