@@ -20,6 +20,7 @@ import pytest
 import fastmaml as fm
 from fastmaml import cli
 from fastmaml.cli import config, training
+from fastmaml.cli.common import CommandError
 from fastmaml.cli.table import read_tasks
 from fastmaml.learn import load_checkpoint
 
@@ -717,10 +718,10 @@ def test_columns_that_are_not_asked_for_are_not_read() -> None:
     zeros = np.zeros(400_000, np.int8)
     parquet.write_table(pyarrow.table({"a.b": zeros, "c": zeros, "c ": zeros}), "a.parquet")
     with pytest.raises(CommandError, match="to 800000 values"):
-        TaskTable.read(Path("a.parquet"), None, ["a.b", "c"], [])
+        read_tasks(Path("a.parquet"), None, ["a.b", "c"], [])
     noise = np.random.default_rng(0).normal(size=5)
     parquet.write_table(pyarrow.table({"a.b": noise, "c": [[1]] * 5}), "a.parquet")
-    table = TaskTable.read(Path("a.parquet"), None, ["a.b"], [])
+    table = read_tasks(Path("a.parquet"), None, ["a.b"], [])
     np.testing.assert_array_equal(table.x[:, 0], noise)
 
 
@@ -736,7 +737,7 @@ def test_mutated_parquet_files_are_named() -> None:
             content[rng.randrange(len(content))] = rng.randrange(256)
         path.write_bytes(content[: rng.choice([len(content), rng.randrange(len(content))])])
         try:
-            TaskTable.read(path, "device", ["t", "u"], ["v"])
+            read_tasks(path, "device", ["t", "u"], ["v"])
         except CommandError as error:  # and nothing else
             errors.append(str(error))
     assert len(errors) > 75

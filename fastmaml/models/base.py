@@ -6,7 +6,6 @@ activation between the layers, and whether the layers have intercepts.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, pairwise
@@ -34,14 +33,12 @@ from ..checks import (
 from ..kernels.activations import CODES
 from ..run import predict_rows
 from ..tasks import as_rows, offsets_of, split
+from .initial import DEFAULT, SCHEMES
 
 __all__ = ["Network"]
 
 #: sizes and layers beyond which a model is a mistake (and an endless sequence of sizes ends)
 MAX_SIZE, MAX_LAYERS = 2**31 - 1, 1000
-
-# These let through about half of the variance (or less), which He's factor 2 makes up for.
-HE_ACTIVATIONS = frozenset(("relu", "leaky_relu", "elu", "softplus", "silu", "gelu"))
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -99,13 +96,12 @@ class Network:
         return list(pairwise(self.layer_sizes))
 
     def init(
-        self, rng: int | np.random.Generator | None = None, dtype: DTypeLike = np.float64
+        self,
+        rng: int | np.random.Generator | None = None,
+        dtype: DTypeLike = np.float64,
+        scheme: str = DEFAULT,
     ) -> NDArray[Any]:
         """Draw initial parameters.
-
-        Weights are He normal, with standard deviation sqrt(2 / n_in), for relu, leaky_relu, elu,
-        softplus, silu and gelu, and Glorot uniform, on ±sqrt(6 / (n_in + n_out)), for the other
-        activations and for linear models. Biases are zero.
 
         Parameters
         ----------
@@ -113,6 +109,17 @@ class Network:
             A seed, a generator to draw from, or None for fresh entropy.
         dtype : dtype
             float64 or float32. The float32 numbers are the float64 numbers of that seed, rounded.
+        scheme : str
+            How the weights of a layer (n_out, n_in) are drawn; biases are zero but for
+            ``"pytorch"``.
+
+            * ``"fan_in_uniform"``, the default: within ±1 / sqrt(n_in) [2]_.
+            * ``"pytorch"``: the same, and so are the biases, as in ``torch.nn.Linear``.
+            * ``"lecun_normal"``, ``"lecun_uniform"``: with variance 1 / n_in [1]_.
+            * ``"glorot_normal"``, ``"glorot_uniform"``: with variance 2 / (n_in + n_out) [2]_.
+            * ``"he_normal"``, ``"he_uniform"``: with variance 2 / n_in [3]_.
+
+            docs/initial-weights.md compares what is learned from them.
 
         Returns
         -------
@@ -121,27 +128,26 @@ class Network:
         Raises
         ------
         TypeError
-            If `rng` or `dtype` is anything else.
+            If an argument is of another kind.
         ValueError
-            If the seed is negative.
+            If the seed is negative or the scheme unknown.
 
         References
         ----------
-        K. He et al., Delving deep into rectifiers, ICCV 2015.
-        X. Glorot and Y. Bengio, Understanding the difficulty of training deep feedforward neural
-        networks, AISTATS 2010.
+        .. [1] Y. LeCun et al., Efficient BackProp, 1998, section 4.6.
+        .. [2] X. Glorot and Y. Bengio, Understanding the difficulty of training deep feedforward
+           neural networks, AISTATS 2010, equations 1 and 16.
+        .. [3] K. He et al., Delving deep into rectifiers, ICCV 2015, equation 10.
         """
         wanted = as_float_dtype("dtype", dtype)
+        chosen = SCHEMES[as_choice("scheme", scheme, tuple(SCHEMES))]
         generator = as_rng("rng", rng)
         require_memory(8 * self.n_params, f"theta of layer_sizes {list(self.layer_sizes)}")
         theta = np.zeros(self.n_params)
-        for weight, _ in self._split(theta):
-            n_out, n_in = weight.shape
-            if self.activation in HE_ACTIVATIONS:
-                weight[...] = generator.normal(0.0, math.sqrt(2.0 / n_in), weight.shape)
-            else:
-                limit = math.sqrt(6.0 / (n_in + n_out))
-                weight[...] = generator.uniform(-limit, limit, weight.shape)
+        for (n_in, n_out), (weight, bias) in zip(self._layers, self._split(theta), strict=True):
+            weight[...] = chosen.draw(generator, n_in, n_out, weight.shape)
+            if bias is not None and chosen.biases:
+                bias[...] = chosen.draw(generator, n_in, n_out, bias.shape)
         return theta.astype(wanted, copy=False)
 
     def pack(self, layers: Sequence[tuple[ArrayLike, ArrayLike | None]]) -> NDArray[Any]:
