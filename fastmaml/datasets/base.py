@@ -12,13 +12,17 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..checks import (
+    FLOAT64,
     LARGEST,
+    as_array,
     as_choice,
     as_count,
     as_float_dtype,
     as_number,
     as_rng,
+    require_finite,
     require_memory,
+    shape_text,
     shown,
 )
 
@@ -197,6 +201,24 @@ class Family(ABC):
         within, cell = np.modf(CELLS * rng.random(n_tasks))
         kept = within * (1 - HELD_OUT) if self.part == "train" else 1 - HELD_OUT * (1 - within)
         return low + (high - low) * (cell + kept) / CELLS
+
+
+def as_function(name: str, value: Any, n_tasks: int | None = None, *axes: int) -> np.ndarray:
+    """Return a parameter of tasks, float64 (n_tasks, *axes): what `sample_functions` returns.
+
+    An axis of length -1, and `n_tasks` None, stand for any length.
+    """
+    array = as_array(name, value, FLOAT64)
+    wanted = (-1 if n_tasks is None else n_tasks, *axes)
+    fits = [given == length or length == -1 for given, length in zip(array.shape, wanted)]  # noqa: B905
+    if array.ndim != len(wanted) or not all(fits) or not array.size:
+        words = ["n_tasks", *("any" if length == -1 else length for length in axes)]
+        n_known = "" if n_tasks is None else f", n_tasks {n_tasks}"
+        raise ValueError(
+            f"{name} has shape {shape_text(array.shape)}; accepted is {shape_text(words)}{n_known}"
+        )
+    require_finite(name, array, ("task",))
+    return array
 
 
 def _as_range(name: str, given: tuple[float, float]) -> tuple[float, float]:

@@ -417,7 +417,14 @@ class MAMLRegressor(_Scaled):
         return shots, as_flag("shuffle", self.shuffle)
 
     def _generator(self) -> np.random.Generator:
-        return np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
+        try:
+            state = check_random_state(self.random_state)
+        except ValueError as error:
+            raise ValueError(
+                f"random_state is {self.random_state!r:.60}; accepted are a seed, a RandomState "
+                f"and None ({error})"
+            ) from error
+        return np.random.default_rng(state.randint(2**31 - 1))
 
 
 class AdaptedRegressor(_Scaled):

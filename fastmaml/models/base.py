@@ -35,7 +35,7 @@ from ..kernels.activations import CODES
 from ..run import predict_rows
 from ..tasks import as_rows, offsets_of, split
 
-__all__ = ["Network"]
+__all__ = ["Network", "as_model"]
 
 #: sizes and layers beyond which a model is a mistake (and an endless sequence of sizes ends)
 MAX_SIZE, MAX_LAYERS = 2**31 - 1, 1000
@@ -165,6 +165,10 @@ class Network:
         ValueError
             If the number of layers or a shape is not the model's.
         """
+        if not isinstance(layers, Iterable) or (isinstance(layers, np.ndarray) and not layers.ndim):
+            raise TypeError(
+                f"layers is a {type(layers).__name__}; accepted are sequences of (weight, bias)"
+            )
         pairs = list(layers)
         if len(pairs) != self.n_layers:
             raise ValueError(
@@ -291,3 +295,10 @@ class Network:
         rows = as_array("x", x, dtype)
         require_finite("x", rows, ("row", "feature"))
         return rows
+
+
+def as_model(model: Any) -> Network:
+    """Return `model`, which must be one."""
+    if not isinstance(model, Network):
+        raise TypeError(f"model is {shown(model)}; accepted are MLP and Linear")
+    return model

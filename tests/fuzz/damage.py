@@ -83,3 +83,11 @@ def reworded(draw: Draw, content: bytes, separators: bytes) -> bytes:
     at = draw.integer(0, len(ends) - 1)
     end = ends[at + 1] if at + 1 < len(ends) else len(content)
     return content[: ends[at] + 1] + draw.choice(WORDS) + content[end:]
+
+
+#: values of JSON and TOML
+VALUES = [
+    None, True, False, 0, 1, -1, 2.5, -0.0, float("nan"), float("inf"), 1e308, 10**30, -(10**30),
+    10**400, 2**63, "", "text", "MLP", "0", [], [1], [[]], [1, [2]], [None], ["a", "b"], {},
+    {"name": 1}, {"name": "Adam"}, {"a": {"b": {}}}, "\ud800", "\0", [10**30], [-1, 0], [1.0, "x"],
+]  # fmt: skip

@@ -1,4 +1,4 @@
-"""What may come of a call: a result that holds, or an error that was meant and names an argument."""
+"""What may come of a call: a result that holds, or an error that names an argument on purpose."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import fastmaml as fm
 
 PACKAGE = str(Path(fm.__file__).parent)
 #: what the documentation of some function names
-DOCUMENTED = (TypeError, ValueError, FloatingPointError, ImportError, OSError)
+DOCUMENTED = (TypeError, ValueError, FloatingPointError, OverflowError, ImportError, OSError)
 #: numbers up to here are those of real data; what is beyond may overflow, with a word or without
 TAME = 100.0
 MANY = 10**9
@@ -68,9 +68,7 @@ def judge(call: Call) -> None:
             raise Failure(f"{name} was written to")
 
 
-def judge_error(
-    error: BaseException, names: Iterable[str], foreign: tuple[str, ...] = ()
-) -> None:
+def judge_error(error: BaseException, names: Iterable[str], foreign: tuple[str, ...] = ()) -> None:
     """Raise Failure if an error was not meant, or does not say which argument it is about."""
     frames = traceback.extract_tb(error.__traceback__)
     last = frames[-1]
@@ -95,6 +93,12 @@ def judge_error(
         return
     if not any(re.search(rf"\b{re.escape(name)}\b", str(error)) for name in names):
         raise Failure(f"names no argument: {found}") from error
+
+
+def judge_reading(error: Exception, path: Path) -> None:
+    """Raise Failure unless an error is one that reading the file may have: it names the file."""
+    if not isinstance(error, ValueError | OSError) or path.name not in str(error):
+        raise Failure(f"{type(error).__name__}: {error!s:.200}") from error
 
 
 def _is_many(value: Any) -> bool:

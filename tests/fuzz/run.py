@@ -29,18 +29,21 @@ class Found(NamedTuple):
     text: str
 
 
-def run(seed: int, n_cases: int, n_workers: int = 2, module: Sequence[str] = ("fuzz",)) -> list[Found]:
-    """Run cases 0 to n_cases - 1 of a seed, each chunk in a process of its own."""
+def run(seed: int, n_cases: int, n_workers: int = 2, worker: str = "fuzz") -> list[Found]:
+    """Run cases 0 to n_cases - 1 of a seed, each chunk in a process of its own.
+
+    `worker` is the module that runs as a program (the tests of this file have one that crashes).
+    """
     chunks = [(first, min(first + CHUNK, n_cases)) for first in range(0, n_cases, CHUNK)]
     with ThreadPoolExecutor(n_workers) as pool:
-        found = pool.map(lambda chunk: _chunk(seed, *chunk, module), chunks)
+        found = pool.map(lambda chunk: _chunk(seed, *chunk, worker), chunks)
         return [each for chunk in found for each in chunk]
 
 
-def _chunk(seed: int, first: int, last: int, module: Sequence[str]) -> list[Found]:
+def _chunk(seed: int, first: int, last: int, worker: str) -> list[Found]:
     found: list[Found] = []
     while first < last:
-        command = [sys.executable, "-m", *module, "--seed", f"{seed}"]
+        command = [sys.executable, "-m", worker, "--seed", f"{seed}"]
         command += ["--cases", f"{first}", f"{last}"]
         case = None
         # Two threads whatever the machine has, in a folder that holds no fastmaml.
@@ -76,7 +79,8 @@ def report(seed: int, found: Sequence[Found]) -> str:
     kinds: dict[str, list[Found]] = defaultdict(list)
     for each in found:
         kinds[re.sub(r"\d[\d.]*|'.*?'", "N", each.text)[:90]].append(each)
-    lines = [f"{len(found)} cases of seed {seed} failed; cd tests; python -m fuzz --seed {seed} --case"]
+    again = f"cd tests && python -m fuzz --seed {seed} --case {found[0].case}"
+    lines = [f"{len(found)} cases failed; to have the first again: {again}"]
     for kind in sorted(kinds.values(), key=len, reverse=True):
         cases = " ".join(f"{each.case}" for each in kind[:4])
         lines.append(f"{len(kind):4} × {kind[0].text[:1500]} [{cases}]")

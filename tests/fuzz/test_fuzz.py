@@ -17,7 +17,7 @@ N_CASES = int(27_000 * TIMES)
 
 @pytest.mark.fuzz
 def test_calls_and_files() -> None:
-    """No crash, no hang, no silent NaN, no error that nobody wrote, no file that takes all memory."""
+    """No crash, no hang, no silent NaN, no error by accident, no file that takes all memory."""
     n_files = N_CASES // FILES
     assert TIMES < 1 or (n_files >= 3000 and N_CASES - n_files >= 20_000)
     found = run(SEED, N_CASES)

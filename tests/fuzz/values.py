@@ -1,4 +1,4 @@
-"""Arguments: good ones, the same in other clothes, and everything that people hand over by mistake."""
+"""Arguments: good ones, the same in other clothes, and all that people hand over by mistake."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ import fastmaml as fm
 ACTIVATIONS = (
     "identity", "relu", "leaky_relu", "elu", "softplus", "tanh", "sigmoid", "silu", "gelu", "sin",
 )  # fmt: skip
+LOSSES = ("half_sse", "half_mse", "sse", "mse")
+METHODS = ("auto", "explicit", "dense", "factored")
 #: what no machine has room for: the answer is an error, at once
 TOO_MANY = (10**12, 2**62, 2**63, 10**30)
 
@@ -188,9 +190,9 @@ ANYTHING: list[Callable[[], Any]] = [
     lambda: float("nan"),
     lambda: 10**400,
     lambda: 1j,
-    lambda: [],
+    list,
     lambda: (),
-    lambda: {},
+    dict,
     lambda: {"x": 1},
     lambda: {1, 2},
     lambda: object(),
@@ -237,6 +239,28 @@ ANYTHING: list[Callable[[], Any]] = [
     lambda: "\udcff",
     lambda: 10**5000,
 ]
+
+
+def options(draw: Draw, model: Any) -> dict[str, Any]:
+    """Arguments of MAML that go together, mostly."""
+    steps = draw.choice([0, 1, 1, 2, 3])
+    found: dict[str, Any] = {"inner_lr": draw.inner_lr(model, steps), "steps": steps}
+    some = {
+        "loss": draw.choice(LOSSES),
+        "task_mean": draw.chance(0.5),
+        "order": draw.choice(["exact", "exact", "first"]),
+        "method": draw.choice(METHODS),
+        "check_finite": draw.chance(0.8),
+        "max_memory": draw.choice([None, 1, 10**5, 10**8]),
+        "step_weights": draw.choice([None, draw.rng.random(steps + 1)]),
+        "inner_momentum": draw.choice([0.0, 0.0, 0.5]),
+    }
+    found |= {name: value for name, value in some.items() if draw.chance(0.4)}
+    if draw.chance(0.1):
+        found |= {"order": "implicit", "proximal": 0.1 + 3 * float(draw.rng.random())}
+        found.pop("step_weights", None)
+        found |= {"cg_rtol": 1e-5, "cg_maxiter": draw.integer(1, 20)} if draw.chance(0.5) else {}
+    return found
 
 
 # ---- arrays with the same numbers
