@@ -12,7 +12,7 @@ TESTS ?=
 # What `make nojit` runs: all of the mathematics, less what takes minutes in plain Python.
 NOJIT_TESTS ?= tests/test_equations.py tests/test_methods.py tests/test_variants.py \
   -k 'not float32 and not width and not (test_meta_gradient and explicit)'
-# Which cases `make fuzz` draws, and how many times as many as the 27000 of CI
+# Which cases `make fuzz` draws, and how many times as many as the 54000 of CI
 SEED ?= 0
 TIMES ?= 1
 # Which asv benchmarks, as a regular expression: make bench BENCH=Latency

@@ -309,9 +309,8 @@ def task_meta_gradient(
     -------
     g : ndarray, shape (n_tasks, P)
     """
-    as_tasks(
-        as_model(model), x, y, x_query, y_query, as_dtype("theta", theta)
-    )  # checks them together
+    # Checks them together.
+    as_tasks(as_model(model), x, y, x_query, y_query, as_dtype("theta", theta))
     adapted = adapted_parameters(model, theta, x, y, inner_lr=inner_lr, loss=loss)
     query = (x, y) if x_query is None else (x_query, y_query)
     outer = task_gradient(model, adapted, *query, loss=loss)

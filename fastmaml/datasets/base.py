@@ -203,7 +203,9 @@ class Family(ABC):
         return low + (high - low) * (cell + kept) / CELLS
 
 
-def as_function(name: str, value: Any, n_tasks: int | None = None, *axes: int) -> np.ndarray:
+def as_function(
+    name: str, value: Any, n_tasks: int | None = None, *axes: int, positive: bool = False
+) -> np.ndarray:
     """Return a parameter of tasks, float64 (n_tasks, *axes): what `sample_functions` returns.
 
     An axis of length -1, and `n_tasks` None, stand for any length.
@@ -218,6 +220,8 @@ def as_function(name: str, value: Any, n_tasks: int | None = None, *axes: int) -
             f"{name} has shape {shape_text(array.shape)}; accepted is {shape_text(words)}{n_known}"
         )
     require_finite(name, array, ("task",))
+    if positive and array.min() <= 0:
+        raise ValueError(f"{name} holds {array.min()}; accepted are numbers above 0")
     return array
 
 

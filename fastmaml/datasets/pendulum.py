@@ -113,8 +113,8 @@ class Pendulum(Family):
         dtype: DTypeLike = np.float64,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Let each pendulum swing: x (n_tasks, n_points, 4) and y (n_tasks, n_points, 2)."""
-        length = as_function("length", length)
-        mass = as_function("mass", mass, len(length))
+        length = as_function("length", length, positive=True)
+        mass = as_function("mass", mass, len(length), positive=True)
         friction = as_function("friction", friction, len(length))
         dtype, rng = as_float_dtype("dtype", dtype), as_rng("rng", rng)
         n_tasks, n_points = len(length), as_count("n_points", n_points, 1)

@@ -88,7 +88,7 @@ class SensorCalibration(Family):
         """Draw readings of given devices: x and y, each (n_tasks, n_points, 1)."""
         gain = as_function("gain", gain)
         offset = as_function("offset", offset, len(gain))
-        saturation = as_function("saturation", saturation, len(gain))
+        saturation = as_function("saturation", saturation, len(gain), positive=True)
         dtype, rng = as_float_dtype("dtype", dtype), as_rng("rng", rng)
         shape = (len(gain), as_count("n_points", n_points, 1), 1)
         quantity = rng.uniform(*self.quantity_range, shape)

@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ..checks import as_choice, as_count, as_flag, as_positive
+from ..checks import all_finite, as_choice, as_count, as_flag, as_positive, require_finite
 from ..maml import MAML
 from ..models import MLP
 from .groups import Groups, as_column, as_groups, blocks, split
@@ -46,8 +46,7 @@ class _Scaled(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return self._scaled_inputs(validate_data(self, X, reset=False, dtype=DTYPES))
 
     def _scaled_inputs(self, X: NDArray[Any]) -> NDArray[Any]:
-        scaled: NDArray[Any] = self.x_scaler_.transform(X)
-        return scaled.astype(self.theta_.dtype, copy=False)
+        return self._standardised("X", self.x_scaler_, X, ("row", "feature"))
 
     def _scaled_targets(self, y: NDArray[Any]) -> NDArray[Any]:
         columns = y.reshape(len(y), -1)
@@ -56,8 +55,15 @@ class _Scaled(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 f"y has {columns.shape[1]} outputs; "
                 f"accepted are {self.model_.n_outputs}, as in the meta-training"
             )
-        scaled: NDArray[Any] = self.y_scaler_.transform(columns)
-        return scaled.astype(self.theta_.dtype, copy=False)
+        return self._standardised("y", self.y_scaler_, columns, ("row", "output"))
+
+    def _standardised(
+        self, name: str, scaler: StandardScaler, rows: NDArray[Any], axes: tuple[str, str]
+    ) -> NDArray[Any]:
+        with np.errstate(all="ignore"):  # what overflows is named below
+            scaled: NDArray[Any] = scaler.transform(rows).astype(self.theta_.dtype, copy=False)
+        require_finite(f"{name}, standardised,", scaled, axes)
+        return scaled
 
     def _outputs(self, f: Any) -> NDArray[Any]:
         # Not inverse_transform, which refuses the inf of a group whose adaptation diverged.
@@ -245,6 +251,11 @@ class MAMLRegressor(_Scaled):
                 yield blocks(y[rows], counts)
 
         result = train(maml, self.theta_, sampler, optimizer, max_iter)
+        if not all_finite(result.theta):
+            raise FloatingPointError(
+                f"the parameters are not finite after {max_iter} iterations; a smaller "
+                "learning_rate_init usually helps"
+            )
         self.theta_ = result.theta
         self.loss_curve_ = result.values.tolist()
         self.loss_ = self.loss_curve_[-1]

@@ -56,7 +56,7 @@ def use_optimizer(draw: Draw) -> Call:
     arguments = draw.spoil({"theta": theta, "gradient": theta + 1, "state": state})
     if draw.chance(0.2):
         field = draw.choice(state._fields)
-        arguments["state"] = state._replace(**{field: draw.other(getattr(state, field))})
+        arguments["state"] = state._replace(**draw.spoil({field: getattr(state, field)}, 1.0))
     return Call("update", lambda: made.update(**arguments), arguments)
 
 
@@ -86,7 +86,8 @@ def train(draw: Draw) -> Call:
         good |= {"rate_optimizer": optimizer(draw), "log_rates": draw.chance(0.5)}
     given = draw.spoil(good, 0.5)
     batch = tuple(draw.spoil(tasks, 0.1).values())
-    given["sampler"] = draw.anything() if draw.chance(0.05) else lambda: batch
+    wrong = draw.anything()
+    given["sampler"] = wrong if draw.chance(0.05) and not callable(wrong) else lambda: batch
     if isinstance(given["n_iterations"], int) and given["n_iterations"] > 100:
         given["callback"] = lambda state: state.iteration == 3
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 #: one case in so many is a file, the others are calls
 FILES = 8
 #: cases that one process runs; a fresh one begins with no state left behind
-CHUNK = 3000
+CHUNK = 4500
 #: seconds after which a case hangs, on however slow a machine
 HANG = 600.0
 

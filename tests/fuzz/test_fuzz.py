@@ -12,7 +12,7 @@ pytest.importorskip("pyarrow")
 
 SEED = int(os.environ.get("FUZZ_SEED", "0"))
 TIMES = float(os.environ.get("FUZZ_TIMES", "1"))
-N_CASES = int(27_000 * TIMES)
+N_CASES = int(54_000 * TIMES)
 
 
 @pytest.mark.fuzz
