@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .checks import as_choice, as_count, as_float_dtype
+from .checks import as_choice, as_count, as_float_dtype, shown
 from .equations import task_hessian, task_hessp
 from .kernels import dense, explicit, factored, jit, predict
 from .kernels.adam import adam
@@ -147,4 +147,4 @@ def _sequence(name: str, given: Any) -> list[Any]:
     if not isinstance(given, str):
         with suppress(TypeError):
             return list(given)
-    raise TypeError(f"{name} is {given!r:.60}; accepted are sequences of words")
+    raise TypeError(f"{name} is {shown(given)}; accepted are sequences of words")

@@ -225,9 +225,16 @@ def as_function(
     return array
 
 
+def as_points(n_points: Any, n_tasks: int) -> int:
+    """Return the number of points of each task, for which there is memory."""
+    count = as_count("n_points", n_points, 1, MOST)
+    require_memory(8 * n_tasks * count, f"n_points {count} of {n_tasks} tasks")
+    return count
+
+
 def _as_range(name: str, given: tuple[float, float]) -> tuple[float, float]:
     try:
-        low, high = (float(bound) for bound in given)
+        low, high = (as_number("bound", bound) for bound in given)
     except Exception:  # whatever is given: no pair, or no numbers
         low, high = math.nan, math.nan
     if not (-LARGEST <= low <= high <= LARGEST):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..checks import as_count, as_float_dtype, as_rng
-from .base import Family, as_function
+from .base import Family, as_function, as_points
 
 __all__ = ["Harmonic"]
 
@@ -94,7 +94,7 @@ class Harmonic(Family):
         phase = as_function("phase", phase, *amplitude.shape)
         place = as_function("place", place, len(frequency))
         dtype, rng = as_float_dtype("dtype", dtype), as_rng("rng", rng)
-        shape = (len(frequency), as_count("n_points", n_points, 1), 1)
+        shape = (len(frequency), as_points(n_points, len(frequency)), 1)
         x = place[:, None, None] + rng.standard_normal(shape)
         y = self.evaluate(frequency, amplitude, phase, x)
         y += self.noise * rng.standard_normal(shape)

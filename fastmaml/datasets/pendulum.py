@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..checks import as_count, as_float_dtype, as_positive, as_rng
-from .base import Family, as_function
+from .base import Family, as_function, as_points
 
 __all__ = ["Pendulum"]
 
@@ -117,7 +117,7 @@ class Pendulum(Family):
         mass = as_function("mass", mass, len(length), positive=True)
         friction = as_function("friction", friction, len(length))
         dtype, rng = as_float_dtype("dtype", dtype), as_rng("rng", rng)
-        n_tasks, n_points = len(length), as_count("n_points", n_points, 1)
+        n_tasks, n_points = len(length), as_points(n_points, len(length))
         states = np.empty((n_points + 1, 2, n_tasks))
         states[0, 0] = rng.uniform(-math.pi, math.pi, n_tasks)
         states[0, 1] = rng.uniform(*self.velocity_range, n_tasks)

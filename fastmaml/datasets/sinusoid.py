@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..checks import as_count, as_float_dtype, as_rng
-from .base import Family, as_function
+from .base import Family, as_function, as_points
 
 __all__ = ["Sinusoid"]
 
@@ -73,7 +73,7 @@ class Sinusoid(Family):
         """Draw points of given waves: x and y, each (n_tasks, n_points, 1)."""
         amplitude = as_function("amplitude", amplitude)
         phase = as_function("phase", phase, len(amplitude))
-        shape = (len(amplitude), as_count("n_points", n_points, 1), 1)
+        shape = (len(amplitude), as_points(n_points, len(amplitude)), 1)
         dtype = as_float_dtype("dtype", dtype)
         return self._draw(amplitude, phase, shape, as_rng("rng", rng), dtype)
 

@@ -20,9 +20,10 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ..checks import all_finite, as_choice, as_count, as_flag, as_positive, require_finite
+from ..checks import all_finite, as_choice, as_count, as_flag, as_positive, require_finite, shown
 from ..maml import MAML
 from ..models import MLP
+from ..models.base import MAX_SIZE
 from .groups import Groups, as_column, as_groups, blocks, split
 from .loop import train
 from .optimizers import Adam
@@ -432,7 +433,7 @@ class MAMLRegressor(_Scaled):
             state = check_random_state(self.random_state)
         except ValueError as error:
             raise ValueError(
-                f"random_state is {self.random_state!r:.60}; accepted are a seed, a RandomState "
+                f"random_state is {shown(self.random_state)}; accepted are a seed, a RandomState "
                 f"and None ({error})"
             ) from error
         return np.random.default_rng(state.randint(2**31 - 1))
@@ -496,5 +497,5 @@ SHARED = (
 def as_hidden_layer_sizes(sizes: Any) -> list[int]:
     """Return the sizes of the hidden layers; a number is one layer."""
     if not np.iterable(sizes):
-        return [as_count("hidden_layer_sizes", sizes, 1)]
-    return [as_count(f"hidden_layer_sizes[{i}]", size, 1) for i, size in enumerate(sizes)]
+        return [as_count("hidden_layer_sizes", sizes, 1, MAX_SIZE)]
+    return [as_count(f"hidden_layer_sizes[{i}]", size, 1, MAX_SIZE) for i, size in enumerate(sizes)]

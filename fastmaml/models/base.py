@@ -69,13 +69,17 @@ class Network:
     n_outputs: int = field(compare=False)
 
     def __init__(self, layer_sizes: Iterable[int], activation: str, intercept: bool) -> None:
-        if isinstance(layer_sizes, str | bytes) or not isinstance(layer_sizes, Iterable):
+        try:
+            given = None if isinstance(layer_sizes, str | bytes) else iter(layer_sizes)
+        except TypeError:
+            given = None
+        if given is None:
             raise TypeError(
                 f"layer_sizes is {shown(layer_sizes)}; accepted are sequences of integers"
             )
         sizes = tuple(
             as_count(f"layer_sizes[{i}]", size, 1, MAX_SIZE)
-            for i, size in enumerate(islice(layer_sizes, MAX_LAYERS + 2))
+            for i, size in enumerate(islice(given, MAX_LAYERS + 2))
         )
         if len(sizes) > MAX_LAYERS + 1:
             raise ValueError(f"layer_sizes has more than {MAX_LAYERS + 1} sizes, which is too many")

@@ -60,6 +60,10 @@ def use_optimizer(draw: Draw) -> Call:
     return Call("update", lambda: made.update(**arguments), arguments)
 
 
+def _is_long(n: Any) -> bool:
+    return isinstance(n, int) and n > 100
+
+
 def train(draw: Draw) -> Call:
     model = draw.model()
     settings = {name: value for name, value in options(draw, model).items() if name != "order"}
@@ -88,7 +92,8 @@ def train(draw: Draw) -> Call:
     batch = tuple(draw.spoil(tasks, 0.1).values())
     wrong = draw.anything()
     given["sampler"] = wrong if draw.chance(0.05) and not callable(wrong) else lambda: batch
-    if isinstance(given["n_iterations"], int) and given["n_iterations"] > 100:
+    # No function with another purpose, and no endless training that was asked for.
+    if callable(given.get("callback")) or _is_long(given["n_iterations"]):
         given["callback"] = lambda state: state.iteration == 3
 
     def make() -> Any:
@@ -169,7 +174,7 @@ def estimator(draw: Draw) -> Call:
         "random_state": draw.integer(0, 9),
     }  # fmt: skip
     settings = draw.spoil(good, 0.4)
-    if isinstance(settings["max_iter"], int) and settings["max_iter"] > 100:
+    if _is_long(settings["max_iter"]):
         settings["max_iter"] = 2  # a training that long is what was asked for
     y = draw.normal(n, 2) if draw.chance(0.3) else draw.normal(n)
     data = {"X": draw.normal(n, draw.integer(1, 3)), "y": y}
