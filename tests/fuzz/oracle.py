@@ -19,6 +19,8 @@ import fastmaml as fm
 PACKAGE = str(Path(fm.__file__).parent)
 #: what the documentation of some function names
 DOCUMENTED = (TypeError, ValueError, FloatingPointError, OverflowError, ImportError, OSError)
+#: warnings that are meant, too
+MEANT = (fm.ConvergenceWarning, fm.DivergenceWarning)
 #: numbers up to here are those of real data; what is beyond may overflow, with a word or without
 TAME = 100.0
 MANY = 10**9
@@ -60,7 +62,7 @@ def judge(call: Call) -> None:
             if call.hold is not None:
                 call.hold(result)
     for warning in warned:
-        allowed = issubclass(warning.category, fm.ConvergenceWarning) or call.foreign
+        allowed = issubclass(warning.category, MEANT) or call.foreign
         if not allowed and (tame or not issubclass(warning.category, RuntimeWarning)):
             raise Failure(f"{warning.category.__name__}: {warning.message}")
     for name, bits in before.items():

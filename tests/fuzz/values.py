@@ -104,6 +104,8 @@ class Draw:
         found = {"x": x, "y": y}
         if query and self.chance(0.7):
             found["x_query"], found["y_query"] = self.rows(model, self.counts(n_tasks))
+        if n_tasks == 1 and self.chance(0.4):  # a task alone needs no axis of tasks
+            found = {name: rows[0] for name, rows in found.items()}
         return found
 
     def inner_lr(self, model: Any, steps: int) -> Any:
