@@ -14,6 +14,9 @@ NOJIT_TESTS ?= tests/test_equations.py tests/test_methods.py tests/test_variants
   -k 'not float32 and not width and not (test_meta_gradient and explicit)'
 # What `make steady` hands to tools/steady.py: make steady STEADY="--random 2 --load 1"
 STEADY ?=
+# Which cases `make fuzz` draws, and how many times as many as the 54000 of CI
+SEED ?= 0
+TIMES ?= 1
 # Which asv benchmarks, as a regular expression: make bench BENCH=Latency
 BENCH ?= .
 
@@ -23,7 +26,7 @@ sources := $(shell find fastmaml kernels -name '*.py') fastmaml/py.typed
 wheel := build/wheel
 floors := build/floors
 
-.PHONY: help demo test nojit floors installs steady coverage doctest peers lint format docs bench bench-check compare sweep clean
+.PHONY: help demo test nojit floors installs steady coverage doctest peers fuzz lint format docs bench bench-check compare sweep clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -57,6 +60,9 @@ doctest: $(wheel)/.stamp ## the examples in the docstrings, on the built wheel
 
 peers: $(call needs,peers) ## the results against JAX (and PyTorch where it is installed)
 	$(bin)/pytest -m peers
+
+fuzz: $(call needs,test) ## random calls and damaged files, two minutes; longer: make fuzz SEED=7 TIMES=20
+	FUZZ_SEED=$(SEED) FUZZ_TIMES=$(TIMES) $(bin)/pytest -m fuzz
 
 lint: $(call needs,dev) $(wheel)/.stamp ## ruff, import rules, types
 	$(bin)/ruff check .

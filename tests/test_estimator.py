@@ -375,7 +375,13 @@ def test_one_group_for_all_rows_is_a_warning():
         ({"hidden_layer_sizes": (0,)}, ValueError, r"hidden_layer_sizes\[0\] is 0"),
         ({"hidden_layer_sizes": 2.5}, TypeError, "hidden_layer_sizes is 2.5"),
         ({"hidden_layer_sizes": "40"}, TypeError, r"hidden_layer_sizes\[0\] is '4'"),
-        ({"random_state": "x"}, ValueError, "'x' cannot be used to seed"),
+        (
+            {"random_state": "x"},
+            ValueError,
+            "random_state is 'x'; accepted .*cannot be used to seed",
+        ),
+        ({"random_state": -1}, ValueError, "random_state is -1; accepted are a seed"),
+        ({"hidden_layer_sizes": 10**12}, ValueError, "hidden_layer_sizes is 10+; accepted .* most"),
     ],
 )
 def test_bad_parameters_are_named(options, error, text):
@@ -391,6 +397,11 @@ def test_bad_parameters_are_named(options, error, text):
         (np.array([1, "a"] * 10, object), TypeError, "groups holds labels that have no order"),
         (["a", None] * 10, TypeError, "groups holds labels that have no order"),
         ([np.nan, 1.0] * 10, ValueError, "groups holds nan"),
+        (
+            [[1, 2], 1] * 10,
+            ValueError,
+            "groups is no regular array; accepted is one entry for each",
+        ),
     ],
 )
 def test_bad_groups_are_named(groups, error, text):
@@ -427,6 +438,24 @@ def test_unfitted():
     ):
         with pytest.raises(NotFittedError):
             use()
+
+
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
+def test_what_cannot_be_standardised_is_named(trained):
+    X, y, groups = lines(4, 5)
+    with pytest.raises(ValueError, match="X, standardised, holds nan at row 0, feature 0"):
+        short().fit(X * 1e300, y, groups)
+    with pytest.raises(ValueError, match="y, standardised, holds nan at row 0, output 0"):
+        short().fit(X, y * 1e300, groups)
+    with pytest.raises(ValueError, match="X, standardised, holds inf at row 1, feature 0"):
+        trained.predict([[0.0], [1.7e308]])
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_divergence_in_the_last_iteration_is_an_error():
+    X, y, groups = lines(4, 5)
+    with pytest.raises(FloatingPointError, match="not finite after 1 iterations; a smaller learn"):
+        short(max_iter=1, learning_rate_init=3e38).fit(np.float32(X), y, groups)
 
 
 def test_divergence_is_an_error():

@@ -82,6 +82,7 @@ def test_sizes_of_the_sinusoid_network():
         ("12", TypeError, ["layer_sizes is '12'", "sequences of integers"]),
         (b"12", TypeError, ["layer_sizes is b'12'"]),
         (None, TypeError, ["layer_sizes is None"]),
+        (np.array(3), TypeError, ["layer_sizes is array(3)", "sequences of integers"]),
         ([1, 2.0, 1], TypeError, ["layer_sizes[1] is 2.0", "integers of at least 1"]),
         ([True, 1], TypeError, ["layer_sizes[0] is True", "integers of at least 1"]),
         ([1, 0, 1], ValueError, ["layer_sizes[1] is 0", "integers of at least 1"]),
@@ -303,6 +304,11 @@ def test_pack_errors():
         TypeError,
         "layers[0] has a bias, the model has no intercept; accepted is None",
     )
+    for layers in (3, None, np.array(1.0)):
+        name = type(layers).__name__
+        error(
+            lambda layers=layers: model.pack(layers), TypeError, f"layers is a {name}", "sequences"
+        )
     error(lambda: model.pack([weight]), TypeError, "layers[0] is a ndarray", "(weight, bias)")
     error(lambda: model.pack([(weight,)]), TypeError, "layers[0] is a tuple", "(weight, bias)")
     error(

@@ -130,6 +130,8 @@ def test_warmup_is_checked():
         fm.warmup(["dense"], ["float16"])
     with pytest.raises(TypeError, match="accepted are sequences"):
         fm.warmup("dense")
+    with pytest.raises(TypeError, match="dtypes is 3; accepted are sequences of words"):
+        fm.warmup(["dense"], 3)
     fm.warmup([], [])
 
 

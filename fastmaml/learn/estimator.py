@@ -20,9 +20,10 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ..checks import as_choice, as_count, as_flag, as_positive
+from ..checks import all_finite, as_choice, as_count, as_flag, as_positive, require_finite, shown
 from ..maml import MAML
 from ..models import MLP
+from ..models.base import MAX_SIZE
 from .groups import Groups, as_column, as_groups, blocks, split
 from .loop import train
 from .optimizers import Adam
@@ -46,8 +47,7 @@ class _Scaled(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return self._scaled_inputs(validate_data(self, X, reset=False, dtype=DTYPES))
 
     def _scaled_inputs(self, X: NDArray[Any]) -> NDArray[Any]:
-        scaled: NDArray[Any] = self.x_scaler_.transform(X)
-        return scaled.astype(self.theta_.dtype, copy=False)
+        return self._standardised("X", self.x_scaler_, X, ("row", "feature"))
 
     def _scaled_targets(self, y: NDArray[Any]) -> NDArray[Any]:
         columns = y.reshape(len(y), -1)
@@ -56,8 +56,15 @@ class _Scaled(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 f"y has {columns.shape[1]} outputs; "
                 f"accepted are {self.model_.n_outputs}, as in the meta-training"
             )
-        scaled: NDArray[Any] = self.y_scaler_.transform(columns)
-        return scaled.astype(self.theta_.dtype, copy=False)
+        return self._standardised("y", self.y_scaler_, columns, ("row", "output"))
+
+    def _standardised(
+        self, name: str, scaler: StandardScaler, rows: NDArray[Any], axes: tuple[str, str]
+    ) -> NDArray[Any]:
+        with np.errstate(all="ignore"):  # what overflows is named below
+            scaled: NDArray[Any] = scaler.transform(rows).astype(self.theta_.dtype, copy=False)
+        require_finite(f"{name}, standardised,", scaled, axes)
+        return scaled
 
     def _outputs(self, f: Any) -> NDArray[Any]:
         # Not inverse_transform, which refuses the inf of a group whose adaptation diverged.
@@ -245,6 +252,11 @@ class MAMLRegressor(_Scaled):
                 yield blocks(y[rows], counts)
 
         result = train(maml, self.theta_, sampler, optimizer, max_iter)
+        if not all_finite(result.theta):
+            raise FloatingPointError(
+                f"the parameters are not finite after {max_iter} iterations; a smaller "
+                "learning_rate_init usually helps"
+            )
         self.theta_ = result.theta
         self.loss_curve_ = result.values.tolist()
         self.loss_ = self.loss_curve_[-1]
@@ -417,7 +429,14 @@ class MAMLRegressor(_Scaled):
         return shots, as_flag("shuffle", self.shuffle)
 
     def _generator(self) -> np.random.Generator:
-        return np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
+        try:
+            state = check_random_state(self.random_state)
+        except ValueError as error:
+            raise ValueError(
+                f"random_state is {shown(self.random_state)}; accepted are a seed, a RandomState "
+                f"and None ({error})"
+            ) from error
+        return np.random.default_rng(state.randint(2**31 - 1))
 
 
 class AdaptedRegressor(_Scaled):
@@ -478,5 +497,5 @@ SHARED = (
 def as_hidden_layer_sizes(sizes: Any) -> list[int]:
     """Return the sizes of the hidden layers; a number is one layer."""
     if not np.iterable(sizes):
-        return [as_count("hidden_layer_sizes", sizes, 1)]
-    return [as_count(f"hidden_layer_sizes[{i}]", size, 1) for i, size in enumerate(sizes)]
+        return [as_count("hidden_layer_sizes", sizes, 1, MAX_SIZE)]
+    return [as_count(f"hidden_layer_sizes[{i}]", size, 1, MAX_SIZE) for i, size in enumerate(sizes)]

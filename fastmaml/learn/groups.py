@@ -41,7 +41,12 @@ def as_groups(name: str, labels: Any, n_rows: int) -> Groups:
 
 def as_column(name: str, entries: Any, n_rows: int) -> NDArray[Any]:
     """Return an array (n_rows,) of what belongs to each row: a label, a weight."""
-    array = np.asarray(entries)
+    try:
+        array = np.asarray(entries)
+    except Exception as error:  # whatever a foreign __array__ raises
+        raise ValueError(
+            f"{name} is no regular array; accepted is one entry for each row ({error})"
+        ) from error
     if array.shape != (n_rows,):
         raise ValueError(
             f"{name} has shape {shape_text(array.shape)}; "

@@ -35,7 +35,7 @@ from ..run import predict_rows
 from ..tasks import as_rows, offsets_of, split
 from .initial import DEFAULT, SCHEMES
 
-__all__ = ["Network"]
+__all__ = ["Network", "as_model"]
 
 #: sizes and layers beyond which a model is a mistake (and an endless sequence of sizes ends)
 MAX_SIZE, MAX_LAYERS = 2**31 - 1, 1000
@@ -66,13 +66,17 @@ class Network:
     n_outputs: int = field(compare=False)
 
     def __init__(self, layer_sizes: Iterable[int], activation: str, intercept: bool) -> None:
-        if isinstance(layer_sizes, str | bytes) or not isinstance(layer_sizes, Iterable):
+        try:
+            given = None if isinstance(layer_sizes, str | bytes) else iter(layer_sizes)
+        except TypeError:
+            given = None
+        if given is None:
             raise TypeError(
                 f"layer_sizes is {shown(layer_sizes)}; accepted are sequences of integers"
             )
         sizes = tuple(
             as_count(f"layer_sizes[{i}]", size, 1, MAX_SIZE)
-            for i, size in enumerate(islice(layer_sizes, MAX_LAYERS + 2))
+            for i, size in enumerate(islice(given, MAX_LAYERS + 2))
         )
         if len(sizes) > MAX_LAYERS + 1:
             raise ValueError(f"layer_sizes has more than {MAX_LAYERS + 1} sizes, which is too many")
@@ -171,6 +175,10 @@ class Network:
         ValueError
             If the number of layers or a shape is not the model's.
         """
+        if not isinstance(layers, Iterable) or (isinstance(layers, np.ndarray) and not layers.ndim):
+            raise TypeError(
+                f"layers is a {type(layers).__name__}; accepted are sequences of (weight, bias)"
+            )
         pairs = list(layers)
         if len(pairs) != self.n_layers:
             raise ValueError(
@@ -297,3 +305,10 @@ class Network:
         rows = as_array("x", x, dtype)
         require_finite("x", rows, ("row", "feature"))
         return rows
+
+
+def as_model(model: Any) -> Network:
+    """Return `model`, which must be one."""
+    if not isinstance(model, Network):
+        raise TypeError(f"model is {shown(model)}; accepted are MLP and Linear")
+    return model
