@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -22,6 +23,7 @@ from ..checks import (
     shape_text,
     shown,
 )
+from ..divergence import DivergenceWarning, named_tasks
 from .optimizers import SGD, Adam, Optimizer
 
 __all__ = ["Best", "TrainResult", "TrainState", "train"]
@@ -162,6 +164,7 @@ def train(
         Parameters to start from; float32 stays float32, anything else computes in float64.
     sampler : callable
         Called without arguments once an iteration; returns (x, y) or (x, y, x_query, y_query).
+        If that has `names`, as the batches of a ``TaskTable`` have, errors call the tasks by them.
     optimizer : SGD, Adam or AdamW
         The meta-update.
     n_iterations : int
@@ -289,7 +292,9 @@ def train(
             tasks = _as_batch(tasks)
             alone = _diverged(problem, theta, tasks, learning)
             if on_divergence == "raise":
-                raise FloatingPointError(_report(value, gradient, iteration, alone, tasks))
+                report = _report(value, gradient, iteration, alone, tasks, names)
+                how = _how(problem, theta, tasks, alone[0], names) if alone else ""
+                raise FloatingPointError(report + how)
             diverged = alone or tuple(range(len(tasks[0])))
             if on_divergence == "skip":
                 value, gradient, slope = _meta_gradient_of_others(
@@ -536,15 +541,32 @@ def _meta_gradient_of_others(
 
 
 def _report(
-    value: float, gradient: np.ndarray, iteration: int, diverged: tuple[int, ...], tasks: Any
-) -> str:
+    value: float, gradient: np.ndarray, iteration: int, diverged: tuple[int, ...], tasks: Any,
+    names: Sequence[Any] | None,
+) -> str:  # fmt: skip
     n_bad = int(np.count_nonzero(~np.isfinite(gradient)))
     described = f"is not finite in {n_bad} of {gradient.size} entries" if n_bad else "is finite"
     who = ""
     if diverged:
-        shown = ", ".join(map(str, diverged[:5])) + (", ..." if len(diverged) > 5 else "")
-        who = f" ({len(diverged)} of {len(tasks[0])} tasks diverged: {shown})"
+        called = diverged[:5] if names is None else [f"{names[i]!r:.60}" for i in diverged[:5]]
+        some = ", ".join(map(str, called)) + (", ..." if len(diverged) > 5 else "")
+        who = f" ({len(diverged)} of {len(tasks[0])} tasks diverged: {some})"
     return (
         f"the meta-objective is {value:.6g} and its gradient {described} in iteration {iteration}"
         f"{who}; a smaller inner_lr or learning_rate usually helps"
     )
+
+
+def _how(
+    maml: Any, theta: np.ndarray, tasks: Sequence[Any], task: int, names: Sequence[Any] | None
+) -> str:
+    """In which inner step a task diverged, at which rate, as far as `adapt` knows."""
+    if not hasattr(maml, "adapt"):
+        return ""
+    x, y = _some(tasks[:2], [task])
+    with warnings.catch_warnings(record=True) as caught, np.errstate(all="ignore"):
+        warnings.simplefilter("always")
+        with named_tasks([task if names is None else names[task]]):
+            maml.adapt(theta, x, y)
+    found = [str(w.message) for w in caught if issubclass(w.category, DivergenceWarning)]
+    return "".join(f"; {message.rpartition('; ')[0]}" for message in found)
