@@ -8,6 +8,8 @@
 derivation as functions; `learn` trains, `datasets` samples tasks.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from . import clone as clone  # before whatever needs the kernels
 
 # isort: split
@@ -28,8 +30,17 @@ from .runtime import threads as threads
 from .runtime import warmup as warmup
 from .version import __version__ as __version__
 
+if TYPE_CHECKING:
+    from .learn import MAMLRegressor as MAMLRegressor
+
 __all__ = [
     "MAML", "MLP", "ConvergenceWarning", "ImplicitMetaGradient", "Linear", "MetaGradient",
     "anil_inner_lr", "datasets", "equations", "learn", "meta_gradient", "models",
     "set_num_threads", "threads", "warmup",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name == "MAMLRegressor":  # which needs scikit-learn
+        return learn.MAMLRegressor
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
