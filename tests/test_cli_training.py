@@ -18,8 +18,7 @@ import pytest
 import fastmaml as fm
 from fastmaml import cli
 from fastmaml.cli import config, training
-from fastmaml.cli.common import CommandError
-from fastmaml.cli.table import TaskTable
+from fastmaml.cli.table import read_tasks
 from fastmaml.learn import load_checkpoint
 
 FAMILY = """
@@ -362,32 +361,12 @@ def test_parquet_is_the_same_as_csv() -> None:
     arrow_csv = pytest.importorskip("pyarrow.csv")
     parquet.write_table(arrow_csv.read_csv("data/rows.csv"), "data/rows.parquet")
     one, two = (
-        TaskTable.read(Path(f"data/rows.{kind}"), "device", ["t", "u"], ["v"])
+        read_tasks(Path(f"data/rows.{kind}"), "device", ["t", "u"], ["v"])
         for kind in ("csv", "parquet")
     )
     np.testing.assert_array_equal(one.x, two.x)
     np.testing.assert_array_equal(one.y, two.y)
     assert one.names == two.names
-
-
-def test_sampled_rows_are_of_one_task_and_none_comes_twice() -> None:
-    table = TaskTable.read(Path("data/rows.csv"), "device", ["t", "u"], ["v"])
-    rows = {tuple(row): i for i, row in enumerate(table.x.tolist())}
-    whose = np.repeat(np.arange(table.n_tasks), np.diff(table.offsets))
-    tasks = table.sample(5, 3, 4, rng=0)
-    assert (tasks.x.shape, tasks.y_query.shape) == ((5, 3, 2), (5, 4, 1))
-    drawn = np.concatenate([tasks.x, tasks.x_query], axis=1)
-    index = np.array([[rows[tuple(row)] for row in task] for task in drawn.tolist()])
-    assert len(np.unique(index)) == 35
-    assert (whose[index] == whose[index[:, :1]]).all()
-    np.testing.assert_array_equal(np.concatenate([tasks.y, tasks.y_query], axis=1), table.y[index])
-    alone = table.sample(5, 3, 0, rng=0, dtype=np.float32)
-    assert alone.x_query is None
-    assert alone.x.dtype == np.float32
-    with pytest.raises(ValueError, match="n_tasks is 10; accepted are up to 9"):
-        table.sample(10, 3, 2)
-    with pytest.raises(CommandError, match=r"task 'd\d' has 7 rows; accepted are 8 or more"):
-        table.sample(9, 4, 4)
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..checks import as_count, as_float_dtype
-from ..datasets import FAMILIES, Tasks
+from ..datasets import FAMILIES, Tasks, TaskTable
 from ..learn import SGD, Adam, AdamW, Cosine, Step, train
 from ..maml import MAML
 from ..models import MLP, Linear
 from .common import CommandError, require
-from .table import TaskTable
+from .table import read_tasks
 
 __all__ = ["Learner", "Run", "build", "learner", "read", "table_of"]
 
@@ -32,7 +32,7 @@ TABLES = ("model", "maml", "tasks", "optimizer", "rate_optimizer", "train")
 LOOP = ("log_rates", "clip_norm", "on_divergence", "validate_every", "patience")
 
 # Streams of random numbers beside that of the training, so that neither changes the other.
-VALIDATION, TEST, HELD_OUT = 1, 2, 3
+VALIDATION, TEST = 1, 2
 
 
 class Run(NamedTuple):
@@ -207,22 +207,21 @@ def _read_table(table: dict[str, Any], inputs: list[str], outputs: list[str]) ->
     for name in ("file", "task"):
         if not isinstance(table.get(name), str):
             raise CommandError(f"[tasks] {name} is {table.get(name)!r}; accepted is a text")
-    return TaskTable.read(Path(table["file"]), table["task"], inputs, outputs)
+    return read_tasks(Path(table["file"]), table["task"], inputs, outputs)
 
 
 def _split(
     table: TaskTable, sizes: dict[str, int], n_validation: int, n_test: int, seed: int
 ) -> list[TaskTable]:
     """Hold tasks out for validation and test, and see that enough are left."""
-    table.require_rows(sizes["n_support"] + sizes["n_query"])
+    _checked("tasks", table.require_rows, sizes["n_support"] + sizes["n_query"])
     n_left = table.n_tasks - n_validation - n_test
     if n_left < sizes["n_tasks"]:
         raise CommandError(
             f"[tasks] n_tasks is {sizes['n_tasks']}, n_validation {n_validation}, n_test {n_test}; "
             f"accepted are together up to {table.n_tasks}, the tasks of the file"
         )
-    order = _stream(seed, HELD_OUT).permutation(table.n_tasks)
-    return [table.take(np.sort(part)) for part in np.split(order, [n_left, n_left + n_validation])]
+    return list(table.hold_out(n_validation, n_test, seed))
 
 
 # ---- tables of a file as calls

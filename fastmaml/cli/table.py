@@ -1,21 +1,18 @@
-"""Long-format tables as tasks: one row an observation, one column that says whose it is."""
+"""Files of rows, CSV or Parquet: their columns as numbers and labels, and so as a `TaskTable`."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
 
-from ..checks import as_count, as_rng
-from ..datasets import Tasks
+from ..datasets import TaskTable
 from .common import CommandError, require
 
-__all__ = ["TaskTable"]
+__all__ = ["read_tasks"]
 
 
 def read_columns(path: Path) -> dict[str, Sequence[Any]]:
@@ -98,103 +95,19 @@ def _cell_error(path: Path, name: str, row: int, value: Any, accepted: str) -> C
     )
 
 
-@dataclass(frozen=True)
-class TaskTable:
-    """The tasks of a table; samples as the families of :mod:`fastmaml.datasets` do.
+def read_tasks(
+    path: Path, task: str | None, inputs: Sequence[str], outputs: Sequence[str]
+) -> TaskTable:
+    """Read a CSV or Parquet file; without outputs, y has no columns.
 
-    Attributes
-    ----------
-    x, y : ndarray, shape (N, n_inputs), (N, n_outputs)
-        Rows, those of a task one after the other.
-    offsets : ndarray, shape (n_tasks + 1,)
-        Task i has rows ``offsets[i]:offsets[i + 1]``.
-    names : tuple
-        The tasks, in the order in which they come in the file.
-    order : ndarray, shape (N,)
-        Which row of the file each row is.
+    `task` None: all rows are one task.
     """
-
-    x: np.ndarray
-    y: np.ndarray
-    offsets: np.ndarray
-    names: tuple[Any, ...]
-    order: np.ndarray
-
-    @classmethod
-    def read(
-        cls, path: Path, task: str | None, inputs: Sequence[str], outputs: Sequence[str]
-    ) -> TaskTable:
-        """Read a CSV or Parquet file; without outputs, y has no columns.
-
-        `task` None: all rows are one task.
-        """
-        columns = read_columns(path)
-        x = numbers(path, columns, inputs)
-        if not len(x):
-            raise CommandError(f"{path} has no rows; accepted are one or more")
-        y = numbers(path, columns, outputs) if outputs else np.empty((len(x), 0))
-        whose = ["all"] * len(x) if task is None else labels(path, columns, task)
-        index = {name: i for i, name in enumerate(dict.fromkeys(whose))}
-        code = np.array([index[name] for name in whose])
-        order = np.argsort(code, kind="stable")
-        offsets = np.concatenate([[0], np.cumsum(np.bincount(code))])
-        return cls(x[order], y[order], offsets, tuple(index), order)
-
-    @property
-    def n_tasks(self) -> int:
-        """Number of tasks."""
-        return len(self.names)
-
-    def require_rows(self, n_rows: int) -> None:
-        """Raise CommandError if a task has fewer rows than this."""
-        counts = np.diff(self.offsets)
-        if counts.min() < n_rows:
-            i = int(np.argmin(counts))
-            raise CommandError(
-                f"task {self.names[i]!r} has {counts[i]} rows; accepted are {n_rows} or more "
-                "(n_support + n_query)"
-            )
-
-    def take(self, tasks: np.ndarray) -> TaskTable:
-        """Return the table of some tasks."""
-        rows, counts = self._rows_of(tasks)
-        offsets = np.concatenate([[0], np.cumsum(counts)])
-        names = tuple(self.names[i] for i in tasks.tolist())
-        return TaskTable(self.x[rows], self.y[rows], offsets, names, self.order[rows])
-
-    def by_task(self, rows: np.ndarray) -> list[np.ndarray]:
-        """Cut an array of the rows of all tasks into one for each task."""
-        return np.split(rows, self.offsets[1:-1])
-
-    def _rows_of(self, tasks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The rows of some tasks, one task after the other, and how many each has."""
-        counts = self.offsets[tasks + 1] - self.offsets[tasks]
-        skipped = self.offsets[tasks] - (np.cumsum(counts) - counts)
-        return np.repeat(skipped, counts) + np.arange(counts.sum()), counts
-
-    def sample(
-        self,
-        n_tasks: int,
-        n_support: int,
-        n_query: int,
-        rng: np.random.Generator | int | None = None,
-        dtype: DTypeLike = np.float64,
-    ) -> Tasks:
-        """Draw tasks, and of each some rows to adapt on and others to judge by; none twice."""
-        n_tasks = as_count("n_tasks", n_tasks, 1)
-        n_support = as_count("n_support", n_support, 1)
-        n_rows = n_support + as_count("n_query", n_query, 0)
-        if n_tasks > self.n_tasks:
-            raise ValueError(f"n_tasks is {n_tasks}; accepted are up to {self.n_tasks}, the tasks")
-        rng = as_rng("rng", rng)
-        rows, counts = self._rows_of(rng.choice(self.n_tasks, n_tasks, replace=False))
-        if counts.min() < n_rows:
-            self.require_rows(n_rows)
-        owner = np.repeat(np.arange(n_tasks), counts)
-        shuffled = rows[np.lexsort((rng.random(len(rows)), owner))]
-        drawn = shuffled[(np.cumsum(counts) - counts)[:, None] + np.arange(n_rows)]
-        x, y = self.x[drawn].astype(dtype), self.y[drawn].astype(dtype)
-        parts = [np.ascontiguousarray(a[:, :n_support]) for a in (x, y)]
-        if n_query:
-            parts += [np.ascontiguousarray(a[:, n_support:]) for a in (x, y)]
-        return Tasks(*parts)
+    columns = read_columns(path)
+    x = numbers(path, columns, inputs)
+    if not len(x):
+        raise CommandError(f"{path} has no rows; accepted are one or more")
+    y = numbers(path, columns, outputs) if outputs else None
+    try:
+        return TaskTable.from_rows(x, y, None if task is None else labels(path, columns, task))
+    except (TypeError, ValueError) as error:
+        raise CommandError(f"{path}, rows counted from 0: {error}") from error

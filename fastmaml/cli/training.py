@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from .. import experiments
+from ..datasets import TaskTable
 from ..learn import (
     Checkpoint,
     Checkpointer,
@@ -28,7 +29,7 @@ from ..learn import (
 from ..maml import MAML
 from . import config
 from .common import CommandError, count, require, say, show, write
-from .table import TaskTable
+from .table import read_tasks
 
 __all__ = ["add"]
 
@@ -198,13 +199,13 @@ def _adapt(arguments: argparse.Namespace) -> None:
     maml, theta = _trained(checkpoint, maml, arguments.last)
     if arguments.steps is not None:
         maml = _with_steps(maml, arguments.steps)
-    support = TaskTable.read(arguments.support, arguments.task, inputs, outputs)
-    new = TaskTable.read(arguments.new, arguments.task, inputs, [])
-    position = {name: i for i, name in enumerate(support.names)}
-    for name in new.names:
-        if name not in position:
-            raise CommandError(f"{arguments.new} has task {name!r}, {arguments.support} has not")
-    support = support.take(np.array([position[name] for name in new.names]))
+    support = read_tasks(arguments.support, arguments.task, inputs, outputs)
+    new = read_tasks(arguments.new, arguments.task, inputs, [])
+    places = support.find(new.names)
+    if (places < 0).any():
+        name = new.names[int(np.argmin(places))]
+        raise CommandError(f"{arguments.new} has task {name!r}, {arguments.support} has not")
+    support = support.take(places)
     x, y, x_new = support.by_task(support.x), support.by_task(support.y), new.by_task(new.x)
     predicted = np.concatenate(list(maml.predict(theta, x, y, x_new)))
     head = [*inputs, *(f"{name}_predicted" for name in outputs)]
