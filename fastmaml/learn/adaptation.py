@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..maml import MAML
 
-__all__ = ["predict_adapted", "rates_text"]
+__all__ = ["predict_adapted", "rates_text", "require_convergence"]
 
 #: An adapted network that misses the rows it adapted to by so many times their mean square, in
 #: standardised units, is looked at: it has diverged if its loss there rose more than tenfold.
@@ -29,26 +29,40 @@ def predict_adapted(
 ) -> list[NDArray[Any]]:
     """Adapt to rows (x, y) of each task and predict other rows, all in standardised units.
 
-    Raises FloatingPointError for a task whose adaptation diverged; `names` are what it says of
+    Raises FloatingPointError if the adaptation of a task diverged; `names` are what it says of
     each task, such as ``"group 'device 7'"``.
     """
     both = [np.concatenate(rows) for rows in zip(x, x_new, strict=True)]
     f = maml.predict(theta, list(x), list(y), both)
+    own = [predicted[: len(target)] for predicted, target in zip(f, y, strict=True)]
+    require_convergence(maml, theta, x, y, own, names)
+    return [predicted[len(target) :] for predicted, target in zip(f, y, strict=True)]
+
+
+def require_convergence(
+    maml: MAML,
+    theta: NDArray[Any],
+    x: Sequence[NDArray[Any]],
+    y: Sequence[NDArray[Any]],
+    f: Sequence[NDArray[Any]],
+    names: Sequence[str],
+) -> None:
+    """Raise FloatingPointError unless adapted parameters predict f, not far from y, at x."""
     suspects = [
-        i for i, (own, target) in enumerate(zip(f, y, strict=True))
-        if not _mse(own[: len(target)], target) < MISSED * (1 + _mse(target, 0))
+        i for i, (predicted, target) in enumerate(zip(f, y, strict=True))
+        if not _mse(predicted, target) < MISSED * (1 + _mse(target, 0))
     ]  # fmt: skip
-    diverged = [(i, at) for i in suspects if (at := _diverges(maml, theta, x[i], y[i]))]
+    diverged = [(i, step) for i in suspects if (step := _diverges(maml, theta, x[i], y[i]))]
     if diverged:
         i, step = diverged[0]
-        others = f" ({len(diverged)} of {len(f)} diverged)" if len(f) > 1 else ""
+        others = f" ({len(diverged)} of {len(f)} groups diverged)" if len(f) > 1 else ""
         raise FloatingPointError(
             f"the adaptation of {names[i]} diverged{others}: its loss is "
             f"{_loss(maml, theta, x[i], y[i], step):.3g} after step {step} of {maml.steps} with "
-            f"{rates_text(_rates_of(maml, step))}; fewer steps or a smaller inner_lr usually help, or rows "
-            "that are less unlike those of the training"
+            f"{rates_text(_rates_of(maml, step))}, {_loss(maml, theta, x[i], y[i], 0):.3g} before; "
+            "fewer steps or a smaller inner_lr usually help, or rows less unlike those of the "
+            "training"
         )
-    return [own[len(target) :] for own, target in zip(f, y, strict=True)]
 
 
 def rates_text(inner_lr: Any) -> str:

@@ -15,7 +15,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .adaptation import predict_adapted
+from .adaptation import require_convergence
 from .numbers import require_numbers
 
 __all__ = ["AdaptedRegressor", "StandardisedRegressor", "adapt"]
@@ -50,15 +50,15 @@ class StandardisedRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return X, y
 
     def _scaled_inputs(self, X: NDArray[Any]) -> NDArray[Any]:
-        scaled: NDArray[Any] = self.scaling_.scale_x(X).astype(self.theta_.dtype, copy=False)
+        scaled: NDArray[Any] = self.scaling_.scale_x(X, self.theta_.dtype)
         return scaled
 
     def _scaled_targets(self, y: NDArray[Any]) -> NDArray[Any]:
-        scaled: NDArray[Any] = self.scaling_.scale_y(y.reshape(len(y), -1))
-        return scaled.astype(self.theta_.dtype, copy=False)
+        scaled: NDArray[Any] = self.scaling_.scale_y(y.reshape(len(y), -1), self.theta_.dtype)
+        return scaled
 
     def _outputs(self, f: NDArray[Any], dtype: Any) -> NDArray[Any]:
-        y: NDArray[Any] = self.scaling_.unscale_y(f).astype(dtype, copy=False)
+        y: NDArray[Any] = self.scaling_.unscale_y(f, dtype)
         return y.ravel() if self._flat else y
 
     def _precision(self, y: NDArray[Any]) -> np.dtype[Any]:
@@ -107,8 +107,11 @@ class AdaptedRegressor(StandardisedRegressor):
         X, y = meta._rows(X, y)
         x, targets = meta._scaled_inputs(X), meta._scaled_targets(y)
         maml = meta._maml()
-        predict_adapted(maml, meta.theta_, [x], [targets], [x[:0]], ["the group of these rows"])
-        self.theta_ = maml.adapt(meta.theta_, x[None], targets[None])[0]
+        theta = maml.adapt(meta.theta_, x[None], targets[None])[0]
+        finite = np.isfinite(theta).all()
+        f = meta.model_.predict(theta, x) if finite else np.full_like(targets, np.nan)
+        require_convergence(maml, meta.theta_, [x], [targets], [f], ["these rows"])
+        self.theta_ = theta
         for name in SHARED:
             if hasattr(meta, name):
                 setattr(self, name, getattr(meta, name))

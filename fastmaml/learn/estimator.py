@@ -141,8 +141,8 @@ class MAMLRegressor(StandardisedRegressor):
         (scikit-learn's.) If `max_iter` ends the training while the loss still falls.
     UserWarning
         In ``fit``, for groups of a single row, which are left out, and if the result is worse than
-        the mean of the training targets. In ``predict`` without groups, once for each model that
-        was fitted with several.
+        the mean of the training targets. In ``predict`` and ``score``, once for each model that was
+        fitted with groups and is given none.
 
     References
     ----------
@@ -332,7 +332,7 @@ class MAMLRegressor(StandardisedRegressor):
         self._dtype = self._precision(y)
         self._known = _scaled(rows, scaling)
         self.groups_ = list(rows.names)
-        self._warned = False
+        self._grouped, self._warned = groups is not None, False
         self.loss_curve_ = result.values.tolist()
         self.loss_ = progress.training_loss
         self.validation_loss_curve_ = None if validation is None else progress.losses
@@ -392,14 +392,15 @@ class MAMLRegressor(StandardisedRegressor):
         return self._adaptable().fit(X, y)
 
     def predict(self, X: Any, groups: Any = None) -> NDArray[Any]:
-        """Predict, for known groups or with the meta-parameters as they are.
+        """Predict rows of known groups.
 
         Parameters
         ----------
         X : array_like or DataFrame, shape (rows, n_features)
         groups : array_like, shape (rows,), optional
-            Labels among those of ``fit``: each group adapts to all its rows there. Without labels
-            nothing is adapted, of which a model that was fitted with several groups warns, once.
+            Labels among those of ``fit``: each group adapts to all its rows there. A model that was
+            fitted without groups adapts to all rows. One that was fitted with groups and is given
+            none predicts by the meta-parameters as they are, and warns of that once.
 
         Returns
         -------
@@ -412,25 +413,25 @@ class MAMLRegressor(StandardisedRegressor):
             For a group that ``fit`` has not seen, or other columns than there.
         """
         x = self._inputs(X)
-        if groups is None:
-            if len(self.groups_) > 1 and not self._warned:
+        if groups is None and self._grouped:
+            if not self._warned:
                 warnings.warn(
-                    f"groups is None, so this is the network before it adapts to any of the "
-                    f"{len(self.groups_)} groups of fit, seldom what is wanted; accepted are "
-                    "predict(X, groups), score(X, y, groups) and adapt(X, y).predict(X_new). What "
-                    "calls this for you, such as cross_val_predict, scoring='r2' or the score of "
-                    "a pipeline, may not know of groups: see few_shot_scorer and "
-                    "docs/estimator.md",
+                    "groups is None, so this is the network before it adapts to any group, seldom "
+                    "what is wanted; accepted are predict(X, groups), score(X, y, groups) and "
+                    "adapt(X, y).predict(X_new). What calls predict or score for you, such as "
+                    "cross_val_predict, scoring='r2' and a pipeline, may not hand groups on: see "
+                    "fastmaml.learn.few_shot_scorer and docs/estimator.md",
                     stacklevel=2,
                 )
                 self._warned = True
             return self._outputs(self.model_.predict(self.theta_, x), self._dtype)
         if self._known is None:
             raise ValueError(
-                "groups is given, but this model does not carry the rows that it was trained on; "
-                "accepted is adapt_predict, or adapt"
+                "this model does not carry the rows that it was trained on, to which predict would "
+                "adapt; accepted are adapt and adapt_predict"
             )
-        return self._adapt_predict(self._known, x, groups, "groups", self._dtype)
+        labels = np.zeros(len(x), np.intp) if groups is None else groups
+        return self._adapt_predict(self._known, x, labels, "groups", self._dtype)
 
     def adapt_predict(
         self, X: Any, y: Any, groups: Any, X_new: Any, groups_new: Any
@@ -584,11 +585,8 @@ def table_of(x: NDArray[Any], y: NDArray[Any], labels: Labels) -> TaskTable:
 
 def _scaled(table: TaskTable, scaling: Scaling) -> TaskTable:
     """The table in standardised units, in the dtype of its x."""
-    x, y = (
-        scaled.astype(table.x.dtype, copy=False)
-        for scaled in (scaling.scale_x(table.x), scaling.scale_y(table.y))
-    )
-    return replace(table, x=x, y=y)
+    dtype = table.x.dtype
+    return replace(table, x=scaling.scale_x(table.x, dtype), y=scaling.scale_y(table.y, dtype))
 
 
 def _names(table: TaskTable) -> list[str]:
