@@ -183,7 +183,7 @@ class TaskTable:
         Parameters
         ----------
         frame : DataFrame or dict
-            Of pandas, polars or pyarrow: anything that gives a column by its name.
+            Of pandas, pyarrow, or anything else that gives a column by its name.
         task : column name, list of column names, or None
             Says whose a row is; with several columns, a task is a tuple of their entries.
         inputs, outputs : list of column names

@@ -9,6 +9,7 @@ from .loop import Best, TrainResult, TrainState, train
 from .minimizers import minimize
 from .optimizers import SGD, Adam, AdamState, AdamW, SGDState
 from .reptile import Reptile, reptile_gradient
+from .scaling import Scaling
 from .schedules import Cosine, Step
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 # Without the names of NEED_SKLEARN, so that `import *` needs no scikit-learn.
 __all__ = [
     "SGD", "Adam", "AdamState", "AdamW", "Best", "CSVLog", "Checkpoint", "Checkpointer", "Cosine",
-    "ProgressBar", "Reptile", "SGDState", "Step", "TrainResult", "TrainState", "chain",
+    "ProgressBar", "Reptile", "SGDState", "Scaling", "Step", "TrainResult", "TrainState", "chain",
     "load_checkpoint", "minimize", "reptile_gradient", "save_checkpoint", "train",
 ]  # fmt: skip
 

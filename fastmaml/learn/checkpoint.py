@@ -6,8 +6,6 @@ a whole checkpoint at any moment, whenever the process is killed. Floats keep th
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,14 +14,11 @@ import numpy as np
 
 from ..checks import as_count
 from ..files import write_whole
-from ..version import __version__
-from .loop import Best, TrainState
+from ..npz import read_npz
+from .contents import FORMAT, header_of, pack, unpack
+from .loop import TrainState
 
 __all__ = ["Checkpoint", "Checkpointer", "load_checkpoint", "save_checkpoint"]
-
-#: the layout of the file; a reader refuses what is newer than itself
-FORMAT = 1
-HEADER = "fastmaml_checkpoint"
 
 
 class Checkpoint(NamedTuple):
@@ -64,7 +59,10 @@ class Checkpoint(NamedTuple):
         kind, saved = type(rng.bit_generator).__name__, self.generator["bit_generator"]
         if kind != saved:
             raise ValueError(f"rng is of the kind {kind}, the checkpoint's {saved}")
-        rng.bit_generator.state = self.generator
+        try:
+            rng.bit_generator.state = self.generator
+        except Exception as error:  # whatever a foreign bit generator raises
+            raise ValueError(f"the checkpoint's state of {kind} is damaged: {error!r:.80}") from error
 
 
 def save_checkpoint(
@@ -89,7 +87,10 @@ def save_checkpoint(
     Raises
     ------
     TypeError
-        If JSON cannot hold the configuration, or `rng` is anything else.
+        If JSON cannot hold the configuration, or `state` or `rng` is anything else.
+    ValueError
+        For what :func:`load_checkpoint` would not take: a configuration with lists more than 100
+        deep in each other, a state of an optimizer that is not of numbers.
     OSError
         If the file cannot be written; an old one is then as it was.
 
@@ -105,28 +106,9 @@ def save_checkpoint(
     >>> checkpoint.state.iteration, checkpoint.state.theta, checkpoint.configuration
     (7, array([1., 2.]), {'seed': 0})
     """
-    arrays: dict[str, Any] = {"theta": state.theta}
-    if state.inner_lr is not None:
-        arrays["inner_lr"] = state.inner_lr
-    header = {
-        "format": FORMAT,
-        "version": __version__,
-        "iteration": state.iteration,
-        "value": state.value,
-        "diverged": state.diverged,
-        "validation_value": state.validation_value,
-        "optimizer_state": _pack(arrays, "optimizer_state", state.optimizer_state),
-        "rate_state": _pack(arrays, "rate_state", state.rate_state),
-        "best": None,
-        "generator": _generator_state(rng),
-        "configuration": configuration,
-    }
-    if state.best is not None:
-        header["best"] = [state.best.iteration, state.best.value]
-        arrays["best.theta"] = state.best.theta
-        if state.best.inner_lr is not None:
-            arrays["best.inner_lr"] = state.best.inner_lr
-    arrays[HEADER] = json.dumps(header, default=_plain)
+    if not isinstance(state, TrainState):
+        raise TypeError(f"state is a {type(state).__name__}; accepted is a TrainState")
+    arrays: dict[str, Any] = pack(state, _generator_state(rng), configuration)
     write_whole(Path(path), lambda file: np.savez(file, **arrays))
 
 
@@ -152,10 +134,15 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     Raises
     ------
     ValueError
-        If the file is no checkpoint, is cut short or damaged, or was written by a newer version
-        whose format this one does not know.
+        If the file is no checkpoint, is cut short or damaged, holds anything that a training cannot
+        have left, or was written by a newer version whose format this one does not know.
     OSError
         If the file cannot be read.
+
+    Notes
+    -----
+    Nothing in the file is trusted: no pickle is read, no more is allocated than the file has bytes,
+    and all of it is checked here. But what is in the configuration is what its writer wanted.
 
     Examples
     --------
@@ -164,74 +151,22 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     Traceback (most recent call last):
     FileNotFoundError: [Errno 2] No such file or directory: 'no/such/file.npz'
     """
-    header, arrays = _read(path, Path(path).read_bytes())
+    arrays = read_npz(path)
+    try:
+        header = header_of(arrays)
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is no checkpoint; accepted are those of fastmaml ({error})"
+        ) from error
     if header["format"] > FORMAT:
         raise ValueError(
-            f"{path} was written by fastmaml {header['version']} in format {header['format']}; "
-            f"accepted are formats up to {FORMAT}: a newer fastmaml reads it"
+            f"{path} was written by fastmaml {header.get('version')!s:.20} in format "
+            f"{header['format']}; accepted are formats up to {FORMAT}: a newer fastmaml reads it"
         )
     try:
-        return _checkpoint(header, arrays)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is a damaged checkpoint: {error!r:.80}") from error
-
-
-def _read(path: str | Path, content: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as npz:
-            arrays = {name: npz[name] for name in npz.files}
-    except Exception as why:  # of a damaged file, zipfile and NumPy raise a dozen kinds
-        raise ValueError(
-            f"{path} is no whole npz file; accepted are checkpoints of fastmaml ({why!r:.80})"
-        ) from why
-    try:
-        header = json.loads(str(arrays.pop(HEADER)))
-        if not isinstance(header["format"], int):
-            raise TypeError(header["format"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is no checkpoint; accepted are those of fastmaml") from error
-    return header, arrays
-
-
-def _checkpoint(header: dict[str, Any], arrays: dict[str, Any]) -> Checkpoint:
-    values = {name: _value(array) for name, array in arrays.items()}
-    best = None
-    if header["best"] is not None:
-        iteration, value = header["best"]
-        best = Best(iteration, value, values["best.theta"], values.get("best.inner_lr"))
-    state = TrainState(
-        header["iteration"], header["value"], values["theta"],
-        _unpack(values, "optimizer_state", header["optimizer_state"]), values.get("inner_lr"),
-        _unpack(values, "rate_state", header["rate_state"]), tuple(header["diverged"]),
-        header["validation_value"], best,
-    )  # fmt: skip
-    return Checkpoint(state, header["generator"], header["configuration"], header["version"])
-
-
-def _pack(arrays: dict[str, Any], name: str, state: Any) -> list[str] | None:
-    """Put the fields of an optimizer's state among the arrays; return their names."""
-    if state is None:
-        return None
-    fields: dict[str, Any] = state if isinstance(state, dict) else state._asdict()
-    arrays.update({f"{name}.{field}": value for field, value in fields.items()})
-    return list(fields)
-
-
-def _unpack(values: dict[str, Any], name: str, fields: list[str] | None) -> dict[str, Any] | None:
-    # A dictionary: which NamedTuple it is, the optimizer knows that `train` is given.
-    return None if fields is None else {field: values[f"{name}.{field}"] for field in fields}
-
-
-def _value(array: np.ndarray) -> Any:
-    """An array, or the Python number that an array without axes was."""
-    return array if array.ndim else array.item()
-
-
-def _plain(value: Any) -> Any:
-    """NumPy's numbers and arrays as JSON has them; some bit generators hold arrays."""
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    raise TypeError(f"configuration holds {value!r:.60}; accepted is what JSON can hold")
+        return Checkpoint(*unpack(header, arrays))
+    except ValueError as error:
+        raise ValueError(f"{path} is a damaged checkpoint: {error}") from error
 
 
 class Checkpointer:

@@ -18,9 +18,10 @@ from ..checks import (
     as_dtype,
     as_flag,
     as_positive,
+    real_array,
     shape_text,
 )
-from .optimizers import Optimizer
+from .optimizers import SGD, Adam, Optimizer
 
 __all__ = ["Best", "TrainResult", "TrainState", "train"]
 
@@ -326,7 +327,10 @@ def _start(
                 f"resume is a {type(resume).__name__}; accepted is a TrainState, such as "
                 "load_checkpoint(path).state"
             )
-        state = resume
+        saved = as_array("resume.theta", resume.theta, as_dtype("resume.theta", resume.theta))
+        state = resume._replace(iteration=as_count("resume.iteration", resume.iteration), theta=saved)
+        if not (state.best is None or isinstance(state.best, Best)):
+            raise TypeError(f"resume.best is {state.best!r:.60}; accepted are a Best and None")
         if state.theta.shape != theta.shape:
             raise ValueError(
                 f"resume holds theta of shape {shape_text(state.theta.shape)}, theta has "
@@ -354,10 +358,23 @@ def _own_state(name: str, optimizer: Optimizer, theta: np.ndarray, state: Any) -
     fields = tuple(state) if isinstance(state, dict) else getattr(state, "_fields", ())
     if fields != fresh._fields:
         raise ValueError(
-            f"resume holds the optimizer state ({', '.join(fields)}), {name} is {optimizer!r:.60}; "
-            f"accepted is the optimizer of the training that is resumed"
+            f"resume holds the optimizer state ({', '.join(map(str, fields))}), {name} is "
+            f"{optimizer!r:.60}; accepted is the optimizer of the training that is resumed"
         )
-    return type(fresh)(**state) if isinstance(state, dict) else state
+    own = type(fresh)(**state) if isinstance(state, dict) else state
+    for field, value, new in zip(fields, own, fresh, strict=True):
+        where = f"resume holds the {name}'s {field}, which"
+        if isinstance(new, int):
+            as_count(where, value)
+        elif isinstance(new, np.ndarray):
+            shape = real_array(where, value).shape
+            # Somebody else's optimizer may let its arrays grow.
+            if shape != new.shape and isinstance(optimizer, SGD | Adam):
+                raise ValueError(
+                    f"{where} has shape {shape_text(shape)}; {optimizer!r:.60} accepts "
+                    f"{shape_text(new.shape)}"
+                )
+    return own
 
 
 # ---- one iteration
