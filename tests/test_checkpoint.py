@@ -166,7 +166,9 @@ def test_foreign_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"a\.npz is no whole npz file"):
         load_checkpoint(path)
     np.savez(path, theta=np.array([{}], object), allow_pickle=True)
-    with pytest.raises(ValueError, match=r"a\.npz has a member 'theta\.npy' that holds b\"{'descr'"):
+    with pytest.raises(
+        ValueError, match=r"a\.npz has a member 'theta\.npy' that holds b\"{'descr'"
+    ):
         load_checkpoint(path)
 
 

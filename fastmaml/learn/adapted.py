@@ -197,7 +197,7 @@ def _adaptable(estimator: Any) -> Any:
         check_is_fitted(estimator)
         return TransformedTargetRegressor(
             _adaptable(estimator.regressor_),
-            transformer=FrozenEstimator(estimator.transformer_),
+            transformer=_FrozenTransformer(estimator.transformer_),
             check_inverse=False,
         )
     if hasattr(estimator, "param_distributions") or hasattr(estimator, "param_grid"):
@@ -208,6 +208,14 @@ def _adaptable(estimator: Any) -> Any:
         f"estimator is {estimator!r:.60}; accepted are a MAMLRegressor, a Pipeline that ends in "
         "one, a TransformedTargetRegressor of one, and a search that has found one with refit=True"
     )
+
+
+class _FrozenTransformer(FrozenEstimator):
+    """One of targets, which TransformedTargetRegressor fits without a y."""
+
+    def fit(self, X: Any, y: Any = None, *args: Any, **kwargs: Any) -> _FrozenTransformer:
+        """Do nothing."""
+        return self
 
 
 def _frozen(transformer: Any) -> Any:

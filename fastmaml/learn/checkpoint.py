@@ -62,7 +62,9 @@ class Checkpoint(NamedTuple):
         try:
             rng.bit_generator.state = self.generator
         except Exception as error:  # whatever a foreign bit generator raises
-            raise ValueError(f"the checkpoint's state of {kind} is damaged: {error!r:.80}") from error
+            raise ValueError(
+                f"the checkpoint's state of {kind} is damaged: {error!r:.80}"
+            ) from error
 
 
 def save_checkpoint(

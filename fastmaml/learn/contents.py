@@ -271,7 +271,9 @@ def _generator(state: Any) -> Mapping[str, Any] | None:
         try:
             fresh.state = state
             # NumPy would read beyond these buffers.
-            whole = 0 <= state["state"].get("pos", 0) <= 624 and 0 <= state.get("buffer_pos", 0) <= 4
+            whole = (
+                0 <= state["state"].get("pos", 0) <= 624 and 0 <= state.get("buffer_pos", 0) <= 4
+            )
             whole = whole and _text(fresh.state) == _text(state)
         except Exception:  # NumPy raises half a dozen kinds
             whole = False

@@ -65,8 +65,8 @@ class MAMLRegressor(StandardisedRegressor):
         parameter, if `inner_lr` has these); `inner_lr` is then where they start.
     steps : int
         Number of inner steps. It may be changed (``set_params``) after ``fit``: adaptation takes
-        what is there when it happens. Steps beyond those whose rates were learned have the rates
-        of the last of them.
+        what is there when it happens. Steps beyond those whose rates were learned have the least
+        rate of each layer.
     shots : int, optional
         Support rows of a group: what it adapts to in training and in ``score``. Its other rows are
         the query set; a group of fewer rows keeps one as query. By default half of the group's
@@ -352,8 +352,10 @@ class MAMLRegressor(StandardisedRegressor):
                 ConvergenceWarning,
                 stacklevel=3,
             )
-        loss, who, targets = progress.training_loss, "groups it was trained on", training.by_task(
-            training.y
+        loss, who, targets = (
+            progress.training_loss,
+            "groups it was trained on",
+            training.by_task(training.y),
         )
         if validation is not None:
             loss, who, targets = self.best_validation_loss_, "held-out rows", validation[3]
@@ -460,9 +462,7 @@ class MAMLRegressor(StandardisedRegressor):
         x_new = self._inputs(X_new)
         return self._adapt_predict(known, x_new, groups_new, "groups_new", self._precision(y))
 
-    def score(
-        self, X: Any, y: Any, groups: Any = None, *, sample_weight: Any = None
-    ) -> float:
+    def score(self, X: Any, y: Any, groups: Any = None, *, sample_weight: Any = None) -> float:
         """Return R², without `groups` that of ``predict(X)``, with them that after adaptation.
 
         Parameters
@@ -557,7 +557,8 @@ class MAMLRegressor(StandardisedRegressor):
         if not by_step or len(learned) == steps:
             return learned
         steps = as_count("steps", steps)
-        return learned[np.minimum(np.arange(steps), len(learned) - 1)]
+        more = np.repeat(learned.min(axis=0, keepdims=True), max(0, steps - len(learned)), axis=0)
+        return np.concatenate([learned[:steps], more])
 
     def _adaptable(self) -> AdaptedRegressor:
         """An `AdaptedRegressor` that is not fitted, of a copy that carries no rows."""

@@ -328,7 +328,9 @@ def _start(
                 "load_checkpoint(path).state"
             )
         saved = as_array("resume.theta", resume.theta, as_dtype("resume.theta", resume.theta))
-        state = resume._replace(iteration=as_count("resume.iteration", resume.iteration), theta=saved)
+        state = resume._replace(
+            iteration=as_count("resume.iteration", resume.iteration), theta=saved
+        )
         if not (state.best is None or isinstance(state.best, Best)):
             raise TypeError(f"resume.best is {state.best!r:.60}; accepted are a Best and None")
         if state.theta.shape != theta.shape:

@@ -108,6 +108,9 @@ class _Known(RegressorMixin, BaseEstimator):
     def __sklearn_is_fitted__(self) -> bool:
         return True
 
+    def fit(self, X: Any, y: Any) -> _Known:
+        return self
+
     def predict(self, X: Any) -> NDArray[Any]:
         return self.predicted
 
