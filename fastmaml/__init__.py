@@ -28,6 +28,8 @@ from .models import Linear as Linear
 from .runtime import set_num_threads as set_num_threads
 from .runtime import threads as threads
 from .runtime import warmup as warmup
+from .saving import load as load
+from .saving import save as save
 from .version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAML", "MLP", "ConvergenceWarning", "ImplicitMetaGradient", "Linear", "MetaGradient",
-    "anil_inner_lr", "datasets", "equations", "learn", "meta_gradient", "models",
+    "anil_inner_lr", "datasets", "equations", "learn", "load", "meta_gradient", "models", "save",
     "set_num_threads", "threads", "warmup",
 ]  # fmt: skip
 

@@ -77,7 +77,7 @@ def open_file(path: Path) -> IO[bytes]:
 
 
 def append_to(path: Path) -> IO[str]:
-    """Open a file to append lines, each of which is handed to the system at once; follow no link."""
+    """Open a file to append lines, each handed to the system at once; follow no link."""
 
     def opener(name: str, flags: int) -> int:
         return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)

@@ -1,11 +1,14 @@
 """The command line: ``fastmaml train``, ``resume``, ``evaluate``, ``adapt``, and others.
 
-Exit codes: 0 done, 2 for an error (one line, ``fastmaml: error: ...``), 130 after Ctrl-C.
+Exit codes: 0 done, 2 for an error (one line, ``fastmaml: error: ...``), 130 after Ctrl-C, 143 after
+SIGTERM and 129 after SIGHUP.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import platform
 import sys
 import time
@@ -21,6 +24,7 @@ from ..plan import METHODS
 from ..version import __version__
 from . import sinusoid, training
 from .common import CommandError, say
+from .signals import Ended, as_ctrl_c
 
 __all__ = ["main"]
 
@@ -41,14 +45,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = _parser().parse_args(argv)
     try:
-        arguments.run(arguments)
+        with as_ctrl_c():
+            arguments.run(arguments)
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here a full disk or a closed pipe is an error like others
     except KeyboardInterrupt:
         say("interrupted")
-        return 130
+        code = 130
+    except Ended as signal:
+        say(f"ended by {signal}")
+        code = 128 + signal.number
     except _ERRORS as error:
         say(f"error: {' '.join(str(error).split()) or type(error).__name__}")
-        return 2
-    return 0
+        code = 2
+    else:
+        return 0
+    _let_go_of_stdout()
+    return code
+
+
+def _let_go_of_stdout() -> None:
+    """If standard output takes no more, keep Python from trying once more when it exits."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except (OSError, ValueError):  # ValueError: it is closed
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Parser(argparse.ArgumentParser):

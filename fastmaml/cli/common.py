@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import math
 import sys
@@ -20,14 +21,16 @@ class CommandError(Exception):
 
 
 def say(text: str) -> None:
-    """Print a line about the run itself, to stderr."""
-    print(f"fastmaml: {text}", file=sys.stderr)
+    """Print a line about the run itself, to stderr; if that is gone, it is not worth an error."""
+    with contextlib.suppress(OSError, ValueError):  # ValueError: it is closed
+        print(f"fastmaml: {text}", file=sys.stderr)
 
 
 def write(path: Path, content: Callable[[IO[bytes]], object]) -> None:
     """Write a file whole or not at all, and say so."""
     write_whole(path, content)
-    print(f"wrote {path}")
+    with contextlib.suppress(OSError):  # the end of `main` has it again, after all files
+        print(f"wrote {path}")
 
 
 def show(figure: Any, path: Path) -> None:

@@ -7,6 +7,7 @@ out has Python's default. docs/cli.md shows a whole file.
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from ..datasets import FAMILIES, Tasks, TaskTable
 from ..learn import SGD, Adam, AdamW, Cosine, Step, train
 from ..maml import MAML
 from ..models import MLP, Linear
+from ..npz import DEPTH, require_shallow
 from .common import CommandError, require
 from .table import read_tasks
 
@@ -33,6 +35,9 @@ LOOP = ("log_rates", "clip_norm", "on_divergence", "validate_every", "patience")
 
 # Streams of random numbers beside that of the training, so that neither changes the other.
 VALIDATION, TEST = 1, 2
+
+#: bytes of a configuration file
+SIZE_LIMIT = 1_000_000
 
 
 class Run(NamedTuple):
@@ -95,13 +100,28 @@ def read(path: Path) -> dict[str, Any]:
         require("train", "cli", "tomli")
         import tomli as tomllib
     with path.open("rb") as file:
-        try:
-            configuration = tomllib.load(file)
-        except ValueError as error:
-            raise CommandError(f"{path} is no TOML: {error}") from error
+        content = file.read(SIZE_LIMIT + 1)
+    try:
+        if len(content) > SIZE_LIMIT:
+            raise ValueError(f"it has more than {SIZE_LIMIT} bytes")
+        text = content.decode("utf-8-sig")
+        # tomllib takes its time, and memory, for keys such as a.a.a.a.
+        if max(piece.count(".") for piece in re.split(r"[={},\n]", text)) > DEPTH:
+            raise RecursionError
+        configuration: dict[str, Any] = tomllib.loads(text)
+        require_shallow(configuration)
+    except UnicodeDecodeError as error:
+        raise CommandError(f"{path} is no TOML: byte {error.start} is not of UTF-8") from error
+    except ValueError as error:
+        raise CommandError(f"{path} is no TOML that can be read: {error}") from error
+    except RecursionError as error:
+        raise CommandError(f"{path} is no TOML that can be read: nested too deep") from error
     tasks = configuration.get("tasks")
     if isinstance(tasks, dict) and isinstance(tasks.get("file"), str):
-        tasks["file"] = str((path.parent / tasks["file"]).resolve())
+        try:
+            tasks["file"] = str((path.parent / tasks["file"]).resolve())
+        except (OSError, ValueError, RuntimeError) as error:  # a NUL byte, links in a circle
+            raise CommandError(f"{path}, [tasks] file: {error}") from error
     return configuration
 
 
@@ -276,5 +296,5 @@ def _call(where: str, function: Callable[..., Any], arguments: dict[str, Any]) -
 def _checked(where: str, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
     try:
         return function(*arguments, **keywords)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ArithmeticError) as error:
         raise CommandError(f"[{where}] {error}") from error

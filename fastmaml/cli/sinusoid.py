@@ -14,6 +14,7 @@ from .. import experiments
 from ..experiments import SinusoidExperiment
 from ..learn import ProgressBar, TrainState, chain
 from .common import count, rate, require, say, show, write
+from .signals import undisturbed
 
 __all__ = ["add"]
 
@@ -85,23 +86,28 @@ def sinusoid(arguments: argparse.Namespace) -> None:
     tempfile.TemporaryFile(dir=out).close()  # not writable: say so now
 
     reached = _Reached()
-    stopped: BaseException | None = None
-    try:
-        with ProgressBar(experiment.iterations) as bar:
-            experiments.meta_train(experiment, chain(reached, bar))
-    except BaseException as error:
-        stopped = error
-    if reached.last is not None:
+
+    def save() -> None:
+        if reached.last is None:
+            return
         theta, values = reached.last.theta, reached.values
         write(
             out / "theta.npz",
             lambda file: experiments.save_parameters(file, experiment, theta, values),
         )
         show(plots.sinusoid_training_picture(experiment, values), out / "training.png")
-        if stopped is not None:
-            say(f"saved what {len(values)} of {experiment.iterations} iterations have reached")
-    if stopped is not None:
-        raise stopped
+
+    try:
+        with ProgressBar(experiment.iterations) as bar:
+            theta, _ = experiments.meta_train(experiment, chain(reached, bar))
+        save()
+    except BaseException:
+        with undisturbed():
+            save()
+            if reached.last is not None:
+                n = reached.last.iteration
+                say(f"saved what {n} of {experiment.iterations} iterations have reached")
+        raise
 
     print(f"\n{experiments.heldout_table(experiments.heldout_errors(experiment, theta))}\n")
     picture = plots.adaptation_picture(experiment, experiments.heldout_tasks(experiment, theta))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import re
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,33 +14,92 @@ import numpy as np
 from ..datasets import TaskTable
 from .common import CommandError, require
 
-__all__ = ["read_tasks"]
+__all__ = ["guarded", "read_tasks"]
 
 
-def read_columns(path: Path) -> dict[str, Sequence[Any]]:
-    """Return the columns of a CSV file, as text, or of a Parquet file."""
-    read = _parquet if path.suffix.lower() in (".parquet", ".pq") else _csv
-    try:
-        names, columns = read(path)
-    except (ValueError, csv.Error) as error:  # pyarrow's errors are ValueErrors, or OSErrors
-        raise CommandError(f"{path} cannot be read: {error}") from error
-    for name in filter(None, names):  # tables of notes may have several columns without a name
-        if names.count(name) > 1:
-            raise CommandError(f"{path} has {names.count(name)} columns {name!r}; accepted is one")
+#: What a Parquet file of any size may unfold to, and what for each byte that it has: values, and
+#: bytes that are not compressed. A value takes some hundred bytes while it is read.
+VALUES, VALUES_PER_BYTE = 100_000, 4
+UNPACKED, UNPACKED_PER_BYTE = 1_000_000, 100
+
+#: what a spreadsheet takes for a formula, but for numbers; and such a text behind a quote
+FORMULA = re.compile(r"(?![-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?\Z)[=+\-@\t\r\n＝＋－＠]")
+
+
+def guarded(cell: Any) -> Any:
+    """A cell for a CSV file; a text that a spreadsheet would run gets a quote before it."""
+    return f"'{cell}" if isinstance(cell, str) and FORMULA.match(cell) else cell
+
+
+def unguarded(cell: str) -> str:
+    """The cell that `guarded` was given."""
+    return cell[1:] if cell.startswith("'") and FORMULA.match(cell, 1) else cell
+
+
+def read_columns(path: Path, wanted: Sequence[str]) -> dict[str, Sequence[Any]]:
+    """Return the columns of a CSV file, as text, or of a Parquet file.
+
+    `wanted` names those that will be used: of a Parquet file no other is read, and its sequence
+    is empty.
+    """
+    parquet = path.suffix.lower() in (".parquet", ".pq")
+    names, columns = _parquet(path, wanted) if parquet else _csv(path)
+    for name, count in Counter(names).items():
+        if name and count > 1:  # tables of notes may have several columns without a name
+            raise CommandError(f"{path} has {count} columns {name!r:.60}; accepted is one")
     return dict(zip(names, columns, strict=True))
 
 
-def _parquet(path: Path) -> tuple[list[str], list[Sequence[Any]]]:
+def _parquet(path: Path, wanted: Sequence[str]) -> tuple[list[str], list[Sequence[Any]]]:
     require(f"{path.name}", "parquet", "pyarrow")
     from pyarrow import parquet
 
-    table = parquet.read_table(path)
-    return table.column_names, [column.to_pylist() for column in table.columns]
+    with path.open("rb") as file:
+        try:
+            source = parquet.ParquetFile(file)
+            names = list(source.schema_arrow.names)
+            read = [name for name in dict.fromkeys(wanted) if names.count(name) == 1]
+            _require_sizes(path, source, read)
+            table = source.read(columns=read)
+            columns = {name: table.column(name).to_pylist() for name in read}
+        except CommandError:
+            raise
+        except Exception as error:  # pyarrow has an error of its own beside each of Python's
+            raise CommandError(
+                f"{path} cannot be read: it is damaged, or no Parquet file ({error!s:.200})"
+            ) from error
+    return names, [columns.get(name, ()) for name in names]
+
+
+def _require_sizes(path: Path, source: Any, read: list[str]) -> None:
+    """Refuse a file whose columns would take far more memory than the file has bytes."""
+    size, metadata = path.stat().st_size, source.metadata
+    n_values = n_bytes = 0
+    for i in range(metadata.num_row_groups):
+        group = metadata.row_group(i)
+        for j in range(group.num_columns):
+            chunk = group.column(j)
+            if {chunk.path_in_schema, chunk.path_in_schema.partition(".")[0]} & set(read):
+                n_values += max(group.num_rows, chunk.num_values)  # lists have more than rows
+                n_bytes += chunk.total_uncompressed_size
+    for what, found, accepted in (
+        ("values", n_values, max(VALUES, VALUES_PER_BYTE * size)),
+        ("bytes", n_bytes, max(UNPACKED, UNPACKED_PER_BYTE * size)),
+    ):
+        if found > accepted:
+            raise CommandError(
+                f"{path} unfolds from {size} bytes to {found} {what}; accepted are up to {accepted}"
+            )
 
 
 def _csv(path: Path) -> tuple[list[str], list[Sequence[Any]]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = [row for row in csv.reader(file) if row]
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = [row for row in csv.reader(file) if row]
+    except UnicodeDecodeError as error:
+        raise CommandError(f"{path} cannot be read: it is no text in UTF-8") from error
+    except csv.Error as error:
+        raise CommandError(f"{path} cannot be read: {error}") from error
     if not rows:
         raise CommandError(f"{path} is empty; accepted are tables with a line of column names")
     head, *rows = rows
@@ -48,13 +109,27 @@ def _csv(path: Path) -> tuple[list[str], list[Sequence[Any]]]:
                 f"{path}, row {number} below the names, has {len(row)} entries; "
                 f"accepted are {len(head)}, as many as names"
             )
-    return head, [[row[i] for row in rows] for i in range(len(head))]
+    columns: list[Sequence[Any]] = [
+        _unguarded_column(path, head[i], [row[i] for row in rows]) for i in range(len(head))
+    ]
+    return [unguarded(name) for name in head], columns
+
+
+def _unguarded_column(path: Path, name: str, cells: list[str]) -> list[str]:
+    quoted = {cell: unguarded(cell) for cell in cells if cell.startswith("'")}
+    if quoted and (both := {cell for cell in quoted.values() if cell not in quoted} & set(cells)):
+        raise CommandError(
+            f"{path}, column {name!r:.60}, holds {min(both)!r:.60} with and without a quote before "
+            "it; accepted is one of the two"
+        )
+    return [quoted.get(cell, cell) for cell in cells]
 
 
 def column(path: Path, columns: dict[str, Sequence[Any]], name: str) -> Sequence[Any]:
     """Return a column, which must be there."""
     if name not in columns:
-        raise CommandError(f"{path} has no column {name!r}; it has {', '.join(map(repr, columns))}")
+        known = ", ".join(map(repr, columns))
+        raise CommandError(f"{path} has no column {name!r:.60}; it has {known:.500}")
     return columns[name]
 
 
@@ -74,7 +149,7 @@ def numbers(path: Path, columns: dict[str, Sequence[Any]], names: Sequence[str])
 def _number(value: Any) -> float:
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, ArithmeticError):
         return np.nan
 
 
@@ -102,7 +177,7 @@ def read_tasks(
 
     `task` None: all rows are one task.
     """
-    columns = read_columns(path)
+    columns = read_columns(path, [*inputs, *outputs, *([] if task is None else [task])])
     x = numbers(path, columns, inputs)
     if not len(x):
         raise CommandError(f"{path} has no rows; accepted are one or more")

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from .. import experiments
+from ..checks import require_finite, shape_text
 from ..datasets import TaskTable
 from ..learn import (
     Checkpoint,
@@ -29,7 +30,8 @@ from ..learn import (
 from ..maml import MAML
 from . import config
 from .common import CommandError, count, require, say, show, write
-from .table import read_tasks
+from .signals import undisturbed
+from .table import guarded, read_tasks
 
 __all__ = ["add"]
 
@@ -110,7 +112,10 @@ def _run(out: Path, configuration: dict[str, Any], checkpoint: Checkpoint | None
     theta = run.maml.model.init(rng, run.dtype)
     resume = None if checkpoint is None else checkpoint.state
     if checkpoint is not None:
-        checkpoint.restore(rng)
+        try:
+            checkpoint.restore(rng)
+        except ValueError as error:
+            raise CommandError(f"{out / CHECKPOINT} cannot be resumed: {error}") from error
     done = 0 if resume is None else resume.iteration
     if done >= run.n_iterations:
         raise CommandError(f"{out} has all its {done} iterations; --iterations asks for more")
@@ -129,15 +134,18 @@ def _run(out: Path, configuration: dict[str, Any], checkpoint: Checkpoint | None
                 resume=resume,
                 **run.loop,
             )
-    except BaseException:
-        if saver.last is not None:
-            saver.save()
-            n = saver.last.iteration
-            say(f"saved what {n} of {run.n_iterations} iterations have reached")
+        saver.save()
+    except BaseException as error:
+        with undisturbed():
+            if saver.last is not None:
+                saver.save()
+                n = saver.last.iteration
+                say(f"saved what {n} of {run.n_iterations} iterations have reached")
+            elif checkpoint is not None and isinstance(error, TypeError | ValueError):
+                raise CommandError(f"{out / CHECKPOINT} cannot be resumed: {error}") from error
         raise
     if saver.last is None:
         raise CommandError(f"{out} has stopped early, in iteration {done}: its patience is over")
-    saver.save()
     print(f"wrote {out / CHECKPOINT} after {result.state.iteration} iterations")
     if result.best is not None:
         print(f"best validation: {result.best.value:.6g}, in iteration {result.best.iteration}")
@@ -153,7 +161,7 @@ def _run(out: Path, configuration: dict[str, Any], checkpoint: Checkpoint | None
 def _evaluate(arguments: argparse.Namespace) -> None:
     checkpoint = _checkpoint(arguments.folder)
     run = config.build(checkpoint.configuration)
-    maml, theta = _trained(checkpoint, run.maml, arguments.last)
+    maml, theta = _trained(arguments.folder, checkpoint, run.maml, arguments.last)
     if not run.n_test:
         raise CommandError("no tasks are held out: [tasks] n_test is 0 in the configuration")
     # A family has as many points to judge by as one likes.
@@ -180,14 +188,28 @@ def _checkpoint(folder: Path) -> Checkpoint:
     checkpoint = load_checkpoint(folder / CHECKPOINT)
     if not isinstance(checkpoint.configuration, dict):
         raise CommandError(f"{folder / CHECKPOINT} holds no configuration of fastmaml train")
+    # Before anything is made in the size of the model that the configuration describes.
+    size = config.learner(checkpoint.configuration).maml.model.n_params
+    shape = checkpoint.state.theta.shape
+    if shape != (size,):
+        raise CommandError(
+            f"{folder / CHECKPOINT} holds theta of shape {shape_text(shape)}, "
+            f"the model of its configuration has {size} parameters"
+        )
     return checkpoint
 
 
-def _trained(checkpoint: Checkpoint, maml: MAML, last: bool) -> tuple[MAML, np.ndarray]:
+def _trained(
+    folder: Path, checkpoint: Checkpoint, maml: MAML, last: bool
+) -> tuple[MAML, np.ndarray]:
     """The specification with the rates that were learned, and the parameters."""
     state = checkpoint.state
     source = state if last or state.best is None else state.best
-    return replace(maml, inner_lr=source.inner_lr), source.theta
+    try:
+        require_finite("theta", source.theta, ["parameter"])
+        return replace(maml, inner_lr=source.inner_lr), source.theta
+    except (TypeError, ValueError) as error:
+        raise CommandError(f"{folder / CHECKPOINT} cannot be used: {error}") from error
 
 
 # ---- adapt
@@ -196,7 +218,7 @@ def _trained(checkpoint: Checkpoint, maml: MAML, last: bool) -> tuple[MAML, np.n
 def _adapt(arguments: argparse.Namespace) -> None:
     checkpoint = _checkpoint(arguments.folder)
     maml, inputs, outputs = config.learner(checkpoint.configuration)
-    maml, theta = _trained(checkpoint, maml, arguments.last)
+    maml, theta = _trained(arguments.folder, checkpoint, maml, arguments.last)
     if arguments.steps is not None:
         maml = _with_steps(maml, arguments.steps)
     support = read_tasks(arguments.support, arguments.task, inputs, outputs)
@@ -213,10 +235,10 @@ def _adapt(arguments: argparse.Namespace) -> None:
     if arguments.task is not None:
         head = [arguments.task, *head]
         whose = np.repeat(np.arange(new.n_tasks), np.diff(new.offsets)).tolist()
-        rows = [[new.names[i], *row] for i, row in zip(whose, rows, strict=True)]
+        rows = [[guarded(new.names[i]), *row] for i, row in zip(whose, rows, strict=True)]
     rows = [rows[i] for i in np.argsort(new.order)]  # as they come in the file
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([head, *rows])
+    csv.writer(text, lineterminator="\n").writerows([[*map(guarded, head)], *rows])
     if arguments.out is None:
         sys.stdout.write(text.getvalue())
     else:

@@ -6,14 +6,16 @@ A callback is any function of a :class:`TrainState`; one that returns True ends 
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 from ..checks import as_count
-from ..files import write_whole
+from ..files import append_to, open_file, write_whole
 from .loop import TrainState
 
 __all__ = ["CSVLog", "ProgressBar", "chain"]
@@ -123,7 +125,7 @@ class CSVLog:
     Raises
     ------
     OSError
-        If the file cannot be written.
+        If the file cannot be written, or is no regular file. (A symbolic link is replaced.)
     ValueError
         If `done` is not 0 and the existing file is no log of a CSVLog.
 
@@ -139,26 +141,36 @@ class CSVLog:
     """
 
     HEAD = "iteration,value,validation_value,diverged\n"
+    _NUMBER = r"-?(?:\d+(?:\.\d+)?(?:e[-+]\d+)?|inf|nan)"
+    _LINE = re.compile(rf"(\d{{1,20}}),{_NUMBER},(?:{_NUMBER})?,[\d ]*\n", re.ASCII)
 
     def __init__(self, path: str | Path, done: int = 0) -> None:
         path = Path(path)
         kept = self._kept(path, as_count("done", done))
         write_whole(path, lambda file: file.write(kept.encode()))
-        self._file = path.open("a", encoding="utf-8", newline="", buffering=1)
+        self._file = append_to(path)
 
     def _kept(self, path: Path, done: int) -> str:
         if not done or not path.exists():
             return self.HEAD
-        head, *lines = path.read_text(encoding="utf-8").splitlines(keepends=True) or [""]
+        try:
+            with TextIOWrapper(open_file(path), encoding="utf-8") as file:
+                return self._kept_lines(path, file, done)
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path} is no text in UTF-8; accepted are logs of CSVLog") from error
+
+    def _kept_lines(self, path: Path, file: Iterable[str], done: int) -> str:
+        lines = iter(file)
+        head = next(lines, "")
         if head != self.HEAD:
             raise ValueError(f"{path} begins with {head!r:.60}; accepted are logs of CSVLog")
         kept = [self.HEAD]
         for line in lines:
-            iteration = line.partition(",")[0].strip()
-            if not iteration.isdecimal():
+            if not line.endswith("\n"):  # a process was killed within it, after `done`
+                break
+            if not (match := self._LINE.fullmatch(line)):
                 raise ValueError(f"{path} has a line {line!r:.60}; accepted are logs of CSVLog")
-            # A process that was killed may have left half a line, of an iteration after `done`.
-            if line.endswith("\n") and int(iteration) <= done:
+            if int(match[1]) <= done:
                 kept.append(line)
         return "".join(kept)
 

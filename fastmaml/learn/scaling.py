@@ -117,9 +117,9 @@ class Scaling:
 
     # ---- there and back
 
-    def scale_x(self, x: Any, dtype: DTypeLike = np.float64) -> Any:
-        """Return inputs scaled, in float64 or, rounded at the end, float32."""
-        return _each("x", x, self.x_mean, dtype, lambda a: (a - self.x_mean) / self.x_scale)
+    def scale_x(self, x: Any, dtype: DTypeLike = np.float64, *, name: str = "x") -> Any:
+        """Return inputs (that errors call `name`) scaled, in float64 or, rounded, float32."""
+        return _each(name, x, self.x_mean, dtype, lambda a: (a - self.x_mean) / self.x_scale)
 
     def scale_y(self, y: Any, dtype: DTypeLike = np.float64) -> Any:
         """Return targets scaled, in float64 or, rounded at the end, float32."""
@@ -141,7 +141,8 @@ class Scaling:
         support = self.scale_x(x, dtype), self.scale_y(y, dtype)
         if x_query is None and y_query is None:
             return Tasks(*support)
-        return Tasks(*support, self.scale_x(x_query, dtype), self.scale_y(y_query, dtype))
+        queries = self.scale_x(x_query, dtype, name="x_query"), self.scale_y(y_query, dtype)
+        return Tasks(*support, *queries)
 
     # ---- as a value
 

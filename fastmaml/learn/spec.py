@@ -1,0 +1,123 @@
+"""Objectives as plain values: the class and the arguments of each object, for files.
+
+Nothing but the classes that are listed here is ever made from a file, by their constructors, which
+check every argument.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ..maml import MAML
+from ..models import MLP, Linear
+from .reptile import Reptile
+
+__all__ = ["CLASSES", "build", "describe", "maml_of", "with_rates"]
+
+#: what can be saved, by name; each keeps the arguments of its constructor as attributes
+CLASSES: dict[str, type] = {kind.__name__: kind for kind in (MAML, Reptile, MLP, Linear)}
+
+#: the most rates (steps times layers) of an objective in a file, which has no bytes for them
+RATES_LIMIT = 10_000_000
+
+
+def describe(value: Any, arrays: dict[str, np.ndarray] | None = None, at: str = "objective") -> Any:
+    """Return an objective, or an argument of one, as JSON has it.
+
+    Parameters
+    ----------
+    value : object
+    arrays : dict, optional
+        Where arrays go, under names that begin with `at`. None: they become lists in float64,
+        which keep their bits.
+    at : str
+
+    Raises
+    ------
+    TypeError
+        For an object of another class; a subclass is another class.
+    """
+    if type(value).__name__ in CLASSES and CLASSES[type(value).__name__] is type(value):
+        names = inspect.signature(type(value)).parameters
+        return {
+            "class": type(value).__name__,
+            "arguments": {n: describe(getattr(value, n), arrays, f"{at}.{n}") for n in names},
+        }
+    if isinstance(value, np.ndarray | np.generic) and np.ndim(value) == 0:
+        value = value.item()
+    if isinstance(value, np.ndarray):
+        if arrays is None:
+            return value.tolist()
+        arrays[at] = value
+        return {"array": at}
+    if isinstance(value, tuple | list):
+        return [describe(entry, arrays, f"{at}[{i}]") for i, entry in enumerate(value)]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(
+        f"{at} is {value!r:.60}, a {type(value).__name__}, which cannot be saved; "
+        f"accepted are objects of {', '.join(CLASSES)}, and no subclasses"
+    )
+
+
+def build(described: Any, arrays: Mapping[str, np.ndarray] | None = None) -> Any:
+    """Return the object that `describe` described.
+
+    Raises
+    ------
+    ValueError
+        For a class that is not listed, and arguments that it does not accept.
+    """
+    if isinstance(described, list):
+        return [build(entry, arrays) for entry in described]
+    if not isinstance(described, dict):
+        return described
+    if set(described) == {"array"}:
+        name = described["array"]
+        if not isinstance(name, str) or arrays is None or name not in arrays:
+            raise ValueError(f"there is no array {name!r:.60}")
+        return arrays[name]
+    name, given = described.get("class"), described.get("arguments")
+    if set(described) != {"class", "arguments"} or not isinstance(given, dict):
+        raise ValueError(f"{described!r:.60} is no object: it needs a class and arguments")
+    if not isinstance(name, str) or name not in CLASSES:
+        raise ValueError(
+            f"there is an object of class {name!r:.60}; known are {', '.join(CLASSES)}"
+        )
+    arguments = {key: build(value, arrays) for key, value in given.items()}
+    kind = CLASSES[name]
+    if unknown := set(arguments) - set(inspect.signature(kind).parameters):
+        raise ValueError(f"{name} has no argument {min(unknown)!r:.60}")
+    steps, layers = arguments.get("steps"), getattr(arguments.get("model"), "n_layers", 1)
+    if isinstance(steps, int) and steps * layers > RATES_LIMIT:
+        raise ValueError(f"{steps!r:.20} steps of {layers} layers are more than {RATES_LIMIT}")
+    try:
+        return kind(**arguments)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def maml_of(objective: Any) -> MAML:
+    """Return the MAML that says how tasks adapt: the objective itself, or what it wraps."""
+    maml = getattr(objective, "maml", objective)
+    if not isinstance(maml, MAML):
+        raise TypeError(
+            f"objective is {objective!r:.60}, a {type(objective).__name__}; "
+            "accepted are a fastmaml.MAML and a fastmaml.learn.Reptile"
+        )
+    return maml
+
+
+def with_rates(objective: Any, inner_lr: Any) -> Any:
+    """Return an objective with other inner rates; itself if it has none, or has these."""
+    own = getattr(objective, "inner_lr", None)
+    if own is None or inner_lr is None:
+        return objective
+    if np.shape(own) == np.shape(inner_lr) and np.array_equal(own, inner_lr):
+        return objective
+    return replace(objective, inner_lr=inner_lr)

@@ -1,0 +1,266 @@
+"""A learned model as one file: all that it takes to adapt and predict elsewhere, without pickle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence, Set
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .checks import as_theta
+from .files import write_whole
+from .learn import Scaling
+from .learn.spec import build, describe, maml_of
+from .maml import MAML
+from .npz import parse_json, read_npz, require_shallow
+from .version import __version__
+
+__all__ = ["Saved", "load", "save"]
+
+#: the layout of the file; a reader refuses what is newer than itself
+FORMAT = 1
+HEADER = "fastmaml_model"
+FIELDS = ("format", "version", "objective", "scaling", "inputs", "outputs", "extra")
+
+
+class Saved(NamedTuple):
+    """What :func:`load` returns.
+
+    Attributes
+    ----------
+    objective : MAML or Reptile
+        With the inner rates that were learned.
+    theta : ndarray, shape (P,)
+    scaling : Scaling or None
+    inputs, outputs : tuple of str, or None
+        The names of the columns.
+    extra : object
+        What was given to be kept, as JSON keeps it.
+    version : str
+        The version of fastmaml that wrote the file.
+    """
+
+    objective: Any
+    theta: NDArray[Any]
+    scaling: Scaling | None
+    inputs: tuple[str, ...] | None
+    outputs: tuple[str, ...] | None
+    extra: Any
+    version: str
+
+    @property
+    def maml(self) -> MAML:
+        """How tasks adapt: the objective, or what a Reptile wraps."""
+        return maml_of(self.objective)
+
+    def predict(self, x: Any, y: Any, x_new: Any) -> Any:
+        """Adapt to each task's rows (x, y) and predict at `x_new`, all in the user's units.
+
+        Parameters
+        ----------
+        x, y, x_new : array_like or list of array_like
+            As for :meth:`fastmaml.MAML.predict`.
+
+        Returns
+        -------
+        ndarray or list of ndarray
+            In float64 if there is a scaling, else in the dtype of theta.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For data of the wrong kind or shape, or that is not finite.
+        """
+        if self.scaling is None:
+            return self.maml.predict(self.theta, x, y, x_new)
+        scale = self.scaling
+        x_scaled, y_scaled = scale.scale_x(x), scale.scale_y(y)
+        f = self.maml.predict(self.theta, x_scaled, y_scaled, scale.scale_x(x_new, name="x_new"))
+        return scale.unscale_y(f)
+
+
+def save(
+    path: str | Path,
+    objective: Any,
+    theta: ArrayLike,
+    *,
+    scaling: Scaling | None = None,
+    inputs: Sequence[str] | None = None,
+    outputs: Sequence[str] | None = None,
+    extra: Any = None,
+) -> None:
+    """Write a learned model, whole or not at all: one npz file without pickle.
+
+    Parameters
+    ----------
+    path : str or Path
+        An existing file is replaced at the very end.
+    objective : MAML or Reptile
+        With the rates that were learned: ``result.maml``.
+    theta : array_like, shape (P,)
+        The meta-parameters; their dtype and bits are kept.
+    scaling : Scaling, optional
+        Of the data that theta was learned from.
+    inputs, outputs : sequence of str, optional
+        The names of the columns.
+    extra : object, optional
+        Anything that JSON can hold, to be found again on loading.
+
+    Raises
+    ------
+    TypeError
+        For an objective of another class (a subclass included), whose behaviour a file cannot
+        hold, or something that JSON cannot.
+    ValueError
+        For parameters, a scaling or names that do not fit the model.
+    OSError
+        If the file cannot be written; an old one is then as it was.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> import fastmaml as fm
+    >>> maml = fm.MAML(fm.MLP([1, 8, 1]), inner_lr=[[0.01, 0.02]])
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "model.npz")
+    >>> fm.save(path, maml, maml.model.init(0), inputs=["volt"], outputs=["ampere"])
+    >>> saved = fm.load(path)
+    >>> saved.objective.inner_lr, saved.inputs
+    (array([[0.01, 0.02]]), ('volt',))
+    >>> saved.predict([[[0.0], [1.0]]], [[[0.0], [2.0]]], [[0.5]]).shape
+    (1, 1, 1)
+    """
+    maml = maml_of(objective)
+    arrays: dict[str, Any] = {}
+    header = {
+        "format": FORMAT,
+        "version": __version__,
+        "objective": describe(objective, arrays),
+        "scaling": None,
+        "inputs": _names("inputs", inputs, maml.model.n_inputs),
+        "outputs": _names("outputs", outputs, maml.model.n_outputs),
+        "extra": extra,
+    }
+    arrays["theta"] = as_theta(maml.model, theta)
+    if scaling is not None:
+        if not isinstance(scaling, Scaling):
+            raise TypeError(f"scaling is {scaling!r:.60}; accepted are a Scaling and None")
+        _require_columns(scaling, maml)
+        header["scaling"] = scaling.to_dict()
+    try:
+        require_shallow(extra)
+        text = json.dumps(header)
+    except (TypeError, RecursionError) as error:
+        raise TypeError(f"extra is not what JSON can hold: {error}") from error
+    arrays[HEADER] = np.array(text)
+    write_whole(Path(path), lambda file: np.savez(file, **arrays))
+
+
+def load(path: str | Path) -> Saved:
+    """Read what :func:`save` wrote.
+
+    Nothing in the file is trusted: no pickle is read, and all of it is checked.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    Saved
+
+    Raises
+    ------
+    ValueError
+        If the file is no saved model, is cut short or damaged, or was written by a newer version
+        whose format this one does not know. The text begins with the file's name.
+    OSError
+        If the file cannot be read.
+
+    Examples
+    --------
+    >>> import fastmaml as fm
+    >>> fm.load("no/such/file.npz")
+    Traceback (most recent call last):
+    FileNotFoundError: [Errno 2] No such file or directory: 'no/such/file.npz'
+    """
+    arrays = read_npz(path)
+    try:
+        header = _header(arrays)
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is no saved model; accepted are files of fastmaml.save ({error})"
+        ) from error
+    if header["format"] > FORMAT:
+        raise ValueError(
+            f"{path} was written by fastmaml {header.get('version')!s:.20} in format "
+            f"{header['format']}; accepted are formats up to {FORMAT}: a newer fastmaml reads it"
+        )
+    try:
+        return _unpack(header, arrays)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} is a damaged model: {error}") from error
+
+
+def _header(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    text = arrays.pop(HEADER, None)
+    if text is None or text.dtype.kind != "U" or text.ndim:
+        if "fastmaml_checkpoint" in arrays:
+            raise ValueError("it is a checkpoint, which load_checkpoint reads")
+        raise ValueError(f"there is no text {HEADER}")
+    header = parse_json(text.item())
+    if (
+        not isinstance(header, dict)
+        or type(header.get("format")) is not int
+        or header["format"] < 1
+    ):
+        raise ValueError("its header has no format")
+    return dict(header)
+
+
+def _unpack(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Saved:
+    if set(header) != set(FIELDS):
+        raise ValueError(f"its header has {', '.join(sorted(header))}; wanted: {', '.join(FIELDS)}")
+    if not isinstance(header["version"], str):
+        raise ValueError(f"version is {header['version']!r:.60}; accepted is a text")
+    theta = arrays.pop("theta", None)
+    if theta is None or theta.dtype not in (np.float32, np.float64):
+        raise ValueError("it has no theta of float32 or float64")
+    objective = build(header["objective"], arrays)
+    maml = maml_of(objective)
+    again: dict[str, np.ndarray] = {}
+    describe(objective, again)
+    if set(again) != set(arrays):
+        raise ValueError("its arrays are not those of the objective")
+    theta = as_theta(maml.model, theta)
+    scaling = None
+    if header["scaling"] is not None:
+        scaling = Scaling.from_dict(header["scaling"])
+        _require_columns(scaling, maml)
+    inputs = _names("inputs", header["inputs"], maml.model.n_inputs)
+    outputs = _names("outputs", header["outputs"], maml.model.n_outputs)
+    return Saved(objective, theta, scaling, inputs, outputs, header["extra"], header["version"])
+
+
+def _names(name: str, given: Any, width: int) -> tuple[str, ...] | None:
+    if given is None:
+        return None
+    ordered = np.iterable(given) and not isinstance(given, str | Mapping | Set)
+    names = tuple(given) if ordered else ()
+    if len(names) != width or not all(isinstance(entry, str) for entry in names):
+        raise ValueError(
+            f"{name} is {given!r:.60}; accepted are None and the names of {width} columns, "
+            f"as many as the model has {name}"
+        )
+    return tuple(str(entry) for entry in names)
+
+
+def _require_columns(scaling: Scaling, maml: MAML) -> None:
+    columns = len(scaling.x_mean), len(scaling.y_mean)
+    if columns != (maml.model.n_inputs, maml.model.n_outputs):
+        raise ValueError(
+            f"scaling has {columns[0]} inputs and {columns[1]} outputs; accepted are those of "
+            f"the model, {maml.model.n_inputs} and {maml.model.n_outputs} ({maml.model!r:.60})"
+        )
