@@ -443,11 +443,10 @@ def test_with_routing_to_fit_alone_there_is_a_warning(i, routing):
 def test_the_warning_comes_once_for_each_model():
     X, y, groups = lines(20, 6)
     regressor = short().fit(X, y, groups)
-    with pytest.warns(UserWarning, match="before it adapts") as caught:
-        for _ in range(2):
-            regressor.predict(X)
-            regressor.score(X, y)
-    assert len(caught) == 1
+    with pytest.warns(UserWarning, match="before it adapts"):
+        regressor.predict(X)
+    regressor.predict(X)  # where a warning is an error
+    regressor.score(X, y)
     with pytest.warns(UserWarning, match="before it adapts"):
         regressor.fit(X, y, groups).predict(X)
 
@@ -495,7 +494,7 @@ def test_few_shot_scorer_in_a_search(routing):
     X, y, groups = lines(30, 6)
     options = {"scoring": few_shot_scorer(METRIC), "cv": GroupKFold(3)}
     scores = cross_val_score(short(max_iter=100), X, y, params={"groups": groups}, **options)
-    assert (-0.5 < scores).all()
+    assert (scores > -0.5).all()
     assert (scores < 0).all()
     search = GridSearchCV(short(max_iter=100), {"steps": [0, 5]}, **options)
     search.fit(X, y, groups=groups)
@@ -526,7 +525,7 @@ def test_few_shot_scorer_of_something_else(trained):
         few_shot_scorer("none")
     with pytest.raises(ValueError, match="make_scorer"):
         few_shot_scorer(mean_absolute_error)
-    with pytest.raises(TypeError, match="estimator is Ridge.*; accepted are a MAMLRegressor"):
+    with pytest.raises(TypeError, match=r"estimator is Ridge.*; accepted are a MAMLRegressor"):
         few_shot_scorer("r2")(Ridge(), *lines(3, 4))
 
 
@@ -834,7 +833,7 @@ def test_an_adaptation_that_diverges_names_the_group_the_step_and_the_rate():
         lambda: regressor.score(X, y, names),
         lambda: few_shot_scorer("r2")(regressor, X, y, names),
     ):
-        with pytest.raises(FloatingPointError, match=text + r"step \d+ of 20 with rate 40, "):
+        with pytest.raises(FloatingPointError, match=text + r"after step \d+ of 20 with rate 40, "):
             use()
     with pytest.raises(FloatingPointError, match="the adaptation of group 0 diverged"):
         regressor.predict(X[:1], [0])
@@ -844,7 +843,7 @@ def test_an_adaptation_that_diverges_names_the_group_the_step_and_the_rate():
 
 def test_what_is_far_away_has_not_diverged(trained):
     """A group at an offset that the training never saw is hard, but nothing grows."""
-    X, y, groups = lines(3, 4)
+    X, y, _ = lines(3, 4)
     assert np.isfinite(trained.adapt(X, 1e6 + y).predict(X)).all()
 
 
@@ -927,19 +926,70 @@ def test_the_best_of_a_search_is_adapted(routing):
     expected = search.best_estimator_.adapt(*one_more())
     np.testing.assert_array_equal(new.predict(X), expected.predict(X))
     search = clone(search).set_params(refit=False).fit(X, y, groups=groups)
-    with pytest.raises(TypeError, match="estimator is GridSearchCV.*refit=True"):
+    with pytest.raises(TypeError, match=r"estimator is GridSearchCV.*refit=True"):
         adapt(search, *one_more())
 
 
 @pytest.mark.parametrize("other", [Ridge(), make_pipeline(StandardScaler(), Ridge()), None])
 def test_what_cannot_be_adapted_is_an_error(other):
-    with pytest.raises(TypeError, match="estimator is .*; accepted are a MAMLRegressor, a Pipe"):
+    with pytest.raises(TypeError, match=r"estimator is .*; accepted are a MAMLRegressor, a Pipe"):
         adapt(other, *one_more())
 
 
 def test_it_is_at_the_top_too():
     assert fm.MAMLRegressor is MAMLRegressor
     assert not hasattr(fm, "Nothing")
+
+
+# ---- files
+
+
+def test_saved_and_loaded_it_adapts_the_same(tmp_path):
+    X, y, groups = lines(20, 6, n_inputs=2)
+    frame = pd.DataFrame(X, columns=["load", "heat"])
+    regressor = short(inner_lr=[[0.05, 0.02]]).fit(frame, y, groups)
+    fm.save(tmp_path / "m.npz", regressor)
+    saved = fm.load(tmp_path / "m.npz")
+    again = MAMLRegressor.from_saved(saved)
+    assert again.get_params()["hidden_layer_sizes"] == [8]
+    known, targets = frame[:4], y[:4]
+    expected = regressor.adapt(known, targets).predict(frame)
+    np.testing.assert_array_equal(again.adapt(known, targets).predict(frame), expected)
+    assert again.score(frame, y, groups) == regressor.score(frame, y, groups)
+    np.testing.assert_array_equal(adapt(again, known, targets).predict(frame), expected)
+    f = saved.predict(X[None, :4], targets[None, :, None], X[None])
+    np.testing.assert_allclose(f[0, :, 0], expected)
+    assert saved.inputs == ("load", "heat")
+    with pytest.raises(ValueError, match="feature names should match"):
+        again.adapt(frame[["heat", "load"]], y)
+    with pytest.raises(ValueError, match="does not carry the rows that it was trained on"):
+        again.predict(frame, groups)
+    with pytest.warns(UserWarning, match="before it adapts to any group"):
+        again.predict(frame)
+
+
+def test_what_was_adapted_is_saved_as_it_is(tmp_path, trained):
+    X, y = one_more()
+    adapted = trained.adapt(X, y)
+    fm.save(tmp_path / "m.npz", adapted)
+    saved = fm.load(tmp_path / "m.npz")
+    f = saved.predict(X[None], y[None], X[None])[0, :, 0]
+    np.testing.assert_allclose(f, adapted.predict(X))
+    with pytest.raises(ValueError, match="saved holds no MAMLRegressor; accepted is what"):
+        MAMLRegressor.from_saved(saved)
+
+
+def test_a_generator_is_not_saved(tmp_path):
+    regressor = short(random_state=np.random.RandomState(0)).fit(*lines(5, 4))
+    fm.save(tmp_path / "m.npz", regressor)
+    assert MAMLRegressor.from_saved(fm.load(tmp_path / "m.npz")).random_state is None
+
+
+def test_a_file_of_a_regressor_holds_nothing_else(tmp_path, trained):
+    with pytest.raises(TypeError, match=r"MAMLRegressor.* is given; accepted is nothing but it"):
+        fm.save(tmp_path / "m.npz", trained, extra=1)
+    with pytest.raises(NotFittedError):
+        fm.save(tmp_path / "m.npz", short())
 
 
 # ---- errors

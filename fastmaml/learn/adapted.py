@@ -15,6 +15,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ..maml import MAML
 from .adaptation import require_convergence
 from .numbers import require_numbers
 
@@ -60,6 +61,14 @@ class StandardisedRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     def _outputs(self, f: NDArray[Any], dtype: Any) -> NDArray[Any]:
         y: NDArray[Any] = self.scaling_.unscale_y(f, dtype)
         return y.ravel() if self._flat else y
+
+    def _to_save(self) -> dict[str, Any]:
+        names = getattr(self, "feature_names_in_", None)
+        return {
+            "theta": self.theta_,
+            "scaling": self.scaling_,
+            "inputs": None if names is None else names.tolist(),
+        }
 
     def _precision(self, y: NDArray[Any]) -> np.dtype[Any]:
         """The dtype of predictions: that of the network or of y, whichever has more digits."""
@@ -122,6 +131,12 @@ class AdaptedRegressor(StandardisedRegressor):
         """Return y (rows,) or (rows, n_outputs) for X (rows, n_features)."""
         x = self._inputs(X)
         return self._outputs(self.model_.predict(self.theta_, x), self._dtype)
+
+    def to_save(self) -> dict[str, Any]:
+        """Return what ``fastmaml.save`` writes: the adapted network, which adapts no more."""
+        check_is_fitted(self)
+        adapted = MAML(self.model_, steps=0, loss="mse", task_mean=True)
+        return {**self._to_save(), "objective": adapted}
 
     def score(self, X: Any, y: Any, *, sample_weight: Any = None) -> float:
         """Return R² of ``predict(X)``; `sample_weight` (rows,) weighs the rows."""
@@ -219,5 +234,4 @@ class _FrozenTransformer(FrozenEstimator):
 
 
 def _frozen(transformer: Any) -> Any:
-    passes = transformer is None or isinstance(transformer, str) and transformer == "passthrough"
-    return transformer if passes else FrozenEstimator(transformer)
+    return transformer if transformer in (None, "passthrough") else FrozenEstimator(transformer)

@@ -20,7 +20,15 @@ from sklearn.metrics import r2_score
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ..checks import as_choice, as_count, as_flag, as_inner_lr, as_number, as_positive
+from ..checks import (
+    as_choice,
+    as_count,
+    as_flag,
+    as_float_dtype,
+    as_inner_lr,
+    as_number,
+    as_positive,
+)
 from ..datasets.labels import Labels, as_labels, list_some, require_length
 from ..datasets.table import TaskTable
 from ..maml import MAML
@@ -33,6 +41,7 @@ from .numbers import require_numbers
 from .optimizers import Adam
 from .progress import Progress
 from .scaling import Scaling
+from .spec import describe
 
 __all__ = ["AdaptedRegressor", "MAMLRegressor"]
 
@@ -494,6 +503,61 @@ class MAMLRegressor(StandardisedRegressor):
             require_length("sample_weight", sample_weight.shape, len(y))
             sample_weight = sample_weight[rows]
         return float(r2_score(np.asarray(y)[rows], predicted, sample_weight=sample_weight))
+
+    def to_save(self) -> dict[str, Any]:
+        """Return what ``fastmaml.save(path, regressor)`` writes; no rows of the training.
+
+        ``fastmaml.load`` reads it, as what predicts in the user's units, and `from_saved` makes a
+        regressor of that.
+        """
+        check_is_fitted(self)
+        parameters = self.get_params()
+        if not isinstance(self.random_state, int | None):
+            parameters["random_state"] = None  # a generator, which was used up in part
+        parameters = {name: describe(value) for name, value in parameters.items()}
+        extra = {
+            "MAMLRegressor": parameters, "flat": self._flat, "dtype": self._dtype.name,
+            "grouped": self._grouped,
+        }  # fmt: skip
+        return {**self._to_save(), "objective": self._maml(), "extra": extra}
+
+    @classmethod
+    def from_saved(cls, saved: Any) -> MAMLRegressor:
+        """Return the fitted regressor of a file.
+
+        It adapts and scores as the one that was saved. It knows no group of ``fit``.
+
+        Parameters
+        ----------
+        saved : fastmaml.Saved
+            ``fastmaml.load(path)``.
+
+        Returns
+        -------
+        MAMLRegressor
+
+        Raises
+        ------
+        ValueError
+            If something else was saved.
+        """
+        extra = saved.extra if isinstance(saved.extra, dict) else {}
+        if set(extra) != {"MAMLRegressor", "flat", "dtype", "grouped"} or saved.scaling is None:
+            raise ValueError(
+                "saved holds no MAMLRegressor; accepted is what fastmaml.load reads of a file that "
+                "fastmaml.save(path, regressor) wrote"
+            )
+        regressor = cls(**extra["MAMLRegressor"])
+        regressor.model_, regressor.theta_ = saved.maml.model, saved.theta
+        regressor.inner_lr_, regressor.scaling_ = saved.maml.inner_lr, saved.scaling
+        regressor.n_features_in_ = saved.maml.model.n_inputs
+        regressor.n_outputs_ = saved.maml.model.n_outputs
+        if saved.inputs is not None:
+            regressor.feature_names_in_ = np.array(saved.inputs, object)
+        regressor._flat, regressor._dtype = extra["flat"], as_float_dtype("dtype", extra["dtype"])
+        regressor._known, regressor.groups_ = None, []
+        regressor._grouped, regressor._warned = extra["grouped"], False
+        return regressor
 
     def _few_shot(self, X: Any, y: Any, groups: Any) -> tuple[NDArray[np.intp], NDArray[Any]]:
         """The query rows of a split of each group, and what is predicted for them."""
