@@ -135,7 +135,7 @@ def save(
     (1, 1, 1)
     """
     if theta is None and hasattr(objective, "to_save"):
-        if not (scaling is inputs is outputs is extra is None):
+        if any(given is not None for given in (scaling, inputs, outputs, extra)):
             raise TypeError(f"{objective!r:.60} is given; accepted is nothing but it and path")
         return save(path, **objective.to_save())
     maml = maml_of(objective)

@@ -16,8 +16,10 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..maml import MAML
+from ..models import MLP
 from .adaptation import require_convergence
 from .numbers import require_numbers
+from .scaling import Scaling
 
 __all__ = ["AdaptedRegressor", "StandardisedRegressor", "adapt"]
 
@@ -31,6 +33,12 @@ class StandardisedRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     A fitted one has ``model_``, ``theta_``, ``scaling_``, and ``_flat``, which says whether y has
     one axis. It scales, and scales back, in float64; the network computes in theta's dtype.
     """
+
+    model_: MLP
+    theta_: NDArray[Any]
+    scaling_: Scaling
+    n_outputs_: int
+    _flat: bool
 
     def _inputs(self, X: Any) -> NDArray[Any]:
         check_is_fitted(self)
@@ -58,7 +66,7 @@ class StandardisedRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         scaled: NDArray[Any] = self.scaling_.scale_y(y.reshape(len(y), -1), self.theta_.dtype)
         return scaled
 
-    def _outputs(self, f: NDArray[Any], dtype: Any) -> NDArray[Any]:
+    def _outputs(self, f: Any, dtype: Any) -> NDArray[Any]:
         y: NDArray[Any] = self.scaling_.unscale_y(f, dtype)
         return y.ravel() if self._flat else y
 
@@ -184,7 +192,7 @@ def adapt(estimator: Any, X: Any, y: Any) -> Any:
     >>> groups = np.repeat(np.arange(30), 8)
     >>> X = rng.uniform(-1, 1, (240, 1))
     >>> y = rng.normal(1.0, 0.5, 30)[groups] * X[:, 0] ** 2
-    >>> maml = MAMLRegressor((8,), max_iter=100, learning_rate_init=0.01, random_state=0)
+    >>> maml = MAMLRegressor((8,), learning_rate_init=0.01, n_iter_no_change=2, random_state=0)
     >>> pipeline = make_pipeline(PolynomialFeatures(2, include_bias=False), maml)
     >>> pipeline = pipeline.fit(X, y, mamlregressor__groups=groups)
     >>> new = adapt(pipeline, [[-0.8], [0.1], [0.9]], [1.2, 0.0, 1.5])

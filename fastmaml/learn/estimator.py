@@ -50,6 +50,8 @@ CHECK_EVERY = 50
 #: The logarithms of the inner rates are learned so much faster than the parameters.
 RATE_FACTOR = 10.0
 
+SAVED = {"MAMLRegressor", "flat", "dtype", "grouped", "learned"}
+
 
 class MAMLRegressor(StandardisedRegressor):
     """A multilayer perceptron, meta-learned by MAML [1]_ from rows that come in groups.
@@ -183,6 +185,10 @@ class MAMLRegressor(StandardisedRegressor):
     >>> bool(new.score(x_test, 2 * x_test[:, 0]) > 0.9)
     True
     """
+
+    inner_lr_: Any
+    groups_: list[Any]
+    _known: TaskTable | None
 
     # scikit-learn's way to say that groups are wanted wherever they are routed to.
     __metadata_request__fit: ClassVar = {"groups": True}
@@ -341,7 +347,7 @@ class MAMLRegressor(StandardisedRegressor):
         self._dtype = self._precision(y)
         self._known = _scaled(rows, scaling)
         self.groups_ = list(rows.names)
-        self._grouped, self._warned = groups is not None, False
+        self._grouped, self._warned, self._learned = groups is not None, False, learns
         self.loss_curve_ = result.values.tolist()
         self.loss_ = progress.training_loss
         self.validation_loss_curve_ = None if validation is None else progress.losses
@@ -361,12 +367,9 @@ class MAMLRegressor(StandardisedRegressor):
                 ConvergenceWarning,
                 stacklevel=3,
             )
-        loss, who, targets = (
-            progress.training_loss,
-            "groups it was trained on",
-            training.by_task(training.y),
-        )
-        if validation is not None:
+        loss, who = progress.training_loss, "groups it was trained on"
+        targets = training.by_task(training.y)
+        if self.best_validation_loss_ is not None:
             loss, who, targets = self.best_validation_loss_, "held-out rows", validation[3]
         mean = training.y.mean(axis=0)
         of_mean = float(np.mean([np.square(t - mean).mean() for t in targets]))
@@ -517,7 +520,7 @@ class MAMLRegressor(StandardisedRegressor):
         parameters = {name: describe(value) for name, value in parameters.items()}
         extra = {
             "MAMLRegressor": parameters, "flat": self._flat, "dtype": self._dtype.name,
-            "grouped": self._grouped,
+            "grouped": self._grouped, "learned": self._learned,
         }  # fmt: skip
         return {**self._to_save(), "objective": self._maml(), "extra": extra}
 
@@ -542,7 +545,7 @@ class MAMLRegressor(StandardisedRegressor):
             If something else was saved.
         """
         extra = saved.extra if isinstance(saved.extra, dict) else {}
-        if set(extra) != {"MAMLRegressor", "flat", "dtype", "grouped"} or saved.scaling is None:
+        if set(extra) != SAVED or saved.scaling is None:
             raise ValueError(
                 "saved holds no MAMLRegressor; accepted is what fastmaml.load reads of a file that "
                 "fastmaml.save(path, regressor) wrote"
@@ -557,6 +560,7 @@ class MAMLRegressor(StandardisedRegressor):
         regressor._flat, regressor._dtype = extra["flat"], as_float_dtype("dtype", extra["dtype"])
         regressor._known, regressor.groups_ = None, []
         regressor._grouped, regressor._warned = extra["grouped"], False
+        regressor._learned = extra["learned"]
         return regressor
 
     def _few_shot(self, X: Any, y: Any, groups: Any) -> tuple[NDArray[np.intp], NDArray[Any]]:
@@ -614,7 +618,7 @@ class MAMLRegressor(StandardisedRegressor):
 
     def _rates(self) -> Any:
         """The inner rates, of as many steps as are set now."""
-        if not self.learn_rates:
+        if not (self.learn_rates and self._learned):
             return self.inner_lr
         learned, steps = self.inner_lr_, self.steps
         by_step = np.ndim(learned) == 2 and np.shape(learned)[1] == self.model_.n_layers

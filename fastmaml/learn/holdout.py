@@ -43,11 +43,11 @@ def hold_out(
         return Held(table, None)
     n_held = np.clip(np.rint(fraction * counts), 1, np.maximum(counts - 2, 1)).astype(np.intp)
     aside = table.take(large)
-    parts = aside.divide(
+    division = aside.divide(
         np.arange(len(large)), (counts - n_held)[large], None, rng if shuffle else None
     )
     held = np.zeros(len(table.x), bool)
-    held[np.isin(table.order, aside.order[parts.query])] = True
+    held[np.isin(table.order, aside.order[division.query])] = True
     training, query = _rows(table, ~held), _repeated(_rows(table, held).take(large), shuffle)
     support = _repeated(training.take(large), shuffle).split(shots, how, rng)
     return Held(training, (support.x, support.y, query.by_task(query.x), query.by_task(query.y)))

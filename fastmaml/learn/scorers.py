@@ -53,7 +53,7 @@ def few_shot_scorer(metric: Any) -> FewShotScorer:
     >>> groups = np.repeat(np.arange(30), 8)
     >>> X = rng.uniform(-1, 1, (240, 1))
     >>> y = rng.normal(1.0, 0.5, 30)[groups] * X[:, 0]
-    >>> maml = MAMLRegressor((8,), max_iter=100, learning_rate_init=0.01, random_state=0)
+    >>> maml = MAMLRegressor((8,), learning_rate_init=0.01, n_iter_no_change=2, random_state=0)
     >>> maml = maml.fit(X, y, groups)
     >>> few_shot_scorer("neg_root_mean_squared_error")(maml, X, y, groups) < 0
     True
