@@ -176,7 +176,7 @@ class MAMLRegressor(StandardisedRegressor):
     >>> groups = np.repeat(np.arange(60), 8)
     >>> X = rng.uniform(-1, 1, (480, 1))
     >>> y = rng.normal(1.0, 0.5, 60)[groups] * X[:, 0]
-    >>> maml = MAMLRegressor((16,), shots=3, learning_rate_init=0.01, random_state=0)
+    >>> maml = MAMLRegressor((16,), learning_rate_init=0.01, n_iter_no_change=3, random_state=0)
     >>> maml = maml.fit(X, y, groups)
     >>> new = maml.adapt([[-0.8], [0.1], [0.9]], [-1.6, 0.2, 1.8])
     >>> new.predict([[0.5]]).shape
