@@ -17,6 +17,7 @@ from . import datasets as datasets
 from . import equations as equations
 from . import learn as learn
 from . import models as models
+from .divergence import DivergenceWarning as DivergenceWarning
 from .implicit import ConvergenceWarning as ConvergenceWarning
 from .maml import MAML as MAML
 from .maml import ImplicitMetaGradient as ImplicitMetaGradient
@@ -36,8 +37,9 @@ if TYPE_CHECKING:
     from .learn import MAMLRegressor as MAMLRegressor
 
 __all__ = [
-    "MAML", "MLP", "ConvergenceWarning", "ImplicitMetaGradient", "Linear", "MetaGradient",
-    "anil_inner_lr", "datasets", "equations", "learn", "load", "meta_gradient", "models", "save",
+    "MAML", "MLP", "ConvergenceWarning", "DivergenceWarning", "ImplicitMetaGradient", "Linear",
+    "MetaGradient", "anil_inner_lr", "datasets", "equations", "learn", "load", "meta_gradient",
+    "models", "save",
     "set_num_threads", "threads", "warmup",
 ]  # fmt: skip
 

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import math
 import operator
+import os
+import reprlib
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -35,14 +38,64 @@ __all__ = [
     "as_rng",
     "as_step_weights",
     "as_theta",
+    "physical_memory",
     "rate_gradient",
     "real_array",
     "require_finite",
+    "require_memory",
     "shape_text",
+    "shown",
 ]
 
 FLOAT32: np.dtype[Any] = np.dtype(np.float32)
 FLOAT64: np.dtype[Any] = np.dtype(np.float64)
+
+#: the largest size of a number that says how to compute: a specification serves both dtypes
+LARGEST = float(np.finfo(np.float32).max)
+#: how deep lists may be nested: as many axes as an array of NumPy 2 can have
+MAX_DEPTH = 64
+
+
+# Words -------------------------------------------------------------------------------------------
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 5
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = _SHORT.maxset = 30
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 200
+
+
+def shown(value: Any, width: int = 60) -> str:
+    """Return the beginning of ``repr(value)``, whatever that is: nothing that is given breaks it.
+
+    >>> shown([[[[[[[[0.0]]]]]]]]), shown("a word")
+    ('[[[[[[...]]]]]]', "'a word'")
+    """
+    try:
+        return _SHORT.repr(value)[:width]
+    except Exception:  # a repr that raises, or an int of more digits than Python prints
+        return f"<{type(value).__name__}>"
+
+
+@lru_cache(maxsize=1)
+def physical_memory() -> int:
+    """Bytes of the machine's memory, or 8 GiB where that is unknown."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return 8 << 30
+
+
+def require_memory(needed: int, what: str) -> None:
+    """Raise MemoryError if `what` takes more bytes than the machine has memory.
+
+    NumPy's own error comes late and names no argument, or not at all: Linux promises memory that
+    it does not have, and ends the process that uses it.
+    """
+    memory = physical_memory()
+    if needed > memory:
+        raise MemoryError(
+            f"{what} would take {needed / 2**30:.3g} GiB; this machine has {memory / 2**30:.3g} GiB"
+        )
 
 
 # Arrays ------------------------------------------------------------------------------------------
@@ -58,8 +111,8 @@ def real_array(name: str, value: Any) -> NDArray[Any]:
     elif value is None:
         raise TypeError(f"{name} is None; accepted are arrays of real numbers")
     elif isinstance(value, str | bytes):
-        raise TypeError(f"{name} is text, {value!r:.40}; accepted are arrays of real numbers")
-    elif _holds_masked(value):
+        raise TypeError(f"{name} is text, {shown(value, 40)}; accepted are arrays of real numbers")
+    elif _holds_masked(name, value):
         # np.asarray would drop the mask without a word and compute with the masked values.
         raise TypeError(
             f"{name} is a masked array; accepted are plain arrays (fill or drop what is masked)"
@@ -108,9 +161,13 @@ class _Writeable:
         self.__array_interface__ = interface
 
 
-def _holds_masked(value: Any) -> bool:
+def _holds_masked(name: str, value: Any, depth: int = 0) -> bool:
     if isinstance(value, list | tuple):
-        return any(_holds_masked(item) for item in value)
+        if depth == MAX_DEPTH:  # or a list that holds itself
+            raise ValueError(
+                f"{name} is nested more than {MAX_DEPTH} deep; accepted are arrays of real numbers"
+            )
+        return any(_holds_masked(name, item, depth + 1) for item in value)
     if type(value) is np.ndarray or not isinstance(value, np.ndarray):
         return False  # without np.ma, which NumPy only imports here
     return isinstance(value, np.ma.MaskedArray)
@@ -157,10 +214,10 @@ def as_float_dtype(name: str, value: Any) -> np.dtype[Any]:
     """Return the dtype that `value` names, which must be float32 or float64."""
     try:
         dtypes = [d for d in (FLOAT32, FLOAT64) if value is not None and np.dtype(value) == d]
-    except TypeError:  # no dtype at all
+    except Exception:  # no dtype at all
         dtypes = []
     if not dtypes:
-        raise TypeError(f"{name} is {value!r:.60}; accepted are float32 and float64")
+        raise TypeError(f"{name} is {shown(value)}; accepted are float32 and float64")
     return dtypes[0]
 
 
@@ -222,7 +279,7 @@ def as_direction(
 def as_out(model: Network, out: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
     """Return `out` itself, which must be an array that a result (P,) can be written to as it is."""
     accepted = f"accepted are ndarrays of {dtype}, shape {shape_text((model.n_params,))}"
-    if not isinstance(out, np.ndarray) or _holds_masked(out):
+    if not isinstance(out, np.ndarray) or _holds_masked("out", out):
         raise TypeError(f"out is a {type(out).__name__}; {accepted}")
     if out.dtype != dtype:
         raise TypeError(f"out holds {out.dtype} numbers, theta {dtype}; {accepted}")
@@ -237,51 +294,67 @@ def as_out(model: Network, out: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
 
 # Scalars -----------------------------------------------------------------------------------------
 
+_UP_TO_LARGEST = f"accepted are numbers that float32 can hold, up to {LARGEST:.3g}"
+
+
+def _require_size(name: str, array: NDArray[Any]) -> None:
+    """Raise ValueError if an entry is larger than `as_number` accepts."""
+    largest = np.abs(array).max(initial=0.0)
+    if largest > LARGEST:
+        raise ValueError(f"{name} holds a number of size {largest:.3g}; {_UP_TO_LARGEST}")
+
 
 def as_choice(name: str, value: Any, allowed: Sequence[str]) -> str:
     """Return `value`, which must be one of the words in `allowed`."""
     accepted = ", ".join(map(repr, allowed))
     if not isinstance(value, str):
-        raise TypeError(f"{name} is {value!r:.60}; accepted are the words {accepted}")
+        raise TypeError(f"{name} is {shown(value)}; accepted are the words {accepted}")
     if value not in allowed:
-        raise ValueError(f"{name} is {value!r:.60}; accepted are {accepted}")
+        raise ValueError(f"{name} is {shown(value)}; accepted are {accepted}")
     return str(value)
 
 
 def as_flag(name: str, value: Any) -> bool:
     """Return a bool."""
     if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name} is {value!r:.60}; accepted are True and False")
+        raise TypeError(f"{name} is {shown(value)}; accepted are True and False")
     return bool(value)
 
 
-def as_count(name: str, value: Any, minimum: int = 0) -> int:
-    """Return an int that is at least `minimum`; NumPy integers are integers, bools are not."""
+def as_count(name: str, value: Any, minimum: int = 0, maximum: int | None = None) -> int:
+    """Return an int within bounds, both included; NumPy integers are integers, bools are not."""
+    accepted = f"accepted are integers of at least {minimum}"
+    if maximum is not None:
+        accepted += f" and at most {maximum}"
     try:
         if isinstance(value, bool | np.bool_):
             raise TypeError
         count = operator.index(value)
     except TypeError:
-        raise TypeError(
-            f"{name} is {value!r:.60}; accepted are integers of at least {minimum}"
-        ) from None
-    if count < minimum:
-        raise ValueError(f"{name} is {count}; accepted are integers of at least {minimum}")
+        raise TypeError(f"{name} is {shown(value)}; {accepted}") from None
+    if count < minimum or (maximum is not None and count > maximum):
+        raise ValueError(f"{name} is {shown(count)}; {accepted}")
     return count
 
 
 def as_number(name: str, value: Any) -> float:
-    """Return one finite real number as a float; arrays of shape () count, bools do not."""
+    """Return one real number as a float, finite in float32; arrays of shape () count, bools do not.
+
+    A size that float32 cannot hold is an error in float64 too: nothing that is computed from it
+    would be finite for long.
+    """
     try:
         array = real_array(name, value)
         accepted = array.shape == () and array.dtype.kind != "b"
     except (TypeError, ValueError):
         accepted = False
     if not accepted:
-        raise TypeError(f"{name} is {value!r:.60}; accepted is one real number")
+        raise TypeError(f"{name} is {shown(value)}; accepted is one real number")
     number = float(array)
     if not math.isfinite(number):
         raise ValueError(f"{name} is {number}; accepted are finite numbers")
+    if abs(number) > LARGEST:
+        raise ValueError(f"{name} is {number}; {_UP_TO_LARGEST}")
     return number
 
 
@@ -301,7 +374,7 @@ def as_rng(name: str, value: Any) -> np.random.Generator:
         return np.random.default_rng(as_count(name, value))
     except TypeError:
         raise TypeError(
-            f"{name} is {value!r:.60}; accepted are a seed (an integer of at least 0), "
+            f"{name} is {shown(value)}; accepted are a seed (an integer of at least 0), "
             "a numpy.random.Generator and None"
         ) from None
 
@@ -329,12 +402,13 @@ def as_inner_lr(model: Network, inner_lr: Any, steps: int) -> InnerRate:
         raise TypeError(f"inner_lr is {inner_lr}; accepted are real numbers")
     try:
         rate = as_array("inner_lr", inner_lr, FLOAT64)
-    except ValueError:  # a nested list that is not regular
+    except ValueError:  # a nested list that is not regular, or too deep
         raise ValueError(
             f"inner_lr is no regular array; {_rate_choices(layers, size, steps)} ({model!r})"
         ) from None
     shape = rate.shape
     require_finite("inner_lr", rate)
+    _require_size("inner_lr", rate)
     by_step = shape in ((steps,), (steps, 1))
     by_layer = shape in ((layers,), (1, layers))
     by_parameter = shape in ((size,), (1, size))
@@ -400,4 +474,5 @@ def as_step_weights(step_weights: Any, steps: int) -> NDArray[Any]:
             f"({steps + 1},), a weight before the first and after each of {steps} steps"
         )
     require_finite("step_weights", weights, ("entry",))
+    _require_size("step_weights", weights)
     return weights.copy()

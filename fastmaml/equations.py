@@ -41,8 +41,8 @@ rates: I - diag(alpha) H.
 
 These functions are for reading, teaching and checking. Each returns the very object that its
 equation names, with one inner step; for fast gradients and more steps there is `fastmaml.MAML`.
-`theta` is (P,), or (n_tasks, P) with a row for each task; the data are given as to `MAML`; `theta`
-decides the dtype.
+`theta` is (P,), or (n_tasks, P) with a row for each task; the data are given as to `MAML`, and as
+there no result has an axis of tasks for a single task; `theta` decides the dtype.
 
 The derivation follows C. Finn, P. Abbeel, S. Levine, Model-agnostic meta-learning for fast
 adaptation of deep networks, ICML 2017 (equation 1 and algorithm 2 there), with the second-order
@@ -66,11 +66,12 @@ from .checks import (
     as_theta,
     real_array,
     shape_text,
+    shown,
 )
 from .maml import loss_of
 from .models.base import Network
 from .run import Derivatives, derivatives, hessian_products
-from .tasks import Rows, as_rows, as_tasks, split
+from .tasks import Rows, as_rows, as_tasks, by_task, split
 
 __all__ = [
     "adaptation_jacobian",
@@ -89,7 +90,7 @@ __all__ = [
 
 def _prepare(model: Network, theta: Any, x: Any, y: Any) -> tuple[NDArray[Any], Rows]:
     if not isinstance(model, Network):
-        raise TypeError(f"model is {model!r:.60}; accepted are MLP and Linear")
+        raise TypeError(f"model is {shown(model)}; accepted are MLP and Linear")
     rows = as_rows(model, x, y, as_dtype("theta", theta))
     return as_theta(model, theta, rows.n_tasks), rows
 
@@ -104,7 +105,7 @@ def _derive(
 
 def _rates(model: Network, inner_lr: Any) -> NDArray[np.float64]:
     """A scalar rate as it is, or the rates of the parameters (P,)."""
-    if np.ndim(inner_lr) == 0:
+    if real_array("inner_lr", inner_lr).ndim == 0:
         return np.float64(as_number("inner_lr", inner_lr))  # type: ignore[return-value]
     canonical = as_inner_lr(model, inner_lr, 1)
     rate = canonical.per_parameter
@@ -136,7 +137,7 @@ def residuals(
         A list of arrays (K_i, n_outputs) if tasks differ in rows.
     """
     found, rows = _derive(model, theta, x, y, "half_sse", "residuals")
-    return split(found.residuals, rows)
+    return split(found.residuals, rows, rows.flat)
 
 
 def jacobian(model: Network, theta: ArrayLike, x: Any) -> NDArray[Any] | list[NDArray[Any]]:
@@ -180,7 +181,7 @@ def task_loss(
     scale = loss_of(loss, model.n_outputs)
     squares = np.add.reduceat((found.residuals**2).sum(axis=1), rows.offsets[:-1])
     factor = scale.scale / 2 / (np.diff(rows.offsets) if scale.mean else 1)
-    return (factor * squares).astype(squares.dtype)
+    return by_task((factor * squares).astype(squares.dtype), rows)
 
 
 def task_gradient(
@@ -194,7 +195,8 @@ def task_gradient(
     -------
     g : ndarray, shape (n_tasks, P)
     """
-    return _derive(model, theta, x, y, loss, "gradients")[0].gradients
+    found, rows = _derive(model, theta, x, y, loss, "gradients")
+    return by_task(found.gradients, rows)
 
 
 def task_hessian(
@@ -209,7 +211,8 @@ def task_hessian(
     H : ndarray, shape (n_tasks, P, P)
         Symmetric.
     """
-    return _derive(model, theta, x, y, loss, "hessians")[0].hessians
+    found, rows = _derive(model, theta, x, y, loss, "hessians")
+    return by_task(found.hessians, rows)
 
 
 def task_hessp(
@@ -243,7 +246,7 @@ def task_hessp(
     parameters, rows = _prepare(model, theta, x, y)
     direction = as_direction(model, v, parameters.dtype, rows.n_tasks)
     scale = loss_of(loss, model.n_outputs)
-    return hessian_products(model, parameters, direction, rows, scale).products
+    return by_task(hessian_products(model, parameters, direction, rows, scale).products, rows)
 
 
 def adapted_parameters(
@@ -314,7 +317,7 @@ def task_meta_gradient(
     query = (x, y) if x_query is None else (x_query, y_query)
     outer = task_gradient(model, adapted, *query, loss=loss)
     inner = adaptation_jacobian(model, theta, x, y, inner_lr=inner_lr, loss=loss)
-    return np.einsum("tp,tpq->tq", outer, inner)
+    return np.einsum("...p,...pq->...q", outer, inner)
 
 
 def meta_gradient(
@@ -339,6 +342,7 @@ def meta_gradient(
     """
     mean = as_flag("task_mean", task_mean)
     each = task_meta_gradient(model, theta, x, y, x_query, y_query, inner_lr=inner_lr, loss=loss)
+    each = each.reshape(-1, each.shape[-1])  # a single task, too
     total: NDArray[Any] = each.mean(axis=0) if mean else each.sum(axis=0)
     return total
 

@@ -57,7 +57,7 @@ def solve(
     for first in range(0, support.n_tasks, block):
         tasks = slice(first, min(first + block, support.n_tasks))
         of_block = support.part(tasks.start, tasks.stop), query.part(tasks.start, tasks.stop)
-        adapted = run.adapt(problem, theta, of_block[0])
+        adapted, _ = run.adapt(problem, theta, of_block[0])
         if mode == run.VALUE:
             outer = run.hessian_products(problem.model, adapted, None, of_block[1], problem.loss)
         else:

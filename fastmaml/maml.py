@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -22,12 +23,13 @@ from .checks import (
     as_step_weights,
     as_theta,
     rate_gradient,
-    real_array,
+    shown,
 )
+from .divergence import may_have_diverged, warn_of_divergence
 from .models.base import Network
 from .plan import METHODS, Loss, Problem, default_max_memory
 from .run import GRADIENT, RATES, VALUE, Result
-from .tasks import as_rows, as_tasks, split
+from .tasks import Rows, as_rows, as_tasks, by_task, require_same_tasks, split
 
 __all__ = [
     "LOSSES", "MAML", "ImplicitMetaGradient", "MetaGradient", "anil_inner_lr", "meta_gradient",
@@ -35,6 +37,8 @@ __all__ = [
 
 LOSSES = ("half_sse", "half_mse", "sse", "mse")
 ORDERS = ("exact", "first", "implicit")
+#: more steps are a mistake; each takes memory for its rates and, in a call, for its parameters
+MAX_STEPS = 1_000_000
 
 
 def loss_of(name: str, n_outputs: int) -> Loss:
@@ -54,7 +58,8 @@ class MetaGradient(NamedTuple):
     gradient : ndarray, shape (P,)
         Its gradient with respect to theta.
     task_values : ndarray, shape (n_tasks,)
-        The query loss of each task after adaptation; `value` is its sum (or mean).
+        The query loss of each task after adaptation; `value` is its sum (or mean). Of a single
+        task given without an axis of tasks it is a number, as `residuals` below.
     inner_lr_gradient : float or ndarray
         The gradient with respect to `inner_lr`, in the shape that `inner_lr` was given in.
     """
@@ -103,7 +108,7 @@ class MAML:
         per layer; (S, L) per step and layer; (P,) per parameter (Meta-SGD [2]_). The forms (S, 1),
         (1, L), (1, P) resolve lengths that are ambiguous. Zero for a layer leaves it as it is.
     steps : int
-        Number of inner gradient steps, 0 or more.
+        Number of inner gradient steps, 0 to 1 000 000.
     order : {"exact", "first", "implicit"}
         ``"exact"`` differentiates through the inner gradients. ``"first"`` takes them as constants:
         first-order MAML, whose gradient is an approximation. ``"implicit"`` takes the adapted
@@ -132,8 +137,8 @@ class MAML:
         When conjugate gradients have converged, with ``order="implicit"``: a residual relative to
         the right side; and the most iterations.
     check_finite : bool
-        Whether NaN or inf in theta or the data is an error. Without the check it spreads into the
-        result.
+        Whether NaN or inf in theta or the data is an error, and divergence in `adapt` and `predict`
+        a warning. Without the check it spreads into the result.
     max_memory : int, optional
         Bytes that a meta-gradient tries not to exceed while it works, by default a quarter of the
         machine's. The result is the same bits; see ``docs/memory.md``.
@@ -141,7 +146,10 @@ class MAML:
     Raises
     ------
     TypeError, ValueError
-        For an argument of the wrong kind, or with a value or shape that is not accepted.
+        For an argument of the wrong kind, or with a value or shape that is not accepted. Rates,
+        weights and other numbers are accepted up to 3.4e38, which float32 can hold too.
+    MemoryError
+        In a call, if one task takes more memory than the machine has.
 
     References
     ----------
@@ -165,10 +173,20 @@ class MAML:
     the residuals.
 
     In every method, `x` is (n_tasks, K, n_inputs) and `y` is (n_tasks, K, n_outputs), or
-    (n_tasks, K) if the model has one output. Tasks with different numbers of rows are given as
-    lists of arrays (K_i, n_inputs) and (K_i, n_outputs). Without a query set the support set
-    serves as both. `theta` (P,) decides the dtype: float32 is computed in float32, everything else
-    in float64.
+    (n_tasks, K) if the model has one output; predictions then have no axis of outputs either.
+    Tasks with different numbers of rows are given as lists of arrays (K_i, n_inputs) and (K_i,
+    n_outputs). A single task is `x` (K, n_inputs) with `y` (K, n_outputs) or (K,), its query rows
+    alike; then no result has an axis of tasks. Without a query set the support set serves as both.
+    `theta` (P,) decides the dtype: float32 is computed in float32, everything else in float64.
+
+    `adapt` and `predict` warn (`fastmaml.DivergenceWarning`) of tasks whose parameters ran away and
+    whose support loss is then a hundred times what it was, or not finite.
+
+    A task whose inner steps diverge makes `value` and the gradients inf or NaN, without an error;
+    `fastmaml.learn.train` has ``on_divergence`` for it. Before that comes about, a float32 call
+    that overflowed on its way is computed again in float64, and a float64 call by the other
+    method. So every `method` gives the same finite numbers, or the same inf and NaN. (Nothing
+    tells of products that are too small: what underflows counts as 0, where each method forms it.)
 
     Examples
     --------
@@ -205,8 +223,8 @@ class MAML:
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, Network):
-            raise TypeError(f"model is {self.model!r:.60}; accepted are MLP and Linear")
-        steps = as_count("steps", self.steps)
+            raise TypeError(f"model is {shown(self.model)}; accepted are MLP and Linear")
+        steps = as_count("steps", self.steps, 0, MAX_STEPS)
         put = object.__setattr__  # frozen from here on
         put(self, "steps", steps)
         put(self, "task_mean", as_flag("task_mean", self.task_mean))
@@ -282,6 +300,7 @@ class MAML:
         Returns
         -------
         adapted : ndarray, shape (n_tasks, P)
+            (P,) for a single task.
 
         Raises
         ------
@@ -290,7 +309,7 @@ class MAML:
         """
         parameters = as_theta(self.model, theta, check_finite=self.check_finite)
         support = as_rows(self.model, x, y, parameters.dtype, check_finite=self.check_finite)
-        return run.adapt(self._problem, parameters, support)
+        return by_task(self._adapt(parameters, support), support)
 
     def predict(
         self, theta: ArrayLike, x: Any, y: Any, x_new: Any
@@ -309,7 +328,8 @@ class MAML:
         Returns
         -------
         f : ndarray, shape (n_tasks, rows, n_outputs), or list of ndarray
-            A list if the tasks of `x_new` differ in rows.
+            A list if the tasks of `x_new` differ in rows. It has the axes that `y` has: none of
+            outputs if `y` has none, none of tasks for a single task.
 
         Raises
         ------
@@ -320,17 +340,17 @@ class MAML:
         parameters = as_theta(self.model, theta, check_finite=check)
         dtype = parameters.dtype
         support = as_rows(self.model, x, y, dtype, check_finite=check)
-        if not (isinstance(x_new, list | tuple) and x_new and np.ndim(x_new[0]) > 1):
-            x_new = real_array("x_new", x_new)
-            if x_new.ndim == 2:  # the same rows for all tasks
-                x_new = np.tile(x_new, (support.n_tasks, 1, 1))
         new = as_rows(self.model, x_new, None, dtype, names=("x_new", ""), check_finite=check)
-        if new.n_tasks != support.n_tasks:
-            raise ValueError(
-                f"x_new has {new.n_tasks} tasks, x has {support.n_tasks}; "
-                "accepted is the same number of tasks"
-            )
-        return split(run.adapt(self._problem, parameters, support, new), new)
+        if new.single and not support.single:  # the same rows for all tasks
+            new = new.repeated(support.n_tasks)
+        require_same_tasks("x_new", new, support)
+        return split(self._adapt(parameters, support, new), new, support.flat)
+
+    def _adapt(self, theta: NDArray[Any], support: Rows, new: Rows | None = None) -> NDArray[Any]:
+        result, squares = run.adapt(self._problem, theta, support, new)
+        if self.check_finite and may_have_diverged(squares):
+            warn_of_divergence(self._problem, theta, support, squares)
+        return result
 
     def value(
         self, theta: ArrayLike, x: Any, y: Any, x_query: Any = None, y_query: Any = None
@@ -339,7 +359,7 @@ class MAML:
 
         Parameters are those of `evaluate`.
         """
-        return self._total(self._solve(VALUE, theta, x, y, x_query, y_query))
+        return self._total(self._solve(VALUE, theta, x, y, x_query, y_query)[0])
 
     def gradient(
         self, theta: ArrayLike, x: Any, y: Any, x_query: Any = None, y_query: Any = None,
@@ -361,7 +381,7 @@ class MAML:
         TypeError, ValueError
             For data of the wrong kind or shape, or that is not finite, and for another `out`.
         """  # fmt: skip
-        return self._solve(GRADIENT, theta, x, y, x_query, y_query, out).gradient
+        return self._solve(GRADIENT, theta, x, y, x_query, y_query, out)[0].gradient
 
     def value_and_gradient(
         self, theta: ArrayLike, x: Any, y: Any, x_query: Any = None, y_query: Any = None,
@@ -371,7 +391,7 @@ class MAML:
 
         Parameters are those of `gradient`.
         """
-        result = self._solve(GRADIENT, theta, x, y, x_query, y_query, out)
+        result, _ = self._solve(GRADIENT, theta, x, y, x_query, y_query, out)
         return self._total(result), result.gradient
 
     def evaluate(
@@ -399,14 +419,16 @@ class MAML:
         TypeError, ValueError
             For data of the wrong kind or shape, or that is not finite.
         """
-        result = self._solve(RATES, theta, x, y, x_query, y_query)
+        result, support = self._solve(RATES, theta, x, y, x_query, y_query)
         slope = rate_gradient(self._problem.rate, result.rate_gradient)
         if not isinstance(slope, float):
             slope = slope.astype(result.gradient.dtype, copy=False)
-        task_values = result.task_values.astype(result.gradient.dtype, copy=False)
+        with np.errstate(over="ignore"):  # inf stands for a loss that float32 cannot hold
+            task_values = result.task_values.astype(result.gradient.dtype, copy=False)
+        task_values = by_task(task_values, support)
         found = MetaGradient(self._total(result), result.gradient, task_values, slope)
         if result.residuals is not None:
-            return ImplicitMetaGradient(*found, result.residuals)
+            return ImplicitMetaGradient(*found, by_task(result.residuals, support))
         return found
 
     def hessp(
@@ -453,10 +475,10 @@ class MAML:
         """  # fmt: skip
         point = as_theta(self.model, theta, check_finite=self.check_finite)
         direction = as_direction(self.model, v, point.dtype)
-        length = float(np.linalg.norm(direction))
+        length = _norm(direction)
         if length == 0:
             return np.zeros_like(point)
-        h = np.cbrt(np.finfo(point.dtype).eps) * (1 + np.linalg.norm(point)) / length
+        h = np.cbrt(np.finfo(point.dtype).eps) * (1 + _norm(point)) / length
         step = (h * direction).astype(point.dtype)
         data = (x, y, x_query, y_query)
         change = self.gradient(point + step, *data) - self.gradient(point - step, *data)
@@ -464,7 +486,8 @@ class MAML:
 
     def _solve(
         self, mode: int, theta: Any, x: Any, y: Any, x_query: Any, y_query: Any, out: Any = None
-    ) -> Result:
+    ) -> tuple[Result, Rows]:
+        """What was computed, and the support rows, which say what form the data had."""
         check = self.check_finite
         parameters = as_theta(self.model, theta, check_finite=check)
         if out is not None:
@@ -483,11 +506,21 @@ class MAML:
         if out is not None:
             out[...] = result.gradient
             result = result._replace(gradient=out)
-        return result
+        return result, support
 
     def _total(self, result: Result) -> float:
         values = result.task_values
-        return float(values.mean() if self.task_mean else values.sum())
+        total = float(np.add.reduce(values))  # values.sum(), without its Python
+        return total / len(values) if self.task_mean else total
+
+
+def _norm(vector: NDArray[Any]) -> float:
+    with np.errstate(all="ignore"):
+        norm = float(np.linalg.norm(vector))
+    if norm > 0 and math.isfinite(norm):
+        return norm
+    largest = float(np.abs(vector).max())  # in units of it no square overflows, nor do all vanish
+    return largest * float(np.linalg.norm(vector / largest)) if largest else 0.0
 
 
 def _as_momentum(inner_momentum: Any) -> float:
@@ -531,7 +564,7 @@ def anil_inner_lr(model: Network, inner_lr: float) -> NDArray[np.float64]:
     array([[0.  , 0.  , 0.01]])
     """
     if not isinstance(model, Network):
-        raise TypeError(f"model is {model!r:.60}; accepted are MLP and Linear")
+        raise TypeError(f"model is {shown(model)}; accepted are MLP and Linear")
     rates = np.zeros((1, model.n_layers))
     rates[0, -1] = as_number("inner_lr", inner_lr)
     return rates

@@ -18,7 +18,6 @@ If that exceeds the limit, pieces get shorter and then workers fewer.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -26,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .checks import FLOAT64, InnerRate
+from .checks import FLOAT64, InnerRate, physical_memory, require_memory
 from .kernels import dense, explicit, factored
 from .kernels.jit import max_workers
 from .kernels.mlp import (
@@ -254,6 +253,11 @@ def _plan(
             scratch = explicit.scratch_size(table, steps, problem.momentum)
             n_gradient, n_shared = model.n_params, 0
         chunks = chunks_of(offsets, max(DENSE_CHUNKS, work * DENSE_CHUNKS // PIECE_WORK))
+    longest = max(int(counts.max()), int(query_counts.max()))
+    require_memory(
+        scratch * dtype.itemsize,
+        f"method {method} with steps {steps}, {model!r} and {longest} rows of a task",
+    )
     return Plan(
         method, mode, table, rates, parameter_rates, chunks, blocks, work, scratch, n_gradient,
         n_shared, problem.max_memory,
@@ -377,10 +381,7 @@ def tasks_of_piece(work: int, n_tasks: int, workers: int) -> int:
 @lru_cache(maxsize=1)
 def default_max_memory() -> int:
     """A quarter of the physical memory, or 2 GiB where that is unknown."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
-    except (AttributeError, OSError, ValueError):
-        return 2 << 30
+    return physical_memory() // 4
 
 
 @lru_cache(maxsize=64)

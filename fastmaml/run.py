@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .checks import FLOAT32, FLOAT64, InnerRate, all_finite
 from .kernels import dense as dense_kernels
 from .kernels import explicit as explicit_kernels
 from .kernels import factored as factored_kernels
@@ -37,6 +40,10 @@ __all__ = [
 ]  # fmt: skip
 
 
+#: numbers of the data that are copied at a time where float32 overflowed
+ANEW_NUMBERS = 1_000_000
+
+
 class Result(NamedTuple):
     """What a method computed; what its mode does not include is empty."""
 
@@ -47,8 +54,85 @@ class Result(NamedTuple):
 
 
 def solve(problem: Problem, theta: NDArray[Any], support: Rows, query: Rows, mode: int) -> Result:
-    """Run a method on a batch of tasks."""
-    plan = plan_for(problem, theta.dtype, support, query, mode)
+    """The result of the problem's method, or `_anew` where that is not finite."""
+    result = _solve(problem, theta, support, query, mode)
+    explicit = problem.method == "explicit"
+    if _is_finite(result, mode) and not (explicit and not all_finite(result.task_values)):
+        return result
+    return _anew(problem, theta, support, query, mode, result)
+
+
+def _is_finite(result: Result, mode: int) -> bool:
+    if mode == VALUE:
+        return all_finite(result.task_values)
+    # A residual that is not finite is in the gradient, too. The square of a finite one may not be:
+    # of the methods, only ``explicit`` can then still have a finite gradient.
+    return all_finite(result.gradient) and (mode == GRADIENT or all_finite(result.rate_gradient))
+
+
+def _anew(
+    problem: Problem, theta: NDArray[Any], support: Rows, query: Rows, mode: int, result: Result
+) -> Result:  # fmt: skip
+    """What stands for a result that is not finite: the same whichever method it comes from.
+
+    On numbers near the largest of a dtype, the methods overflow in different places: one forms
+    products of inputs, another those of slopes, before a small rate multiplies them. float32 is
+    therefore done again in float64, by ``dense``. In float64 the first of ``dense`` and
+    ``factored`` counts whose result is finite, and ``dense`` if none is: tasks have diverged.
+
+    The choice is made for the whole call, and the tasks are worked in runs that depend on their
+    sizes only, so the bits depend on neither threads nor `max_memory`.
+    """
+    if theta.dtype == FLOAT32:
+        return _anew_in_float64(problem, theta, support, query, mode)
+    own = plan_for(problem, theta.dtype, support, query, mode).method
+    found = {own: result}
+    for method in ("dense", "factored"):
+        if method == "factored" and (problem.rate.per_parameter is not None or problem.momentum):
+            continue
+        if method not in found:
+            found[method] = _solve(problem, theta, support, query, mode, method)
+        if _is_finite(found[method], mode):
+            return found[method]
+    return found["dense"]
+
+
+def _anew_in_float64(
+    problem: Problem, theta: NDArray[Any], support: Rows, query: Rows, mode: int
+) -> Result:  # fmt: skip
+    def as_float32(rates: NDArray[Any] | None) -> NDArray[Any] | None:  # where a tiny one is 0
+        return None if rates is None else rates.astype(FLOAT32).astype(FLOAT64)
+
+    def widened(rows: Rows) -> Rows:
+        return rows._replace(x=rows.x.astype(FLOAT64), y=rows.y.astype(FLOAT64))
+
+    per_layer, per_parameter, shape = problem.rate
+    rate = InnerRate(as_float32(per_layer), as_float32(per_parameter), shape)
+    problem = replace(problem, rate=rate, _plans={}, _rates={})
+    n_tasks, wide = support.n_tasks, theta.astype(FLOAT64)
+    numbers = support.x.size + support.y.size + query.x.size + query.y.size
+    runs = min(n_tasks, -(-numbers // ANEW_NUMBERS))  # as few copies at a time
+    ends = np.linspace(0, n_tasks, runs + 1).astype(int).tolist()
+    values = []
+    gradient = np.zeros(len(theta) if mode > VALUE else 0)
+    rate_gradient: Any = 0.0
+    for first, last in pairwise(ends):
+        rows = widened(support.part(first, last)), widened(query.part(first, last))
+        part = _solve(problem, wide, *rows, mode, "dense")
+        values.append(part.task_values)
+        with np.errstate(all="ignore"):
+            gradient += part.gradient
+            rate_gradient = rate_gradient + part.rate_gradient
+    with np.errstate(all="ignore"):  # what float32 cannot hold becomes inf
+        return Result(np.concatenate(values), gradient.astype(theta.dtype), rate_gradient)
+
+
+def _solve(
+    problem: Problem, theta: NDArray[Any], support: Rows, query: Rows, mode: int,
+    method: str | None = None,
+) -> Result:  # fmt: skip
+    """Run a method, by default the problem's own, on a batch of tasks."""
+    plan = plan_for(problem, theta.dtype, support, query, mode, method)
     workers, piece, layout = plan.split()
     task_values = np.empty(support.n_tasks)
     gradient = np.zeros(problem.model.n_params if mode > VALUE else 0, theta.dtype)
@@ -81,11 +165,15 @@ def solve(problem: Problem, theta: NDArray[Any], support: Rows, query: Rows, mod
 
 def adapt(
     problem: Problem, theta: NDArray[Any], support: Rows, new: Rows | None = None
-) -> NDArray[Any]:
-    """Each task's parameters after the inner steps, or its predictions at new rows."""
+) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Each task's parameters after the inner steps, or its predictions at new rows.
+
+    Second come the sums of squares of the tasks' parameters and, last, of theta.
+    """
     plan = plan_for(problem, theta.dtype, support, new or support, VALUE, "dense")
     n_tasks = support.n_tasks
     workers = workers_for(plan.work, n_tasks)
+    squares = np.empty(n_tasks + 1)
     nothing = np.empty((0, 0), theta.dtype)
     adapted, f, rows = nothing, nothing, new or support
     if new is None:
@@ -99,10 +187,10 @@ def adapt(
             dense_kernels.adapt(
                 workers, plan.table, theta, support.x, support.y, support.offsets[ends],
                 problem.loss.scale, problem.loss.mean, plan.rates, plan.parameter_rates,
-                problem.momentum, problem.proximal, scratch, adapted[tasks], rows.x,
-                rows.offsets[ends], f,
+                problem.momentum, problem.proximal, scratch, squares[ends], adapted[tasks],
+                rows.x, rows.offsets[ends], f,
             )  # fmt: skip
-    return adapted if new is None else f
+    return adapted if new is None else f, squares
 
 
 def _canonical(problem: Problem, plan: Plan, total: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -112,9 +200,10 @@ def _canonical(problem: Problem, plan: Plan, total: NDArray[np.float64]) -> NDAr
         index = padded_index(model, plan.rates.dtype) if per_parameter else None
         return total.reshape(plan.rates.shape) if index is None else total[index]
     total = total.reshape(plan.rates.shape)
-    return (
-        total.sum(axis=0) if per_parameter else np.add.reduceat(total, layer_starts(model), axis=1)
-    )
+    with np.errstate(all="ignore"):  # no other method warns of tasks that diverged
+        if per_parameter:
+            return total.sum(axis=0)
+        return np.add.reduceat(total, layer_starts(model), axis=1)
 
 
 class Derivatives(NamedTuple):

@@ -21,7 +21,7 @@ from .checks import all_finite, as_array, real_array, shape_text
 if TYPE_CHECKING:
     from .models.base import Network
 
-__all__ = ["Rows", "as_rows", "as_tasks", "offsets_of", "split"]
+__all__ = ["Rows", "as_rows", "as_tasks", "by_task", "offsets_of", "require_same_tasks", "split"]
 
 
 class Rows(NamedTuple):
@@ -31,6 +31,8 @@ class Rows(NamedTuple):
     y: NDArray[Any]  # (N, n_outputs); (0, n_outputs) when there is no y
     offsets: NDArray[np.int64]  # (n_tasks + 1,), read-only
     ragged: bool  # whether tasks differ in rows
+    single: bool = False  # whether it is one task, given without an axis of tasks
+    flat: bool = False  # whether y was given without an axis of outputs
 
     @property
     def n_tasks(self) -> int:
@@ -42,6 +44,12 @@ class Rows(NamedTuple):
         ends = self.offsets[first : last + 1]
         rows = slice(ends[0], ends[-1])
         return Rows(self.x[rows], self.y[rows], _frozen(ends - ends[0]), self.ragged)
+
+    def repeated(self, n_tasks: int) -> Rows:
+        """The rows of a single task as those of each of `n_tasks`."""
+        return Rows(
+            np.tile(self.x, (n_tasks, 1)), self.y, offsets_of(n_tasks, len(self.x)), ragged=False
+        )
 
 
 @lru_cache(maxsize=128)
@@ -62,13 +70,28 @@ def _no_y(n_outputs: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     return np.empty((0, n_outputs), dtype)
 
 
-def split(values: NDArray[Any], rows: Rows) -> NDArray[Any] | list[NDArray[Any]]:
-    """Return (N, ...) values as (n_tasks, rows, ...), or as a list of arrays when ragged."""
+def split(
+    values: NDArray[Any], rows: Rows, flat: bool = False
+) -> NDArray[Any] | list[NDArray[Any]]:
+    """Return (N, ...) values as (n_tasks, rows, ...), or as a list of arrays when ragged.
+
+    Those of a single task stay (rows, ...). `flat`: values (N, 1) lose their axis of outputs.
+    """
+    if flat:
+        values = values[:, 0]
+    if rows.single:
+        return values
     if rows.ragged:
         ends = rows.offsets.tolist()
         return [values[a:b] for a, b in pairwise(ends)]
     n_tasks = rows.n_tasks
     return values.reshape(n_tasks, len(values) // n_tasks, *values.shape[1:])
+
+
+def by_task(values: NDArray[Any], rows: Rows) -> NDArray[Any]:
+    """Return (n_tasks, ...) values; without the axis of tasks if the data have none."""
+    only: NDArray[Any] = values[0]
+    return only if rows.single else values
 
 
 def as_rows(
@@ -89,7 +112,7 @@ def as_rows(
     x, y : array_like or sequence of array_like
         x (n_tasks, rows, n_inputs) and y (n_tasks, rows, n_outputs), or (n_tasks, rows) if there is
         one output; or lists (or tuples) of the same per task, without the first axis and with any
-        number of rows. y None: only x is given.
+        number of rows; or a single task, both without the first axis. y None: only x is given.
     dtype : dtype
         float32 or float64, to convert to.
     names : (str, str)
@@ -97,11 +120,11 @@ def as_rows(
     check_finite : bool
         Whether NaN and inf are errors.
     """
-    x_rows, x_counts = _rows(model, names[0], x, model.n_inputs, "inputs", dtype)
+    x_rows, x_counts, single, flat = _rows(model, names[0], x, model.n_inputs, dtype)
     if y is None:
         y_rows = _no_y(model.n_outputs, dtype)
     else:
-        y_rows, y_counts = _rows(model, names[1], y, model.n_outputs, "outputs", dtype)
+        y_rows, y_counts, _, flat = _rows(model, names[1], y, model.n_outputs, dtype, single)
         if x_counts != y_counts:
             raise _counts_error(names, x_counts, y_counts)
     ragged = isinstance(x_counts, list)
@@ -113,7 +136,7 @@ def as_rows(
             raise _finite_error(names[0], x_rows, offsets)
         if not all_finite(y_rows):
             raise _finite_error(names[1], y_rows, offsets)
-    return Rows(x_rows, y_rows, offsets, ragged)
+    return Rows(x_rows, y_rows, offsets, ragged, single, flat)
 
 
 def as_tasks(
@@ -136,12 +159,17 @@ def as_tasks(
         raise ValueError(f"{given} is given, {missing} is not; accepted are both or neither")
     names = ("x_query", "y_query")
     query = as_rows(model, x_query, y_query, dtype, names=names, check_finite=check_finite)
-    if query.n_tasks != support.n_tasks:
+    require_same_tasks("x_query", query, support)
+    return support, query
+
+
+def require_same_tasks(name: str, rows: Rows, support: Rows) -> None:
+    """Raise ValueError unless `rows`, of the argument `name`, are of as many tasks as support."""
+    if rows.n_tasks != support.n_tasks:
         raise ValueError(
-            f"x_query has {query.n_tasks} tasks, x has {support.n_tasks}; "
+            f"{name} has {rows.n_tasks} tasks, x has {support.n_tasks}; "
             "accepted is the same number of tasks"
         )
-    return support, query
 
 
 # One array ---------------------------------------------------------------------------------------
@@ -151,75 +179,97 @@ Counts = tuple[int, int] | list[int]
 
 
 def _rows(
-    model: Network, name: str, value: Any, width: int, axis: str, dtype: np.dtype[Any]
-) -> tuple[NDArray[Any], Counts]:
-    """Return one array of all rows, (N, width), and how many of them each task has."""
+    model: Network, name: str, value: Any, width: int, dtype: np.dtype[Any],
+    single: bool | None = None,
+) -> tuple[NDArray[Any], Counts, bool, bool]:  # fmt: skip
+    """Return one array of all rows, (N, width), and how many of them each task has.
+
+    Third comes whether it is a single task, which inputs decide and outputs are told by `single`;
+    fourth whether an axis of outputs was left out.
+    """
     # An array that is already right takes this path, of which every microsecond counts.
     if type(value) is ndarray and value.dtype == dtype and value.flags.carray:
         array = value
-    elif isinstance(value, list | tuple):
-        return _rows_of_list(model, name, value, width, axis, dtype)
+    elif isinstance(value, list | tuple) and not (
+        _is_a_row(name, value, width) if single is None else single
+    ):
+        return _rows_of_list(model, name, value, width, dtype, single)
     else:
         array = as_array(name, value, dtype)
     shape = array.shape
-    full = len(shape) == 3 and shape[2] == width
-    if not full and not (len(shape) == 2 and axis == "outputs" and width == 1):
-        raise _shape_error(model, name, shape, ("n_tasks", "rows"), width, axis)
+    inputs, axes = single is None, len(shape)
+    if inputs:
+        single = axes == 2
+    lead = 1 if single else 2
+    flat = not inputs and axes == lead and width == 1
+    if not flat and (axes != lead + 1 or shape[-1] != width):
+        raise _shape_error(model, name, shape, lead, width, inputs)
     if not array.size:
         raise ValueError(
             f"{name} has shape {shape_text(shape)}; accepted are one or more tasks and rows"
         )
-    return array.reshape(-1, width), shape[:2]
+    return array.reshape(-1, width), (1, shape[0]) if single else shape[:2], bool(single), flat
+
+
+def _is_a_row(name: str, tasks: Sequence[Any], width: int) -> bool:
+    """Whether the first entry of a list is a row of inputs, so that the list is a single task."""
+    return bool(tasks) and real_array(f"{name}[0]", tasks[0]).shape == (width,)
 
 
 def _rows_of_list(
-    model: Network, name: str, tasks: Sequence[Any], width: int, axis: str, dtype: np.dtype[Any]
-) -> tuple[NDArray[Any], Counts]:
+    model: Network, name: str, tasks: Sequence[Any], width: int, dtype: np.dtype[Any],
+    single: bool | None,
+) -> tuple[NDArray[Any], Counts, bool, bool]:  # fmt: skip
     if not tasks:
         raise ValueError(f"{name} has 0 tasks; accepted are one or more")
     arrays = [
         task if type(task) is ndarray and task.dtype == dtype else real_array(f"{name}[{i}]", task)
         for i, task in enumerate(tasks)
     ]
-    flat = width == 1 and axis == "outputs"
+    inputs, flat = single is None, True
     for i, array in enumerate(arrays):
         shape = array.shape
-        if flat and len(shape) == 1:
+        if not inputs and width == 1 and len(shape) == 1:
             arrays[i] = array[:, None]
         elif len(shape) != 2 or shape[1] != width:
-            raise _shape_error(model, f"{name}[{i}]", shape, ("rows",), width, axis)
+            raise _shape_error(model, f"{name}[{i}]", shape, 1, width, inputs)
+        else:
+            flat = False
         if not shape[0]:
             raise ValueError(f"{name}[{i}] has 0 rows; accepted are tasks of one or more rows")
     counts = [len(array) for array in arrays]
     rows = np.empty((sum(counts), width), dtype)  # without it, Fortran order would stay
     with np.errstate(all="ignore"):  # as in as_array
         np.concatenate(arrays, out=rows, casting="unsafe")
-    return rows, (len(counts), counts[0]) if min(counts) == max(counts) else counts
+    equal = min(counts) == max(counts)
+    return rows, (len(counts), counts[0]) if equal else counts, False, flat
 
 
 # Errors ------------------------------------------------------------------------------------------
 
 
 def _shape_error(
-    model: Network,
-    name: str,
-    shape: tuple[int, ...],
-    lead: tuple[str, ...],
-    width: int,
-    axis: str,
+    model: Network, name: str, shape: tuple[int, ...], lead: int, width: int, inputs: bool
 ) -> ValueError:
-    accepted = shape_text((*lead, width))
-    if width == 1 and axis == "outputs":
-        accepted += f" or {shape_text(lead)}"
-    if len(shape) == len(lead) + 1:
-        has, gives = ("features", "takes") if axis == "inputs" else ("outputs", "gives")
+    """What is wrong with a shape that should have `lead` axes and then `width` columns."""
+    array = inputs and "[" not in name  # not the entry of a list
+    if len(shape) == (3 if array else lead + 1):
+        has, gives = ("features", "takes") if inputs else ("outputs", "gives")
         return ValueError(f"{name} has {shape[-1]} {has}, the model {gives} {width} ({model!r})")
-    text = f"{name} has shape {shape_text(shape)}; accepted is {accepted} ({model!r})"
-    if len(shape) == len(lead) and axis == "inputs" and width == 1:
-        text += f"; {name}[..., None] adds the axis of features"
-    elif len(lead) == 2 and len(shape) == 2 and shape[1] == width:
-        text += f"; {name}[None] is a batch of one task"
-    return ValueError(text)
+    axes = ("n_tasks", "rows")[-lead:]
+    accepted, hint = f"is {shape_text((*axes, width))}", ""
+    if array:
+        one, many = shape_text(("rows", width)), shape_text(("n_tasks", "rows", width))
+        accepted = f"are {many}, and {one} for a single task"
+    elif not inputs and width == 1:
+        accepted += f" or {shape_text(axes)}"
+    if inputs and width == 1 and 1 <= len(shape) <= (2 if array else 1):
+        hint = f"; {name}[..., None] adds the axis of features"
+    elif not inputs and lead == 2 and shape[1:] == (width,):
+        hint = f"; {name}[None] is a batch of one task"
+    return ValueError(
+        f"{name} has shape {shape_text(shape)}; accepted {accepted} ({model!r}){hint}"
+    )
 
 
 def _counts_error(names: tuple[str, str], x_counts: Counts, y_counts: Counts) -> ValueError:

@@ -5,7 +5,8 @@ leaves its cached caller stale; two dispatchers made from one function share an 
 that processes rewrite at the same time can pair a signature with another one's code; machine code
 that refers to a symbol of another entry (see ``link``) is loaded without it. Here an entry is one
 file, named by a hash of everything that its machine code depends on, and it appears whole by a
-rename. So there is no index, nothing to invalidate and nothing to lock.
+rename. So there is no index, nothing to invalidate and nothing to lock. An entry holds that hash
+too, and a checksum of it all. It is unpickled only if nobody else can have written it (``trust``).
 
 ``FASTMAML_CACHE=0`` turns the store off, ``FASTMAML_CACHE_DIR`` (or ``NUMBA_CACHE_DIR``) moves it.
 """
@@ -19,6 +20,7 @@ import logging
 import os
 import pickle
 import re
+import stat
 import sys
 import tempfile
 import time
@@ -35,8 +37,10 @@ from numba.core.compiler import CompileResult
 from numba.core.runtime import rtsys
 from numba.core.serialize import dumps
 
+from .trust import create, read_trusted, trusted_folder
+
 _log = logging.getLogger("fastmaml")
-_CHECKSUM = 32  # bytes of it at the start of an entry
+_HASH = 32  # bytes of the checksum that an entry starts with, and of the key that follows it
 #: days after its last use that the folder of another version is removed
 _KEEP_DAYS = 90
 
@@ -72,38 +76,23 @@ def _bases() -> list[Path]:
         home = os.path.expanduser("~/Library/Caches")
     else:
         home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    user = f"fastmaml-{os.getuid()}" if hasattr(os, "getuid") else "fastmaml"
+    user = f"fastmaml-{os.geteuid()}" if hasattr(os, "geteuid") else "fastmaml"
     bases = [Path(tempfile.gettempdir()) / user]
     if home and os.path.isabs(home):  # "~" stays where nobody knows the user's home
         bases.insert(0, Path(home) / "fastmaml")
     return bases
 
 
-def _trusted(folder: Path) -> bool:
-    """Whether a folder is there, and nobody but its owner, this user or root, may write to it."""
-    if not folder.is_dir():
-        return False
-    if not hasattr(os, "getuid"):
-        return True
-    status = folder.stat()
-    return status.st_uid in (os.getuid(), 0) and not status.st_mode & 0o002
-
-
-def _writable(folder: Path) -> bool:
-    """Whether entries can be written to a folder; makes it if need be."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        # Entries are unpickled: what others can put there must never be loaded.
-        if not _trusted(folder.parent):
-            return False
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir(mode=0o700)
-            _prune(folder)
-        with tempfile.TemporaryFile(dir=folder):
-            os.utime(folder)  # in use
-        return _trusted(folder)
-    except OSError:
-        return False
+def _prepared(folder: Path) -> Path:
+    """Make a folder if need be; raise OSError if entries cannot be written to it in safety."""
+    base = trusted_folder(folder.parent, make=True)
+    with contextlib.suppress(FileExistsError):
+        (base / folder.name).mkdir(mode=0o700)
+        _prune(base / folder.name)
+    folder = trusted_folder(base / folder.name)
+    with tempfile.TemporaryFile(dir=folder):
+        os.utime(folder)  # in use
+    return folder
 
 
 def _prune(new: Path) -> None:
@@ -114,7 +103,9 @@ def _prune(new: Path) -> None:
     oldest = time.time() - _KEEP_DAYS * 24 * 3600
     for folder in new.parent.iterdir():
         with contextlib.suppress(OSError):
-            if re.fullmatch("[0-9a-f]{24}", folder.name) and folder.stat().st_mtime < oldest:
+            status = folder.lstat()  # a link is not ours to follow
+            ours = re.fullmatch("[0-9a-f]{24}", folder.name) and stat.S_ISDIR(status.st_mode)
+            if ours and status.st_mtime < oldest:
                 for entry in folder.glob("*.nbc*"):
                     entry.unlink()
                 folder.rmdir()
@@ -126,14 +117,20 @@ def cache_folder() -> Path | None:
     if os.environ.get("FASTMAML_CACHE", "1") == "0" or config.DISABLE_JIT or _DIGEST is None:
         return None
     folders = [base / _DIGEST for base in _bases()]
+    refused = []
     for folder in folders:
-        if _writable(folder):
-            return folder
+        try:
+            found = _prepared(folder)
+        except OSError as error:
+            refused.append(f"{folder.parent}: {error}")
+            continue
+        if refused:
+            _log.info("compiled kernels are kept in %s, not in %s", found, "; ".join(refused))
+        return found
     for folder in folders:  # what is in a read-only folder, or on a full disk, is still good
         with contextlib.suppress(OSError):
-            if _trusted(folder.parent) and _trusted(folder):
-                return folder
-    _log.warning("compiled kernels cannot be kept in any of: %s", ", ".join(map(str, _bases())))
+            return trusted_folder(folder)
+    _log.warning("every process compiles, for kernels cannot be kept in %s", "; ".join(refused))
     return None
 
 
@@ -162,23 +159,19 @@ class DiskCache:
         self._provide = provide
         self.cache_path = cache_folder()
 
-    def _entry(self, signature: Any, codegen: Any) -> Path | None:
-        if self.cache_path is None:
-            return None
-        key = repr((self._name, str(signature), codegen.magic_tuple()))
-        return self.cache_path / f"{hashlib.sha256(key.encode()).hexdigest()[:40]}.nbc"
+    def _key(self, signature: Any, codegen: Any) -> bytes:
+        """Hash of what the machine code of a signature depends on."""
+        key = repr((_DIGEST, self._name, str(signature), codegen.magic_tuple()))
+        return hashlib.sha256(key.encode()).digest()
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """The compiled function of a signature, or None when it is not in the store."""
-        entry = self._entry(sig, target_context.codegen())
-        if entry is None:
+        if self.cache_path is None:
             return None
+        key = self._key(sig, target_context.codegen())
+        entry = self.cache_path / _file_name(key)
         try:
-            stored = entry.read_bytes()
-            content = stored[_CHECKSUM:]
-            if hashlib.sha256(content).digest() != stored[:_CHECKSUM]:
-                raise ValueError(f"{entry} is damaged")
-            references, payload = pickle.loads(content)
+            references, payload = pickle.loads(_content(read_trusted(entry), key))
             for reference in references:
                 self._provide(reference)
             # Numba would load all its registries here (and SciPy with them). To run machine code,
@@ -188,18 +181,19 @@ class DiskCache:
         except FileNotFoundError:
             return None
         except Exception as error:  # as good as no entry: compile, and write it anew
-            _log.warning("cannot load %s from the kernel cache: %r", self._name, error)
+            _log.warning("cannot load %s from %s: %r", self._name, entry, error)
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Store a compiled function. A full or read-only disk costs the entry, never the call."""
-        entry = self._entry(sig, data.library.codegen)
-        if entry is None:
+        if self.cache_path is None:
             return
+        key = self._key(sig, data.library.codegen)
+        entry = self.cache_path / _file_name(key)
         temporary = entry.with_name(f"{entry.name}.{uuid.uuid4().hex[:16]}")
         try:
             content = dumps((self._references(data.library), data._reduce()))
-            temporary.write_bytes(hashlib.sha256(content).digest() + content)
+            create(temporary, _sealed(key, content))
             os.replace(temporary, entry)
         except Exception as error:
             _log.debug("cannot keep %s: %r", self._name, error)
@@ -209,3 +203,22 @@ class DiskCache:
 
     def flush(self) -> None:
         """Nothing to do: entries are written whole when they are made."""
+
+
+def _file_name(key: bytes) -> str:
+    return f"{key.hex()[:40]}.nbc"
+
+
+def _sealed(key: bytes, content: bytes) -> bytes:
+    """An entry: its checksum, its key, its content."""
+    return hashlib.sha256(key + content).digest() + key + content
+
+
+def _content(entry: bytes, key: bytes) -> memoryview:
+    """The content of an entry, which must be whole and the one that the key stands for."""
+    checked = memoryview(entry)[_HASH:]
+    if hashlib.sha256(checked).digest() != entry[:_HASH]:
+        raise ValueError("it is damaged")
+    if checked[:_HASH] != key:
+        raise ValueError("it is the entry of another function")
+    return checked[_HASH:]

@@ -161,11 +161,17 @@ class Case:
         """Every task's parameters after the steps, (n_tasks, P)."""
         return self.trajectories[:, -1]
 
+    @property
+    def flat(self):
+        """Whether the targets have no axis of outputs; then predictions have none."""
+        return np.ndim(self.data.y[0]) == 1
+
     @cached_property
     def predicted(self):
         """Every task's predictions at ``x_new``."""
         pairs = zip(self.adapted, self.x_new, strict=True)
-        return np.array([reference.predict(self.model, theta, rows) for theta, rows in pairs])
+        f = np.array([reference.predict(self.model, theta, rows) for theta, rows in pairs])
+        return f[..., 0] if self.flat else f
 
 
 @cache

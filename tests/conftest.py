@@ -1,11 +1,22 @@
 """What every test shares: property tests that draw the same examples on every run."""
 
+import os
+
+import pytest
 from hypothesis import settings
 
 settings.register_profile(
     "fixed", derandomize=True, database=None, deadline=None, max_examples=15, print_blob=False
 )
 settings.load_profile("fixed")
+
+
+@pytest.fixture
+def usual_umask():
+    """What a test makes is its user's alone to write, also where the umask is 002."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
 
 
 def pytest_ignore_collect(collection_path, config):

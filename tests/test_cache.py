@@ -19,10 +19,14 @@ from processes import python, start
 import fastmaml as fm
 from fastmaml import runtime
 
-pytestmark = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
+pytestmark = [
+    pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled"),
+    pytest.mark.usefixtures("usual_umask"),
+]
 
 PACKAGE = Path(fm.__file__).parent
 KERNELS = Path(jit.__file__).parent
+find_folder = cache.cache_folder.__wrapped__  # what a new process would do
 
 # Counts what is compiled, not loaded.
 COUNT = """
@@ -135,7 +139,7 @@ def test_twins_have_entries_of_their_own():
     stores = [
         twin._cache for kernel in runtime._KERNELS for twin in (kernel.serial, kernel.parallel)
     ]
-    found = [store._entry(key, codegen) for store in stores for key in ("one", "another")]
+    found = [store._key(key, codegen) for store in stores for key in ("one", "another")]
     assert len(set(found)) == len(found) == 4 * len(runtime._KERNELS)
 
 
@@ -208,7 +212,7 @@ def new_functions():
 @pytest.fixture
 def store(tmp_path, monkeypatch):
     """An empty folder of entries, and a way to call the outer function as a new process would."""
-    monkeypatch.setattr(cache, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(cache, "cache_folder", lambda: made.folder)
     numbers, compiled = np.arange(4.0), []
     original = numba.core.compiler.compile_extra
 
@@ -234,20 +238,24 @@ def store(tmp_path, monkeypatch):
 
         def entry(self, name):
             """The file of one of the functions, by what it refers to."""
-            for path in entries(tmp_path):
-                references = cache.pickle.loads(path.read_bytes()[cache._CHECKSUM :])[0]
-                if bool(references) == (name == "outer"):
+            for path in entries(self.folder):
+                if bool(content(path)[0]) == (name == "outer"):
                     return path
 
-    return Store()
+    made = Store()
+    return made
+
+
+def key(entry):
+    return entry.read_bytes()[cache._HASH : 2 * cache._HASH]
 
 
 def write(entry, content):
-    entry.write_bytes(cache.hashlib.sha256(content).digest() + content)
+    entry.write_bytes(cache._sealed(key(entry), content))
 
 
 def content(entry):
-    references, payload = cache.pickle.loads(entry.read_bytes()[cache._CHECKSUM :])
+    references, payload = cache.pickle.loads(cache._content(entry.read_bytes(), key(entry)))
     return references, payload
 
 
@@ -289,9 +297,27 @@ def be_of_another_kind(entry):
     write(entry, cache.dumps("what is this"))
 
 
+def be_that_of_another(entry):
+    """With a checksum that is right. Loaded, it ended the process, or gave its numbers."""
+    (other,) = set(entries(entry.parent)) - {entry}
+    shutil.copyfile(other, entry)
+
+
+def have_the_key_of_another(entry):
+    (other,) = set(entries(entry.parent)) - {entry}
+    entry.write_bytes(cache._sealed(key(other), entry.read_bytes()[2 * cache._HASH :]))
+
+
+def be_huge(entry):
+    os.truncate(entry, 1 << 40)
+
+
 @pytest.mark.parametrize(
     "harm",
-    [truncate, empty, turn_a_bit, refer_to_nothing, refer_to_another_symbol, be_of_another_kind],
+    [
+        *(truncate, empty, turn_a_bit, refer_to_nothing, refer_to_another_symbol),
+        *(be_of_another_kind, be_that_of_another, have_the_key_of_another, be_huge),
+    ],
 )
 def test_a_damaged_entry_is_compiled_anew(store, harm, caplog):
     store.call()
@@ -302,11 +328,11 @@ def test_a_damaged_entry_is_compiled_anew(store, harm, caplog):
 
 
 def test_a_full_disk_costs_nothing_but_time(store, monkeypatch):
-    def full(self, content):
-        Path.touch(self)
+    def full(path, content):
+        path.touch()
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(cache, "create", full)
     assert store.call() == ["inner", "outer"]
     assert entries(store.folder) == []
 
@@ -372,6 +398,97 @@ print(total, ["Cannot cache" in str(warning.message) for warning in caught])
         assert python("import user", PYTHONPATH=tmp_path) == "[2. 2. 2.] [True]\n"
 
 
+# ---- what others have put there
+
+
+class Bomb:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, mark):
+        self._mark = mark
+
+    def __reduce__(self):
+        return os.mkdir, (str(self._mark),)
+
+
+def stay(entry, folder):
+    """No attack: shows that the bomb would go off."""
+
+
+def be_a_link(entry, folder):
+    entry.replace(folder / "elsewhere")
+    entry.symlink_to(folder / "elsewhere")
+
+
+def be_a_pipe(entry, folder):
+    entry.unlink()
+    os.mkfifo(entry)
+
+
+def be_open_to_a_group(entry, folder):
+    entry.chmod(0o664)
+
+
+def be_open_to_all(entry, folder):
+    entry.chmod(0o646)
+
+
+def be_of_another_user(entry, folder):
+    os.chown(entry, 12345, -1)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="files have no such owners")
+@pytest.mark.parametrize(
+    "attack",
+    [stay, be_a_link, be_a_pipe, be_open_to_a_group, be_open_to_all, be_of_another_user],
+)
+def test_what_others_can_have_written_is_not_unpickled(store, attack, caplog, tmp_path_factory):
+    """Not even with its own key and a checksum that is right."""
+    if attack is be_of_another_user and os.geteuid() != 0:
+        pytest.skip("only root can give files away (test_trust.py tests it for all)")
+    store.call()
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    mark, outer = elsewhere / "mark", store.entry("outer")
+    write(outer, cache.dumps(([], Bomb(mark))))
+    attack(outer, elsewhere)
+    assert store.call() == ["outer"]
+    assert mark.exists() == (attack is stay)
+    assert f"from {outer}" in caplog.text
+    assert outer.is_file()
+    assert not outer.is_symlink()
+    caplog.clear()
+    assert store.call() == []
+    assert caplog.text == ""
+
+
+def test_a_folder_in_place_of_an_entry_costs_nothing_but_time(store, caplog):
+    store.call()
+    outer = store.entry("outer")
+    outer.unlink()
+    outer.mkdir()
+    assert store.call() == ["outer"]
+    assert f"from {outer}: IsADirectoryError" in caplog.text
+    assert sorted(path.suffix for path in store.folder.iterdir()) == [".nbc", ".nbc"]
+
+
+def test_a_link_that_is_turned_after_the_check_turns_nothing(store, folder_of, tmp_path_factory):
+    """A folder of ours with a bomb in it, as an archive of somebody else's is once unpacked."""
+    top = tmp_path_factory.mktemp("top")
+    link, mark = top / "link", top / "mark"
+    link.symlink_to(top / "good")
+    (top / "good").mkdir()
+    store.folder = folder_of(FASTMAML_CACHE_DIR=link)
+    assert store.folder == top / "good" / "fastmaml" / cache._DIGEST
+    assert store.call() == ["inner", "outer"]
+    shutil.copytree(top / "good", top / "bad")
+    for entry in entries(top / "bad"):
+        write(entry, cache.dumps(([], Bomb(mark))))
+    link.unlink()
+    link.symlink_to(top / "bad")
+    assert store.call() == []
+    assert not mark.exists()
+
+
 # ---- where the folder is
 
 
@@ -388,7 +505,7 @@ def folder_of(tmp_path, monkeypatch):
     def folder(**variables):
         for name, value in variables.items():
             monkeypatch.setenv(name, str(value))
-        return cache.cache_folder.__wrapped__()
+        return find_folder()
 
     return folder
 
@@ -401,7 +518,7 @@ def test_folder_by_default(folder_of, tmp_path):
 
 
 def test_folder_where_nobody_has_a_home(folder_of, tmp_path, monkeypatch):
-    user = f"fastmaml-{os.getuid()}" if hasattr(os, "getuid") else "fastmaml"
+    user = f"fastmaml-{os.geteuid()}" if hasattr(os, "geteuid") else "fastmaml"
     expected = tmp_path / "temporary" / user / cache._DIGEST
     (tmp_path / "file").touch()
     assert folder_of(HOME=tmp_path / "file") == expected  # a home in which nothing can be made
@@ -443,21 +560,50 @@ def test_a_read_only_folder_is_read(folder_of, tmp_path, monkeypatch):
     assert folder_of() == filled
 
 
-@pytest.mark.skipif(not hasattr(os, "getuid"), reason="folders have no such owners")
-@pytest.mark.parametrize("level", ["fastmaml", "fastmaml/digest"])
-@pytest.mark.parametrize("flaw", ["world-writable", "somebody else's"])
-def test_a_folder_that_others_can_write_to_is_not_trusted(
-    folder_of, tmp_path, monkeypatch, level, flaw
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="folders have no such owners")
+@pytest.mark.parametrize("level", ["chosen", "chosen/fastmaml", "chosen/fastmaml/digest"])
+@pytest.mark.parametrize("flaw", ["group", "world", "stranger"])
+def test_a_folder_that_others_can_write_to_is_not_used(
+    folder_of, tmp_path, monkeypatch, level, flaw, caplog
 ):
+    """And the log says which, why, and what to do."""
     monkeypatch.setattr(cache, "_DIGEST", "digest")
-    assert folder_of(FASTMAML_CACHE_DIR=tmp_path) == tmp_path / "fastmaml" / "digest"
-    if flaw == "world-writable":
-        (tmp_path / level).chmod(0o777)
-    elif os.getuid() == 0:
+    chosen = tmp_path / "chosen"
+    assert folder_of(FASTMAML_CACHE_DIR=chosen) == chosen / "fastmaml" / "digest"
+    if flaw != "stranger":
+        (tmp_path / level).chmod(0o775 if flaw == "group" else 0o757)
+        reason = f"can write to {tmp_path / level} (chmod go-w {tmp_path / level} ends that)"
+    elif os.geteuid() == 0:
         os.chown(tmp_path / level, 12345, -1)
+        reason = f"{tmp_path / level} belongs to user 12345, not to user 0 or root"
     else:
-        monkeypatch.setattr(os, "getuid", lambda: 12345)
+        monkeypatch.setattr(os, "geteuid", lambda: 12345)
+        reason = "belongs to user"
     assert folder_of() is None
+    assert "every process compiles" in caplog.text
+    assert reason in caplog.text
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="folders have no such owners")
+def test_where_others_can_write_to_the_first_choice_the_second_is_used(folder_of, tmp_path, caplog):
+    """As with a umask of 002 they can, to what other programs have made."""
+    (tmp_path / "home" / ".cache").mkdir(parents=True)
+    (tmp_path / "home" / ".cache").chmod(0o775)
+    caplog.set_level("INFO", "fastmaml")
+    found = folder_of()
+    assert found.parent == tmp_path / "temporary" / f"fastmaml-{os.geteuid()}"
+    assert [record.levelname for record in caplog.records] == ["INFO"]
+    assert f"kept in {found}, not in {tmp_path / 'home' / '.cache'}" in caplog.text
+    assert list((tmp_path / "home" / ".cache").iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "umask"), reason="folders have no such modes")
+def test_any_umask_will_do(folder_of, tmp_path):
+    before = os.umask(0o000)
+    try:
+        assert folder_of() == tmp_path / "home" / ".cache" / "fastmaml" / cache._DIGEST
+    finally:
+        os.umask(before)
 
 
 def test_old_folders_of_other_versions_are_removed(folder_of, tmp_path, monkeypatch):
@@ -476,3 +622,20 @@ def test_old_folders_of_other_versions_are_removed(folder_of, tmp_path, monkeypa
     os.utime(new, (long_ago, long_ago))
     folder_of()  # using it makes it young again
     assert new.stat().st_mtime > long_ago + 1000
+
+
+def test_only_folders_of_ours_are_removed(folder_of, tmp_path):
+    """Not what a link of such a name leads to."""
+    base, elsewhere = tmp_path / "fastmaml", tmp_path / "elsewhere"
+    for folder in (base, elsewhere):
+        folder.mkdir()
+    (elsewhere / "entry.nbc").touch()
+    (base / ("0" * 24)).symlink_to(elsewhere)
+    (base / ("1" * 24)).mkdir()
+    (base / ("1" * 24) / "entry.nbc").symlink_to(elsewhere / "entry.nbc")
+    long_ago = time.time() - 100 * 24 * 3600
+    for folder in (elsewhere, base / ("1" * 24)):
+        os.utime(folder, (long_ago, long_ago))
+    new = folder_of(FASTMAML_CACHE_DIR=tmp_path)
+    assert sorted(path.name for path in base.iterdir()) == sorted(["0" * 24, new.name])
+    assert entries(elsewhere) == [elsewhere / "entry.nbc"]

@@ -44,7 +44,8 @@ def test_residuals_and_jacobian(seed, own_theta, dtype):
     jacobian = equations.jacobian(case.model, theta, x)
     ragged = len({len(rows) for rows in x}) > 1
     assert isinstance(r, list) == isinstance(jacobian, list) == ragged
-    check(r, [reference.residuals(case.model, t, x, y) for t, x, y, _, _ in tasks], dtype)
+    expected = [reference.residuals(case.model, t, x, y) for t, x, y, _, _ in tasks]
+    check(r, [rows[:, 0] for rows in expected] if case.flat else expected, dtype)
     check(jacobian, [reference.jacobian(case.model, t, x) for t, x, _, _, _ in tasks], dtype)
 
 
@@ -167,3 +168,27 @@ def test_meta_update(dtype):
     assert updated.dtype == dtype
     np.testing.assert_array_equal(updated, [-0.5, 0.5, 1.5])
     np.testing.assert_array_equal(theta, [0, 1, 2])
+
+
+def test_a_single_task_has_no_axis_of_tasks():
+    model = fm.MLP([2, 3, 1])
+    theta, x = model.init(0), np.linspace(-1, 1, 8).reshape(4, 2)
+    y = x[:, 0]
+    one, many = (model, theta, x, y), (model, theta, x[None], y[None])
+    for name in ("residuals", "task_loss", "task_gradient", "task_hessian"):
+        function = getattr(equations, name)
+        np.testing.assert_array_equal(function(*one), function(*many)[0])
+    np.testing.assert_array_equal(
+        equations.jacobian(model, theta, x), equations.jacobian(model, theta, x[None])[0]
+    )
+    np.testing.assert_array_equal(
+        equations.task_hessp(model, theta, theta, x, y),
+        equations.task_hessp(model, theta, theta, x[None], y[None])[0],
+    )
+    for name in ("adapted_parameters", "adaptation_jacobian", "task_meta_gradient"):
+        function = getattr(equations, name)
+        got, want = function(*one, inner_lr=0.1), function(*many, inner_lr=0.1)[0]
+        assert got.shape == want.shape
+        np.testing.assert_allclose(got, want, rtol=1e-14)
+    total = equations.meta_gradient(*one, inner_lr=0.1)
+    np.testing.assert_allclose(total, equations.meta_gradient(*many, inner_lr=0.1), rtol=1e-14)

@@ -25,6 +25,7 @@ from fastmaml.learn import (
     Step,
     TrainState,
     minimize,
+    reptile_gradient,
     train,
 )
 
@@ -463,6 +464,75 @@ def test_what_has_no_rates_learns_none() -> None:
         train(reptile, MAML.model.init(0), lambda: TASKS, SGD(0.1), 3, rate_optimizer=Adam())
 
 
+@pytest.mark.parametrize("inner_lr", [0.01, [[0.01, 0.02]], np.full(19, 0.01)])
+def test_a_result_has_the_objective_with_its_rates(inner_lr: Any) -> None:
+    maml, draw = maml_with(inner_lr=inner_lr), np.random.default_rng(0)
+    result = train(
+        maml, maml.model.init(0), lambda: Sinusoid().sample(3, 5, 5, draw), Adam(0.1), 12,
+        rate_optimizer=Adam(0.3), validation=TASKS, validate_every=1,
+    )  # fmt: skip
+    best = result.best
+    assert best is not None
+    np.testing.assert_array_equal(result.maml.inner_lr, result.inner_lr)
+    np.testing.assert_array_equal(best.maml.inner_lr, best.inner_lr)
+    assert best.maml.value(best.theta, *TASKS) == best.value
+    assert maml.value(best.theta, *TASKS) != best.value
+    np.testing.assert_array_equal(maml.inner_lr, inner_lr)
+    assert result.state.best is not None
+    assert result.state.best.maml is None
+
+
+def test_an_objective_whose_rates_stay_is_the_one_that_was_given() -> None:
+    for objective in (MAML, Reptile(MAML)):
+        result = train(
+            objective, MAML.model.init(0), lambda: TASKS, SGD(0.1), 2, validation=TASKS,
+            validate_every=1,
+        )  # fmt: skip
+        assert result.maml is objective
+        assert result.best is not None
+        assert result.best.maml is objective
+    assert train(Quadratic(), np.zeros(3), still_target, SGD(0.1), 1).best is None
+
+
+def test_a_best_from_before_the_resumption_has_its_own_rates() -> None:
+    def run(n: int, **options: Any) -> Any:
+        return train(
+            MAML, MAML.model.init(0), lambda: TASKS, SGD(1e-3), n, rate_optimizer=SGD(0.1),
+            validation=TASKS, validate_every=1, **options,
+        )  # fmt: skip
+
+    first = run(2)
+    kept = first.state._replace(best=first.state.best._replace(value=-1.0))  # not to be beaten
+    second = run(4, resume=kept)
+    assert second.best.iteration == 2
+    assert second.best.maml.inner_lr == first.best.inner_lr != second.maml.inner_lr
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"steps": 0, "inner_lr": 0.01}, "steps is 0"),
+        ({"order": "implicit", "proximal": 1.0}, 'order is "implicit"'),
+        ({"inner_lr": [[0.0, 0.0]]}, "inner_lr is 0, and its logarithm is learned"),
+    ],
+)
+def test_rates_that_cannot_change_are_not_learned(changes: Any, text: str) -> None:
+    maml, theta = maml_with(**changes), MAML.model.init(0)
+    with pytest.raises(ValueError, match=rf"rate_optimizer is given, .* cannot change \({text}\)"):
+        train(maml, theta, lambda: TASKS, Adam(), 1, rate_optimizer=Adam())
+    pytest.importorskip("scipy")
+    with pytest.raises(ValueError, match=rf"learn_rates is given, .* cannot change \({text}\)"):
+        minimize(maml, theta, TASKS, 1, learn_rates=True)
+
+
+def test_rates_of_zero_are_learned_without_logarithms() -> None:
+    maml, theta = maml_with(inner_lr=0.0), MAML.model.init(0)
+    result = train(
+        maml, theta, lambda: TASKS, SGD(0.1), 1, rate_optimizer=SGD(0.1), log_rates=False
+    )
+    assert result.maml.inner_lr == result.inner_lr != 0.0
+
+
 # ---- divergence
 
 
@@ -472,6 +542,27 @@ def wild(**changes: Any) -> tuple[fm.MAML, Any, np.ndarray]:
     y = tasks.y.copy()
     y[[2, 4]] = 1e25
     return maml_with(**changes), tasks._replace(y=y), MAML.model.init(0, np.float32)
+
+
+def test_divergence_of_a_single_task() -> None:
+    """One that is given without an axis of tasks is one task, not as many as it has rows."""
+    model = fm.MLP([1, 4, 1])
+    x, y = np.ones((3, 1)), np.full(3, 1e200)
+    maml = fm.MAML(model, steps=9, inner_lr=1e38)
+    for data in ((x, y), (x.tolist(), y.tolist())):
+        with pytest.raises(FloatingPointError, match=r"\(1 of 1 tasks diverged: 0\)"):
+            train(maml, model.init(0), lambda data=data: data, Adam(), 1)
+        result = train(maml, model.init(0), lambda data=data: data, Adam(), 1, on_divergence="skip")
+        assert result.state.diverged == (0,)
+
+
+def test_reptile_of_a_single_task() -> None:
+    maml = fm.MAML(fm.Linear(1), steps=2, inner_lr=0.1)
+    x, y = np.array([[0.5], [1.0]]), np.array([1.0, 2.0])
+    np.testing.assert_array_equal(
+        reptile_gradient(maml, [0.0, 1.0], x, y),
+        reptile_gradient(maml, [0.0, 1.0], x[None], y[None]),
+    )
 
 
 @pytest.mark.parametrize("rates", [None, SGD(1e-3)])
@@ -700,6 +791,8 @@ def test_a_minimizer_learns_rates_too(dtype: Any, inner_lr: Any) -> None:
     reached = maml_with(inner_lr=result.inner_lr).value(result.theta, *TASKS)
     np.testing.assert_allclose(reached, result.values[-1], rtol=1e-6)
     assert reached < maml.value(theta, *TASKS)
+    assert result.maml.value(result.theta, *TASKS) == reached
+    assert fixed.maml is maml
     if np.ndim(inner_lr):
         assert result.inner_lr[0, 1] == 0.0
 

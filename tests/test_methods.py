@@ -191,3 +191,69 @@ def test_auto_is_one_of_the_methods(seed):
     case = draw(seed)
     gradient = case.maml("auto").gradient(case.theta, *case.data)
     assert relative_error(gradient, case.expected.gradient) <= TOLERANCE["float64"]
+
+
+# ---- a single task, given without an axis of tasks
+
+
+def without_axis(value):
+    return None if value is None else value[0]
+
+
+@every_dtype
+@every_method
+@pytest.mark.parametrize("seed", range(6))
+def test_a_single_task(seed, method, dtype):
+    """The same numbers as a batch of one, without its axis."""
+    case = draw_for(method, seed, family="mlp", n_tasks=1)
+    maml, theta = case.maml(method), case.theta.astype(dtype)
+    single = [without_axis(part) for part in case.data]
+    got, want = maml.evaluate(theta, *single), maml.evaluate(theta, *case.data)
+    assert got.value == want.value == maml.value(theta, *single)
+    assert got.task_values.shape == ()
+    assert got.task_values == want.task_values[0]
+    np.testing.assert_array_equal(got.gradient, want.gradient)
+    np.testing.assert_array_equal(maml.gradient(theta, *single), want.gradient)
+    np.testing.assert_array_equal(got.inner_lr_gradient, want.inner_lr_gradient)
+    adapted = maml.adapt(theta, *single[:2])
+    assert adapted.shape == theta.shape
+    np.testing.assert_array_equal(adapted, maml.adapt(theta, *case.data[:2])[0])
+    predicted = maml.predict(theta, *single[:2], case.x_new[0])
+    assert predicted.shape == (len(case.x_new[0]), *single[1].shape[1:])
+    np.testing.assert_array_equal(predicted, maml.predict(theta, *case.data[:2], case.x_new)[0])
+
+
+def test_one_device_with_one_feature():
+    """The shapes that a first user has: five rows of one device are no five tasks."""
+    model = fm.MLP([1, 4, 1])
+    theta, x = model.init(0), np.linspace(-1, 1, 5)[:, None]
+    maml = fm.MAML(model)
+    adapted = maml.adapt(theta, x, np.sin(x))
+    np.testing.assert_array_equal(adapted, maml.adapt(theta, x[None], np.sin(x)[None])[0])
+    assert maml.predict(theta, x, np.sin(x), x[:3]).shape == (3, 1)
+    assert maml.predict(theta, x, np.sin(x)[:, 0], x[:3]).shape == (3,)
+    assert maml.predict(theta, x.tolist(), np.sin(x)[:, 0].tolist(), [[0.5]]).shape == (1,)
+    with pytest.raises(ValueError, match="x_new has 2 tasks, x has 1"):
+        maml.predict(theta, x, np.sin(x), [x, x])
+
+
+def test_predictions_have_the_axes_of_the_targets():
+    model = fm.MLP([2, 4, 1])
+    x = np.linspace(-1, 1, 24).reshape(3, 4, 2)
+    y = x.sum(axis=2)
+    maml, theta = fm.MAML(model), model.init(0)
+    assert maml.predict(theta, x, y, x[:, :2]).shape == (3, 2)
+    assert maml.predict(theta, x, y[..., None], x[:, :2]).shape == (3, 2, 1)
+    assert maml.predict(theta, x, y, x[0]).shape == (3, 4)
+    ragged = maml.predict(theta, list(x), list(y), [x[0, :1], x[1], x[2]])
+    assert [f.shape for f in ragged] == [(1,), (4,), (4,)]
+
+
+def test_implicit_of_a_single_task():
+    model = fm.Linear(1)
+    maml = fm.MAML(model, steps=3, order="implicit", proximal=1.0)
+    x, y = np.array([[0.5], [1.0]]), np.array([1.0, 2.0])
+    got, want = maml.evaluate([0.1, 0.2], x, y), maml.evaluate([0.1, 0.2], x[None], y[None])
+    assert got.residuals.shape == ()
+    assert got.residuals == want.residuals[0]
+    np.testing.assert_array_equal(got.gradient, want.gradient)

@@ -1,13 +1,22 @@
 """fm.save and fm.load: everything comes back with its bits, and nothing else is let in."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
 import fastmaml as fm
-from fastmaml.learn import SGD, Reptile, Scaling, TrainState, load_checkpoint, save_checkpoint
+from fastmaml.learn import (
+    SGD,
+    Best,
+    Checkpointer,
+    Reptile,
+    Scaling,
+    TrainState,
+    load_checkpoint,
+    save_checkpoint,
+)
 from fastmaml.saving import HEADER
 
 MODEL = fm.MLP([2, 5, 1], activation="relu")
@@ -310,3 +319,78 @@ def test_models_and_checkpoints_are_not_mistaken_for_each_other(whole, tmp_path)
         ValueError, match=r"b\.npz .*it is a checkpoint, which load_checkpoint reads"
     ):
         fm.load(tmp_path / "b.npz")
+
+
+# ---- the objective in a checkpoint
+
+
+def states():
+    theta = MODEL.init(0)
+    best = Best(2, 0.5, MODEL.init(1), np.array([[0.5, 0.25]]))
+    optimizer_state = SGD(0.1).init(theta)
+    rates = np.array([[0.1, 1 / 3]])
+    return TrainState(3, 0.0, theta, optimizer_state, inner_lr=rates, best=best)
+
+
+def test_a_checkpoint_hands_over_what_was_learned(tmp_path):
+    state, path = states(), tmp_path / "a.npz"
+    maml = fm.MAML(MODEL, inner_lr=[[0.01, 0.01]], step_weights=[0.25, 0.75], loss="mse")
+    saver = Checkpointer(path, every=1, maml=maml)
+    saver(state)
+    checkpoint = load_checkpoint(path)
+    assert bits(checkpoint.maml) == bits(replace(maml, inner_lr=state.inner_lr))
+    assert bits(checkpoint.best.maml) == bits(replace(maml, inner_lr=state.best.inner_lr))
+    np.testing.assert_array_equal(checkpoint.best.theta, state.best.theta)
+    assert checkpoint.state.best.maml is None
+    fm.save(tmp_path / "b.npz", checkpoint.best.maml, checkpoint.best.theta)
+    assert bits(fm.load(tmp_path / "b.npz").objective) == bits(checkpoint.best.maml)
+
+
+def test_a_checkpoint_without_an_objective_has_none(tmp_path):
+    save_checkpoint(tmp_path / "a.npz", states())
+    checkpoint = load_checkpoint(tmp_path / "a.npz")
+    assert checkpoint.maml is None
+    assert checkpoint.best.maml is None
+    save_checkpoint(tmp_path / "a.npz", states()._replace(best=None, inner_lr=None))
+    assert load_checkpoint(tmp_path / "a.npz").best is None
+
+
+def test_a_reptile_in_a_checkpoint_keeps_its_rates(tmp_path):
+    state = states()._replace(best=None, inner_lr=None)
+    save_checkpoint(tmp_path / "a.npz", state, maml=OBJECTIVES[-1])
+    assert bits(load_checkpoint(tmp_path / "a.npz").maml) == bits(OBJECTIVES[-1])
+
+
+@pytest.mark.parametrize(
+    ("maml", "error", "text"),
+    [
+        (Other(MODEL), TypeError, "objective is Other.*cannot be saved"),
+        (2, TypeError, "objective is 2, a int; accepted are a fastmaml.MAML and"),
+        (
+            fm.MAML(fm.Linear(2)),
+            ValueError,
+            r"theta is float64 of shape \(21,\), objective has Lin",
+        ),
+    ],
+)
+def test_an_objective_that_a_checkpoint_cannot_hold_is_named(maml, error, text, tmp_path):
+    path = tmp_path / "a.npz"
+    with pytest.raises(error, match=text):
+        save_checkpoint(path, states(), maml=maml)
+    state = states()._replace(best=None, inner_lr=np.ones((1, 3)))
+    with pytest.raises(ValueError, match=r"inner_lr has shape \(1, 3\)"):
+        save_checkpoint(path, state, maml=fm.MAML(MODEL))
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("junk", [junk for junk in JUNK if junk is not None])
+def test_a_damaged_objective_in_a_checkpoint_is_named(junk, tmp_path):
+    path = tmp_path / "a.npz"
+    save_checkpoint(path, states(), maml=fm.MAML(MODEL))
+    with np.load(path) as npz:
+        content = {name: npz[name] for name in npz.files}
+    header = json.loads(str(content["fastmaml_checkpoint"]))
+    header["objective"] = junk
+    np.savez(path, **{**content, "fastmaml_checkpoint": np.array(json.dumps(header))})
+    with pytest.raises(ValueError, match=r"a\.npz is a damaged checkpoint: "):
+        load_checkpoint(path)

@@ -227,19 +227,20 @@ def test_arrays_of_objects():
     error(lambda: as_rows(ONE, boxed, None, FLOAT64), TypeError, "x has dtype object", "real")
 
 
+ONE_OR_MANY = "; accepted are (n_tasks, rows, 1), and (rows, 1) for a single task"
+
+
 @pytest.mark.parametrize(
     ("model", "shape", "texts"),
     [
         (ONE, (4, 5, 3), ["x has 3 features, the model takes 1", repr(ONE)]),
         (ONE, (4, 5, 0), ["x has 0 features, the model takes 1"]),
         (MANY, (4, 5, 1), ["x has 1 features, the model takes 3", repr(MANY)]),
-        (ONE, (4, 5), ["x has shape (4, 5); accepted is (n_tasks, rows, 1)", "x[..., None]"]),
-        (ONE, (4, 1), ["x has shape (4, 1); accepted is (n_tasks, rows, 1)", "x[..., None]"]),
-        (MANY, (5, 3), ["x has shape (5, 3); accepted is (n_tasks, rows, 3)", "x[None]"]),
-        (MANY, (5, 4), ["x has shape (5, 4); accepted is (n_tasks, rows, 3)"]),
-        (ONE, (5,), ["x has shape (5,); accepted is (n_tasks, rows, 1)"]),
-        (ONE, (), ["x has shape (); accepted is (n_tasks, rows, 1)"]),
-        (ONE, (2, 4, 5, 1), ["x has shape (2, 4, 5, 1); accepted is (n_tasks, rows, 1)"]),
+        (ONE, (4, 5), ["x has shape (4, 5)", ONE_OR_MANY, "x[..., None]"]),
+        (MANY, (5, 4), ["x has shape (5, 4); accepted are (n_tasks, rows, 3), and (rows, 3) for"]),
+        (ONE, (5,), ["x has shape (5,)", ONE_OR_MANY, "x[..., None]"]),
+        (ONE, (), ["x has shape ()", ONE_OR_MANY]),
+        (ONE, (2, 4, 5, 1), ["x has shape (2, 4, 5, 1)", ONE_OR_MANY]),
         (ONE, (0, 5, 1), ["x has shape (0, 5, 1); accepted are one or more tasks and rows"]),
         (ONE, (4, 0, 1), ["x has shape (4, 0, 1); accepted are one or more tasks and rows"]),
     ],
@@ -311,6 +312,57 @@ def test_lists_of_y_of_another_shape():
         lambda: as_rows(MANY, x, [y[0], y[1][:, :1], y[2]], FLOAT64),
         ValueError,
         "y[1] has 1 outputs, the model gives 2",
+    )
+
+
+# ---- a single task
+
+
+@pytest.mark.parametrize("kind", [np.asarray, np.ndarray.tolist, tuple])
+@pytest.mark.parametrize("model", [ONE, MANY], ids=repr)
+def test_a_single_task(model, kind):
+    x, y = batch(model)
+    rows = as_rows(model, kind(x[0]), kind(y[0]), FLOAT64)
+    assert rows.single
+    assert not rows.flat
+    assert not rows.ragged
+    np.testing.assert_array_equal(rows.x, x[0])
+    np.testing.assert_array_equal(rows.y, y[0])
+    assert rows.offsets.tolist() == [0, len(x[0])]
+
+
+@pytest.mark.parametrize("kind", [np.asarray, np.ndarray.tolist, tuple])
+def test_a_single_task_of_targets_without_axis(kind):
+    x, y = batch(ONE)
+    rows = as_rows(ONE, kind(x[0]), kind(y[0, :, 0]), FLOAT64)
+    assert rows.single
+    assert rows.flat
+    np.testing.assert_array_equal(rows.y, y[0])
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "texts"),
+    [
+        (ONE, (5, 2), ["y has 2 outputs, the model gives 1"]),
+        (ONE, (1, 5), ["y has 5 outputs, the model gives 1"]),
+        (ONE, (1, 5, 1), ["y has shape (1, 5, 1); accepted is (rows, 1) or (rows,)"]),
+        (MANY, (5,), ["y has shape (5,); accepted is (rows, 2)"]),
+        (ONE, (4,), ["y has 4 rows in task 0, x has 5"]),
+        (ONE, (0,), ["y has shape (0,); accepted are one or more"]),
+    ],
+    ids=str,
+)
+def test_y_of_another_shape_of_a_single_task(model, shape, texts):
+    x, _ = batch(model)
+    error(lambda: as_rows(model, x[0], np.zeros(shape), FLOAT64), ValueError, *texts)
+
+
+def test_support_and_query_of_other_numbers_of_tasks():
+    x, y = batch(ONE)
+    error(
+        lambda: as_tasks(ONE, x[0], y[0], x[:2], y[:2], FLOAT64),
+        ValueError,
+        "x_query has 2 tasks, x has 1",
     )
 
 

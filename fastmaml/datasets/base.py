@@ -11,7 +11,16 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..checks import as_choice, as_count, as_number, as_rng
+from ..checks import (
+    LARGEST,
+    as_choice,
+    as_count,
+    as_float_dtype,
+    as_number,
+    as_rng,
+    require_memory,
+    shown,
+)
 
 __all__ = ["PARTS", "Family", "Tasks"]
 
@@ -19,6 +28,8 @@ PARTS = ("all", "train", "test")
 
 #: the range of the split parameter is cut into this many cells; of each, this share is held out
 CELLS, HELD_OUT = 10, 0.2
+#: tasks, and rows of a task, that no machine has memory for
+MOST = 2**48
 
 
 class Tasks(NamedTuple):
@@ -144,8 +155,14 @@ class Family(ABC):
         TypeError, ValueError
             If a number is not of the kind and size above, or `rng` is anything else.
         """
-        n_query = as_count("n_query", n_query, 0)
-        n_support = as_count("n_support", n_support, 1)
+        n_tasks = as_count("n_tasks", n_tasks, 1, MOST)
+        n_query = as_count("n_query", n_query, 0, MOST)
+        n_support = as_count("n_support", n_support, 1, MOST)
+        dtype = as_float_dtype("dtype", dtype)
+        require_memory(
+            8 * n_tasks * (n_support + n_query) * (self.n_inputs + self.n_outputs),
+            f"n_tasks {n_tasks}, n_support {n_support} and n_query {n_query}",
+        )
         rng = as_rng("rng", rng)
         functions = self.sample_functions(n_tasks, rng)
         # Both sets are contiguous: drawn in one go only where there are as many rows of both.
@@ -185,10 +202,13 @@ class Family(ABC):
 def _as_range(name: str, given: tuple[float, float]) -> tuple[float, float]:
     try:
         low, high = (float(bound) for bound in given)
-    except (TypeError, ValueError):
+    except Exception:  # whatever is given: no pair, or no numbers
         low, high = math.nan, math.nan
-    if not (math.isfinite(low) and math.isfinite(high) and low <= high):
-        raise ValueError(f"{name} is {given!r:.60}; accepted are two finite numbers (low, high)")
+    if not (-LARGEST <= low <= high <= LARGEST):
+        raise ValueError(
+            f"{name} is {shown(given)}; accepted are two finite numbers (low, high), "
+            f"of size up to {LARGEST:.3g}"
+        )
     return low, high
 
 

@@ -17,7 +17,6 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..maml import MAML
 from ..models import MLP
-from .adaptation import require_convergence
 from .numbers import require_numbers
 from .scaling import Scaling
 
@@ -111,7 +110,10 @@ class AdaptedRegressor(StandardisedRegressor):
     ------
     TypeError, ValueError
         In its methods, for data that does not fit that of the meta-training.
-    FloatingPointError
+
+    Warns
+    -----
+    DivergenceWarning
         In ``fit``, if the adaptation diverges.
     """
 
@@ -124,11 +126,7 @@ class AdaptedRegressor(StandardisedRegressor):
         X, y = meta._rows(X, y)
         x, targets = meta._scaled_inputs(X), meta._scaled_targets(y)
         maml = meta._maml()
-        theta = maml.adapt(meta.theta_, x[None], targets[None])[0]
-        finite = np.isfinite(theta).all()
-        f = meta.model_.predict(theta, x) if finite else np.full_like(targets, np.nan)
-        require_convergence(maml, meta.theta_, [x], [targets], [f], ["these rows"])
-        self.theta_ = theta
+        self.theta_ = maml.adapt(meta.theta_, x, targets)
         for name in SHARED:
             if hasattr(meta, name):
                 setattr(self, name, getattr(meta, name))
@@ -179,7 +177,10 @@ def adapt(estimator: Any, X: Any, y: Any) -> Any:
         For another estimator.
     NotFittedError, ValueError
         If it is not fitted, or for data that does not fit that of ``fit``.
-    FloatingPointError
+
+    Warns
+    -----
+    DivergenceWarning
         If the adaptation diverges.
 
     Examples

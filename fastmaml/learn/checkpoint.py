@@ -16,7 +16,7 @@ from ..checks import as_count
 from ..files import write_whole
 from ..npz import read_npz
 from .contents import FORMAT, header_of, pack, unpack
-from .loop import TrainState
+from .loop import Best, TrainState, with_rates
 
 __all__ = ["Checkpoint", "Checkpointer", "load_checkpoint", "save_checkpoint"]
 
@@ -34,12 +34,21 @@ class Checkpoint(NamedTuple):
         What was given to be kept, as JSON keeps it.
     version : str
         The version of fastmaml that wrote the file.
+    maml : MAML or Reptile, or None
+        The objective, if it was given to be kept, with the rates of the state.
     """
 
     state: TrainState
     generator: Mapping[str, Any] | None
     configuration: Any
     version: str
+    maml: Any = None
+
+    @property
+    def best(self) -> Best | None:
+        """What did best on the validation tasks, with the objective of that moment in `maml`."""
+        best = self.state.best
+        return None if best is None else best._replace(maml=with_rates(self.maml, best.inner_lr))
 
     def restore(self, rng: np.random.Generator) -> None:
         """Let a generator go on from the moment of the checkpoint.
@@ -72,6 +81,7 @@ def save_checkpoint(
     state: TrainState,
     rng: np.random.Generator | Mapping[str, Any] | None = None,
     configuration: Any = None,
+    maml: Any = None,
 ) -> None:
     """Write a checkpoint, whole or not at all.
 
@@ -85,11 +95,14 @@ def save_checkpoint(
         The generator that the tasks are drawn from.
     configuration : object, optional
         Anything that JSON can hold, to be found again on loading.
+    maml : MAML or Reptile, optional
+        The objective that is trained, to be found again on loading with the rates of the state.
 
     Raises
     ------
     TypeError
-        If JSON cannot hold the configuration, or `state` or `rng` is anything else.
+        If JSON cannot hold the configuration, or `state`, `rng` or `maml` is anything else; a
+        subclass of MAML, too.
     ValueError
         For what :func:`load_checkpoint` would not take: a configuration with lists more than 100
         deep in each other, a state of an optimizer that is not of numbers.
@@ -110,7 +123,7 @@ def save_checkpoint(
     """
     if not isinstance(state, TrainState):
         raise TypeError(f"state is a {type(state).__name__}; accepted is a TrainState")
-    arrays: dict[str, Any] = pack(state, _generator_state(rng), configuration)
+    arrays: dict[str, Any] = pack(state, _generator_state(rng), configuration, maml)
     write_whole(Path(path), lambda file: np.savez(file, **arrays))
 
 
@@ -185,6 +198,8 @@ class Checkpointer:
         Iterations from one checkpoint to the next.
     configuration : object, optional
         Anything that JSON can hold, to be found again on loading.
+    maml : MAML or Reptile, optional
+        The objective that is trained, to be found again on loading with the rates of the state.
 
     Attributes
     ----------
@@ -228,6 +243,7 @@ class Checkpointer:
         rng: np.random.Generator | None = None,
         every: int = 100,
         configuration: Any = None,
+        maml: Any = None,
     ) -> None:
         self._path = Path(path)
         if not (rng is None or isinstance(rng, np.random.Generator)):  # a state would be stale
@@ -235,6 +251,7 @@ class Checkpointer:
         self._rng = rng
         self._every = as_count("every", every, 1)
         self._configuration = configuration
+        self._maml = maml
         self._last: tuple[TrainState, Any] | None = None
         self._saved: TrainState | None = None
 
@@ -253,5 +270,5 @@ class Checkpointer:
     def save(self) -> None:
         """Write the last state now, if there is one and it is not written yet."""
         if self._last is not None and self._last[0] is not self._saved:
-            save_checkpoint(self._path, *self._last, self._configuration)
+            save_checkpoint(self._path, *self._last, self._configuration, self._maml)
             self._saved = self._last[0]

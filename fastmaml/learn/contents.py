@@ -17,8 +17,9 @@ import numpy as np
 from ..checks import as_count, shape_text
 from ..npz import parse_json
 from ..version import __version__
-from .loop import Best, TrainState
+from .loop import Best, TrainState, with_rates
 from .optimizers import AdamState, SGDState
+from .spec import build, describe, maml_of
 
 __all__ = ["FORMAT", "HEADER", "Contents", "header_of", "pack", "unpack"]
 
@@ -41,18 +42,21 @@ class Contents(NamedTuple):
     generator: Mapping[str, Any] | None
     configuration: Any
     version: str
+    maml: Any
 
 
 # ---- to be written
 
 
-def pack(state: TrainState, generator: Any, configuration: Any) -> dict[str, np.ndarray]:
-    """Return the arrays of a file.
+def pack(
+    state: TrainState, generator: Any, configuration: Any, maml: Any = None
+) -> dict[str, np.ndarray]:
+    """Return the arrays of a file. The rates of `maml` are those of the state.
 
     Raises
     ------
     TypeError
-        If JSON cannot hold the configuration.
+        If JSON cannot hold the configuration, or the class of `maml` is not known.
     ValueError
         If anything else is not as :func:`unpack` wants it.
     """
@@ -72,6 +76,9 @@ def pack(state: TrainState, generator: Any, configuration: Any) -> dict[str, np.
         "generator": generator,
         "configuration": configuration,
     }
+    if maml is not None:
+        maml_of(maml)  # or a TypeError
+        header["objective"] = describe(with_rates(maml, 0.0))
     if state.best is not None:
         header["best"] = [state.best.iteration, state.best.value]
         arrays["best.theta"] = state.best.theta
@@ -179,7 +186,20 @@ def unpack(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Conte
     if not isinstance(version, str):
         raise ValueError(f"version is {version!r:.60}; accepted is a text")
     generator = _generator(_get(header, "generator"))
-    return Contents(state, generator, _get(header, "configuration"), version)
+    maml = None if "objective" not in header else _objective(header["objective"], state)
+    return Contents(state, generator, _get(header, "configuration"), version, maml)
+
+
+def _objective(described: Any, state: TrainState) -> Any:
+    """The objective, with the rates of the state."""
+    try:
+        objective = build(described)
+        model = maml_of(objective).model
+        if state.theta.shape != (model.n_params,):
+            raise ValueError(f"theta is {_kind(state.theta)}, objective has {model!r:.60}")
+        return with_rates(objective, state.inner_lr)
+    except TypeError as error:
+        raise ValueError(error) from error
 
 
 def _get(header: Mapping[str, Any], name: str) -> Any:

@@ -31,9 +31,9 @@ from ..checks import (
 )
 from ..datasets.labels import Labels, as_labels, list_some, require_length
 from ..datasets.table import TaskTable
+from ..divergence import named_tasks
 from ..maml import MAML
 from ..models import MLP
-from .adaptation import predict_adapted, rates_text
 from .adapted import TARGETS, AdaptedRegressor, StandardisedRegressor
 from .holdout import hold_out
 from .loop import TrainState, train
@@ -143,13 +143,16 @@ class MAMLRegressor(StandardisedRegressor):
     TypeError, ValueError
         In ``fit``, for a parameter or data that is not accepted.
     FloatingPointError
-        In ``fit``, if the training diverges; it names the group. In ``adapt``, ``predict``,
-        ``adapt_predict`` and ``score``, if the adaptation of a group does.
+        In ``fit``, if the training diverges; it names the group. In ``score``, if the adaptation
+        of a group ends in numbers that are not finite.
 
     Warns
     -----
     ConvergenceWarning
         (scikit-learn's.) If `max_iter` ends the training while the loss still falls.
+    DivergenceWarning
+        In ``adapt``, ``predict``, ``adapt_predict`` and ``score``, if the adaptation of a group
+        diverges; it names the group, the step and the rate.
     UserWarning
         In ``fit``, for groups of a single row, which are left out, and if the result is worse than
         the mean of the training targets. In ``predict`` and ``score``, once for each model that was
@@ -400,7 +403,10 @@ class MAMLRegressor(StandardisedRegressor):
             Before ``fit``, as from the methods below.
         TypeError, ValueError
             For data that does not fit that of ``fit``, in its columns or outputs.
-        FloatingPointError
+
+        Warns
+        -----
+        DivergenceWarning
             If the adaptation diverges, as from the methods below.
         """
         return self._adaptable().fit(X, y)
@@ -572,14 +578,19 @@ class MAMLRegressor(StandardisedRegressor):
         every = np.arange(table.n_tasks)
         part = table.divide(every, shots, None, self._generator() if shuffle else None)
         support = np.cumsum(part.n_support)[:-1]
-        f = predict_adapted(
-            self._maml(),
-            self.theta_,
-            np.split(table.x[part.support], support),
-            np.split(table.y[part.support], support),
-            np.split(table.x[part.query], np.cumsum(part.n_query)[:-1]),
-            _names(table),
-        )
+        with named_tasks(table.names):
+            f = self._maml().predict(
+                self.theta_,
+                np.split(table.x[part.support], support),
+                np.split(table.y[part.support], support),
+                np.split(table.x[part.query], np.cumsum(part.n_query)[:-1]),
+            )
+        bad = [repr(table.names[i]) for i, rows in enumerate(f) if not np.isfinite(rows).all()]
+        if bad:
+            raise FloatingPointError(
+                f"the adaptation of {len(bad)} of {table.n_tasks} groups diverged, so there is no "
+                f"score: {list_some(bad)}"
+            )
         return table.order[part.query], self._outputs(np.concatenate(f), self._precision(y))
 
     def _adapt_predict(
@@ -597,10 +608,10 @@ class MAMLRegressor(StandardisedRegressor):
                 "of adapt_predict"
             )
         own = known.take(place)
-        f = predict_adapted(
-            self._maml(), self.theta_, own.by_task(own.x), own.by_task(own.y), new.by_task(new.x),
-            _names(own),
-        )  # fmt: skip
+        with named_tasks(own.names):
+            f = self._maml().predict(
+                self.theta_, own.by_task(own.x), own.by_task(own.y), new.by_task(new.x)
+            )
         ordered = np.empty((len(x_new), self.n_outputs_), x_new.dtype)
         ordered[new.order] = np.concatenate(f)
         return self._outputs(ordered, dtype)
@@ -658,8 +669,11 @@ def _scaled(table: TaskTable, scaling: Scaling) -> TaskTable:
     return replace(table, x=scaling.scale_x(table.x, dtype), y=scaling.scale_y(table.y, dtype))
 
 
-def _names(table: TaskTable) -> list[str]:
-    return [f"group {name!r}" for name in table.names]
+def rates_text(inner_lr: Any) -> str:
+    """Return inner rates as text."""
+    rates = np.asarray(inner_lr, np.float64)
+    low, high = rates.min(), rates.max()
+    return f"rate {high:.3g}" if low == high else f"rates from {low:.3g} to {high:.3g}"
 
 
 def as_hidden_layer_sizes(sizes: Any) -> list[int]:

@@ -20,6 +20,7 @@ from ..checks import (
     as_positive,
     real_array,
     shape_text,
+    shown,
 )
 from .optimizers import SGD, Adam, Optimizer
 
@@ -51,12 +52,16 @@ class Best(NamedTuple):
     theta : ndarray, shape (P,)
     inner_lr : float or ndarray
         The inner rates of that moment.
+    maml : MAML or other objective, or None
+        The objective with these rates, to adapt and predict with. None in the states of a
+        training, which are numbers alone.
     """
 
     iteration: int
     value: float
     theta: np.ndarray
     inner_lr: Any
+    maml: Any = None
 
 
 class TrainState(NamedTuple):
@@ -115,6 +120,9 @@ class TrainResult(NamedTuple):
         What did best on the validation tasks.
     state : TrainState
         The last state, for `resume`.
+    maml : MAML or other objective
+        The objective with the rates after the last update, to adapt and predict with; that of the
+        best is ``best.maml``.
     """
 
     theta: np.ndarray
@@ -123,6 +131,7 @@ class TrainResult(NamedTuple):
     inner_lr: Any
     best: Best | None
     state: TrainState
+    maml: Any
 
 
 def train(
@@ -192,7 +201,8 @@ def train(
     Returns
     -------
     TrainResult
-        theta, optimizer_state, the values of all iterations, inner_lr, best, and the last state.
+        theta, optimizer_state, the values of all iterations, inner_lr, best, the last state, and
+        the objective with the rates that were learned.
 
     Raises
     ------
@@ -226,7 +236,7 @@ def train(
     ... )
     >>> bool(result.values[-20:].mean() < result.values[:20].mean())
     True
-    >>> result.inner_lr > 0.01
+    >>> result.maml.inner_lr == result.inner_lr > 0.01
     True
     """
     n_iterations = as_count("n_iterations", n_iterations, 0)
@@ -242,9 +252,10 @@ def train(
         _require_optimizer("rate_optimizer", rate_optimizer)
         if not hasattr(maml, "inner_lr"):
             raise TypeError(
-                f"rate_optimizer is given, maml is {maml!r:.60}, which has no inner_lr to learn; "
+                f"rate_optimizer is given, maml is {shown(maml)}, which has no inner_lr to learn; "
                 "accepted is a fastmaml.MAML"
             )
+        require_rates("rate_optimizer", maml, log_rates)
     if resume is not None and optimizer_state is not None:
         raise ValueError("resume and optimizer_state are both given; accepted is one of them")
     validation_tasks = None if validation is None else tuple(validation)
@@ -263,10 +274,11 @@ def train(
             if since >= patience * validate_every:
                 break
         iteration = state.iteration + 1
-        tasks = tuple(sampler())
+        tasks: Sequence[Any] = tuple(sampler())
         value, gradient, slope = _meta_gradient(problem, theta, tasks, learning)
         diverged: tuple[int, ...] = ()
         if not _finite(value, gradient, slope):
+            tasks = _as_batch(tasks)
             alone = _diverged(problem, theta, tasks, learning)
             if on_divergence == "raise":
                 raise FloatingPointError(_report(value, gradient, iteration, alone, tasks))
@@ -298,8 +310,11 @@ def train(
         values.append(value)
         if callback is not None and callback(state):
             break
+    if best is not None:
+        rates = best.inner_lr if learning else getattr(problem, "inner_lr", None)
+        best = best._replace(maml=with_rates(problem, rates))
     return TrainResult(
-        theta, optimizer_state, np.array(values, dtype=np.float64), inner_lr, best, state
+        theta, optimizer_state, np.array(values, dtype=np.float64), inner_lr, best, state, problem
     )
 
 
@@ -308,7 +323,33 @@ def train(
 
 def _require_optimizer(name: str, given: Any) -> None:
     if isinstance(given, type) or not (hasattr(given, "init") and hasattr(given, "update")):
-        raise TypeError(f"{name} is {given!r:.60}; accepted are optimizers, such as Adam(0.001)")
+        raise TypeError(f"{name} is {shown(given)}; accepted are optimizers, such as Adam(0.001)")
+
+
+def require_rates(name: str, maml: Any, log_rates: bool) -> None:
+    """Raise ValueError for an objective whose rates have no gradient, whatever the tasks."""
+    why = None
+    if getattr(maml, "steps", 1) == 0:
+        why = "steps is 0"
+    elif getattr(maml, "order", "") == "implicit":
+        why = 'order is "implicit"'
+    elif log_rates and not np.any(maml.inner_lr):
+        why = "inner_lr is 0, and its logarithm is learned"
+    if why is not None:
+        raise ValueError(
+            f"{name} is given, maml has rates that cannot change ({why}); accepted is to leave "
+            f"{name} out"
+        )
+
+
+def with_rates(objective: Any, inner_lr: Any) -> Any:
+    """Return an objective with other inner rates; itself if it has none, or has these."""
+    own = getattr(objective, "inner_lr", None)
+    if own is None or inner_lr is None:
+        return objective
+    if np.shape(own) == np.shape(inner_lr) and np.array_equal(own, inner_lr):
+        return objective
+    return replace(objective, inner_lr=inner_lr)
 
 
 def _start(
@@ -361,7 +402,7 @@ def _own_state(name: str, optimizer: Optimizer, theta: np.ndarray, state: Any) -
     if fields != fresh._fields:
         raise ValueError(
             f"resume holds the optimizer state ({', '.join(map(str, fields))}), {name} is "
-            f"{optimizer!r:.60}; accepted is the optimizer of the training that is resumed"
+            f"{shown(optimizer)}; accepted is the optimizer of the training that is resumed"
         )
     own = type(fresh)(**state) if isinstance(state, dict) else state
     for field, value, new in zip(fields, own, fresh, strict=True):
@@ -387,8 +428,7 @@ def _meta_gradient(
 ) -> tuple[float, Any, Any]:
     """Value, gradient, and the gradient of the rates, which is None if they stay as they are."""
     if with_rates:
-        with np.errstate(over="ignore"):  # of losses that are too large for float32
-            result = maml.evaluate(theta, *tasks)
+        result = maml.evaluate(theta, *tasks)
         return result.value, result.gradient, result.inner_lr_gradient
     return *maml.value_and_gradient(theta, *tasks), None
 
@@ -443,6 +483,13 @@ def _diverged(
         for i in range(len(tasks[0]))
         if not _finite(*_meta_gradient(maml, theta, _some(tasks, [i]), with_rates))
     )
+
+
+def _as_batch(tasks: Sequence[Any]) -> Sequence[Any]:
+    """The tasks with an axis of tasks, if they are a single one that was given without."""
+    if np.ndim(tasks[0][0]) != 1:  # which a row of inputs has
+        return tasks
+    return [part if part is None else np.asarray(part)[None] for part in tasks]
 
 
 def _some(tasks: Sequence[Any], indices: list[int]) -> list[Any]:

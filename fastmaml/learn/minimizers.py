@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..checks import as_choice, as_count, as_flag, as_theta
-from .loop import TrainResult, TrainState
+from .loop import TrainResult, TrainState, require_rates, with_rates
 
 if TYPE_CHECKING:
     from ..maml import MAML
@@ -92,6 +92,8 @@ def minimize(
     as_choice("method", method, METHODS)
     n_iterations = as_count("n_iterations", n_iterations, 1)
     learn_rates = as_flag("learn_rates", learn_rates)
+    if learn_rates:
+        require_rates("learn_rates", maml, log_rates=True)
     theta = as_theta(maml.model, theta)
     size, batch = len(theta), tuple(tasks)
     first_rates = np.array(maml.inner_lr, np.float64)
@@ -134,4 +136,4 @@ def minimize(
     )
     theta, rates = parts(result.x)
     state = state._replace(theta=theta, inner_lr=rates)
-    return TrainResult(theta, result, np.array(values), rates, None, state)
+    return TrainResult(theta, result, np.array(values), rates, None, state, with_rates(maml, rates))

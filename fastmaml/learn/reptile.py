@@ -52,7 +52,7 @@ def reptile_gradient(maml: MAML, theta: ArrayLike, x: Any, y: Any) -> NDArray[An
     """
     if not isinstance(maml, MAML):
         raise TypeError(f"maml is a {type(maml).__name__}; accepted is a fastmaml.MAML")
-    adapted = maml.adapt(theta, x, y)
+    adapted = np.atleast_2d(maml.adapt(theta, x, y))
     moved: NDArray[Any] = np.asarray(theta, adapted.dtype) - adapted
     return moved.mean(axis=0) if maml.task_mean else moved.sum(axis=0)
 

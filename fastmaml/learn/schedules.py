@@ -107,7 +107,12 @@ class Step:
 
     def __call__(self, n_updates: int) -> float:
         """Return the rate of the update that comes after ``n_updates`` others."""
-        return self.initial * self.factor ** (n_updates // self.every)
+        try:
+            return self.initial * self.factor ** (n_updates // self.every)
+        except OverflowError:
+            raise OverflowError(
+                f"factor is {self.factor}: the rate after {n_updates} updates is too large"
+            ) from None
 
 
 def as_learning_rate(name: str, value: Any) -> LearningRate:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from ..maml import MAML
 from ..models import MLP, Linear
 from .reptile import Reptile
 
-__all__ = ["CLASSES", "build", "describe", "maml_of", "with_rates"]
+__all__ = ["CLASSES", "build", "describe", "maml_of"]
 
 #: what can be saved, by name; each keeps the arguments of its constructor as attributes
 CLASSES: dict[str, type] = {kind.__name__: kind for kind in (MAML, Reptile, MLP, Linear)}
@@ -111,13 +110,3 @@ def maml_of(objective: Any) -> MAML:
             "accepted are a fastmaml.MAML and a fastmaml.learn.Reptile"
         )
     return maml
-
-
-def with_rates(objective: Any, inner_lr: Any) -> Any:
-    """Return an objective with other inner rates; itself if it has none, or has these."""
-    own = getattr(objective, "inner_lr", None)
-    if own is None or inner_lr is None:
-        return objective
-    if np.shape(own) == np.shape(inner_lr) and np.array_equal(own, inner_lr):
-        return objective
-    return replace(objective, inner_lr=inner_lr)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -27,13 +27,18 @@ from ..checks import (
     as_theta,
     real_array,
     require_finite,
+    require_memory,
     shape_text,
+    shown,
 )
 from ..kernels.activations import CODES
 from ..run import predict_rows
 from ..tasks import as_rows, offsets_of, split
 
 __all__ = ["Network"]
+
+#: sizes and layers beyond which a model is a mistake (and an endless sequence of sizes ends)
+MAX_SIZE, MAX_LAYERS = 2**31 - 1, 1000
 
 # These let through about half of the variance (or less), which He's factor 2 makes up for.
 HE_ACTIVATIONS = frozenset(("relu", "leaky_relu", "elu", "softplus", "silu", "gelu"))
@@ -66,9 +71,14 @@ class Network:
     def __init__(self, layer_sizes: Iterable[int], activation: str, intercept: bool) -> None:
         if isinstance(layer_sizes, str | bytes) or not isinstance(layer_sizes, Iterable):
             raise TypeError(
-                f"layer_sizes is {layer_sizes!r:.60}; accepted are sequences of integers"
+                f"layer_sizes is {shown(layer_sizes)}; accepted are sequences of integers"
             )
-        sizes = tuple(as_count(f"layer_sizes[{i}]", size, 1) for i, size in enumerate(layer_sizes))
+        sizes = tuple(
+            as_count(f"layer_sizes[{i}]", size, 1, MAX_SIZE)
+            for i, size in enumerate(islice(layer_sizes, MAX_LAYERS + 2))
+        )
+        if len(sizes) > MAX_LAYERS + 1:
+            raise ValueError(f"layer_sizes has more than {MAX_LAYERS + 1} sizes, which is too many")
         if len(sizes) < 2:
             raise ValueError(
                 f"layer_sizes is {list(sizes)}; accepted are two or more sizes, "
@@ -123,6 +133,7 @@ class Network:
         """
         wanted = as_float_dtype("dtype", dtype)
         generator = as_rng("rng", rng)
+        require_memory(8 * self.n_params, f"theta of layer_sizes {list(self.layer_sizes)}")
         theta = np.zeros(self.n_params)
         for weight, _ in self._split(theta):
             n_out, n_in = weight.shape

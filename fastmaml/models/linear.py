@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import final
 
 from ..checks import as_count
-from .base import Network
+from .base import MAX_SIZE, Network
 
 __all__ = ["Linear"]
 
@@ -55,7 +55,10 @@ class Linear(Network):
     """
 
     def __init__(self, n_inputs: int, n_outputs: int = 1, intercept: bool = True) -> None:
-        sizes = (as_count("n_inputs", n_inputs, 1), as_count("n_outputs", n_outputs, 1))
+        sizes = (
+            as_count("n_inputs", n_inputs, 1, MAX_SIZE),
+            as_count("n_outputs", n_outputs, 1, MAX_SIZE),
+        )
         super().__init__(sizes, "identity", intercept)
 
     def __repr__(self) -> str:
