@@ -85,7 +85,7 @@ class Saved(NamedTuple):
 def save(
     path: str | Path,
     objective: Any,
-    theta: ArrayLike,
+    theta: ArrayLike | None = None,
     *,
     scaling: Scaling | None = None,
     inputs: Sequence[str] | None = None,
@@ -99,7 +99,9 @@ def save(
     path : str or Path
         An existing file is replaced at the very end.
     objective : MAML or Reptile
-        With the rates that were learned: ``result.maml``.
+        With the rates that were learned: ``result.maml``. Or a fitted MAMLRegressor or
+        AdaptedRegressor, alone: it has all that follows, and carries no rows of its training.
+        ``MAMLRegressor.from_saved(fastmaml.load(path))`` is the regressor again.
     theta : array_like, shape (P,)
         The meta-parameters; their dtype and bits are kept.
     scaling : Scaling, optional
@@ -132,6 +134,10 @@ def save(
     >>> saved.predict([[[0.0], [1.0]]], [[[0.0], [2.0]]], [[0.5]]).shape
     (1, 1, 1)
     """
+    if theta is None and hasattr(objective, "to_save"):
+        if any(given is not None for given in (scaling, inputs, outputs, extra)):
+            raise TypeError(f"{objective!r:.60} is given; accepted is nothing but it and path")
+        return save(path, **objective.to_save())
     maml = maml_of(objective)
     arrays: dict[str, Any] = {}
     header = {

@@ -496,7 +496,7 @@ def test_adapt_does_not_read_the_data_of_the_training(capsys: pytest.CaptureFixt
     assert "No such file or directory" in said(capsys)
 
 
-DANGEROUS = ["=1+1", "=HYPERLINK(1)", "+1+1", "-1+1", "@SUM(1)", "\t=1", "\r=1", "＝1", "-", "=a,b"]
+DANGEROUS = ["=1+1", "=HYPERLINK(1)", "+1+1", "-1+1", "@SUM(1)", "\t=1", "\r=2", "＝1", "-", "=a,b"]
 HARMLESS = ["a=1", "1-1", "-1.5", "+3", "-.5e-3", "-5.", "'a", "'-1.5", "''", "Ä", "a'"]
 
 
