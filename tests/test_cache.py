@@ -129,12 +129,14 @@ def test_one_compilation_serves_every_form_of_the_data():
     assert [list(kernel.serial.signatures) for kernel in runtime._KERNELS] == before
 
 
-def test_twins_have_entries_of_their_own():
+def test_twins_have_entries_of_their_own(monkeypatch, tmp_path):
     """So has every signature; that both twins are stored, test_after_warmup shows."""
     codegen = numba.core.registry.cpu_target.target_context.codegen()
     stores = [
         twin._cache for kernel in runtime._KERNELS for twin in (kernel.serial, kernel.parallel)
     ]
+    for store in stores:  # also if this process keeps nothing
+        monkeypatch.setattr(store, "cache_path", tmp_path)
     found = [store._entry(key, codegen) for store in stores for key in ("one", "another")]
     assert len(set(found)) == len(found) == 4 * len(runtime._KERNELS)
 
