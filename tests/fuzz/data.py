@@ -74,10 +74,10 @@ def table(draw: Draw) -> Call:
             return TaskTable.from_frame(frame, "whose", ["t"], ["u"]).x
         made = TaskTable.from_rows(**rows)
         found = getattr(made, way)(**sizes)
-        return [part.x for part in found] if way == "hold_out" else tuple(found)
+        return tuple(found.training.split(1)) if way == "hold_out" else tuple(found)
 
-    names = {**rows, **sizes, "task": 0, "column": 0, "known": 0}
-    return Call(f"TaskTable.{way}", make, names)
+    names = {**rows, **sizes, "task": 0, "column": 0, "known": 0, "table": 0}
+    return Call(f"TaskTable.{way}", make, names, says="are left out")
 
 
 def scaling(draw: Draw) -> Call:
@@ -102,10 +102,11 @@ def scaling(draw: Draw) -> Call:
 def saved(draw: Draw) -> Call:
     """Save a model and load it again."""
     model = draw.model()
+    n_in, n_out = model.n_inputs, model.n_outputs
     good = {
         "objective": fm.MAML(model, draw.inner_lr(model, 1)), "theta": draw.theta(model),
         "inputs": [f"x{i}" for i in range(model.n_inputs)], "extra": {"seed": [1, None, "a"]},
-        "scaling": learn.Scaling(*(np.ones(n) for n in model.layer_sizes[:1] * 2 + (model.n_outputs,) * 2)),
+        "scaling": learn.Scaling(*(np.ones(n) for n in 2 * [n_in] + 2 * [n_out])),
     }  # fmt: skip
     given = draw.spoil(good, 0.7)
 

@@ -126,7 +126,7 @@ def minimize(draw: Draw) -> Call:
         result = learn.minimize(**given)
         return result.theta, result.values
 
-    names = {**given, "x": 0, "y": 0, "x_query": 0, "y_query": 0}
+    names = {**given, "x": 0, "y": 0, "x_query": 0, "y_query": 0, "inner_lr": 0}
     return Call("minimize", make, names, finite=False, foreign=("scipy",))
 
 
