@@ -152,6 +152,18 @@ class Other(fm.MAML):
             ValueError,
             r"theta has shape \(3,\), the model ta",
         ),
+        (
+            fm.MAML(MODEL),
+            {"outputs": 10**5000},
+            ValueError,
+            "outputs is <int>; accepted are None and the",
+        ),
+        (
+            fm.MAML(MODEL),
+            {"extra": 10**5000},
+            TypeError,
+            "extra is not what JSON can hold: Exceeds the limit",
+        ),
         (fm.MAML(MODEL), {"theta": np.full(21, np.nan)}, ValueError, "theta holds nan"),
     ],
 )

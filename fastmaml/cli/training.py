@@ -221,8 +221,8 @@ def _adapt(arguments: argparse.Namespace) -> None:
     maml, theta = _trained(arguments.folder, checkpoint, maml, arguments.last)
     if arguments.steps is not None:
         maml = _with_steps(maml, arguments.steps)
-    support = read_tasks(arguments.support, arguments.task, inputs, outputs)
-    new = read_tasks(arguments.new, arguments.task, inputs, [])
+    support = read_tasks(arguments.support, arguments.task, inputs, outputs, theta.dtype)
+    new = read_tasks(arguments.new, arguments.task, inputs, [], theta.dtype)
     places = support.find(new.names)
     if (places < 0).any():
         name = new.names[int(np.argmin(places))]
