@@ -201,7 +201,6 @@ ANYTHING: list[Callable[[], Any]] = [
     lambda: {1, 2},
     lambda: object(),
     lambda: object,
-    lambda: len,
     lambda: range(3),
     lambda: (i for i in range(3)),
     lambda: iter([]),
