@@ -8,6 +8,8 @@
 derivation as functions; `learn` trains, `datasets` samples tasks.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from . import clone as clone  # before whatever needs the kernels
 
 # isort: split
@@ -31,9 +33,18 @@ from .saving import load as load
 from .saving import save as save
 from .version import __version__ as __version__
 
+if TYPE_CHECKING:
+    from .learn import MAMLRegressor as MAMLRegressor
+
 __all__ = [
     "MAML", "MLP", "ConvergenceWarning", "DivergenceWarning", "ImplicitMetaGradient", "Linear",
     "MetaGradient", "anil_inner_lr", "datasets", "equations", "learn", "load", "meta_gradient",
     "models", "save",
     "set_num_threads", "threads", "warmup",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name == "MAMLRegressor":  # which needs scikit-learn
+        return learn.MAMLRegressor
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

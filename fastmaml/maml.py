@@ -419,9 +419,9 @@ class MAML:
         """
         result, support = self._solve(RATES, theta, x, y, x_query, y_query)
         slope = rate_gradient(self._problem.rate, result.rate_gradient)
-        if not isinstance(slope, float):
-            slope = slope.astype(result.gradient.dtype, copy=False)
-        with np.errstate(over="ignore"):  # inf stands for a loss that float32 cannot hold
+        with np.errstate(over="ignore"):  # inf stands for what float32 cannot hold
+            if not isinstance(slope, float):
+                slope = slope.astype(result.gradient.dtype, copy=False)
             task_values = result.task_values.astype(result.gradient.dtype, copy=False)
         task_values = by_task(task_values, support)
         found = MetaGradient(self._total(result), result.gradient, task_values, slope)

@@ -59,8 +59,8 @@ def set_num_threads(n: int) -> None:
     count, limit = as_count("n", n, 1), jit.thread_limit()
     if count > limit:
         raise ValueError(
-            f"n is {count}; accepted are integers from 1 to {limit}, the number of threads that "
-            "numba has (NUMBA_NUM_THREADS)"
+            f"n is {shown(count)}; accepted are integers from 1 to {limit}, the number of threads "
+            "that numba has (NUMBA_NUM_THREADS)"
         )
     jit.set_num_threads(count)
 

@@ -196,7 +196,7 @@ def test_ctrl_c_saves_what_there_is(tmp_path: Path) -> None:
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
             process.send_signal(signal.SIGINT)
-            printed, _ = process.communicate(timeout=60)
+            printed, _ = process.communicate(timeout=300)
         finally:
             process.kill()
     said = (tmp_path / "stderr.txt").read_text(encoding="utf-8")
@@ -374,7 +374,7 @@ def test_python_m_fastmaml() -> None:
         [sys.executable, "-m", "fastmaml", "sinusoid", "--seed", "x"],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 2

@@ -239,6 +239,10 @@ def test_bad_numbers_are_named(make: Any, text: str) -> None:
 def test_a_rate_that_is_no_number_is_named() -> None:
     with pytest.raises(TypeError, match="learning_rate"):
         SGD("fast")  # type: ignore[arg-type]
+    with pytest.raises(
+        TypeError, match=r"learning_rate is <class .*Cosine'>; accepted are numbers"
+    ):
+        Adam(Cosine)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

@@ -1,5 +1,6 @@
 """Meta-training: a loop with its optimizers and checkpoints, Reptile, a scikit-learn estimator."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .callbacks import CSVLog, ProgressBar, chain
@@ -12,22 +13,31 @@ from .scaling import Scaling
 from .schedules import Cosine, Step
 
 if TYPE_CHECKING:
-    from .estimator import AdaptedRegressor as AdaptedRegressor
+    from .adapted import AdaptedRegressor as AdaptedRegressor
+    from .adapted import adapt as adapt
     from .estimator import MAMLRegressor as MAMLRegressor
+    from .scorers import few_shot_scorer as few_shot_scorer
 
-# Without the two of the estimator, so that `import *` needs no scikit-learn.
+# Without the names of NEED_SKLEARN, so that `import *` needs no scikit-learn.
 __all__ = [
     "SGD", "Adam", "AdamState", "AdamW", "Best", "CSVLog", "Checkpoint", "Checkpointer", "Cosine",
     "ProgressBar", "Reptile", "SGDState", "Scaling", "Step", "TrainResult", "TrainState", "chain",
     "load_checkpoint", "minimize", "reptile_gradient", "save_checkpoint", "train",
 ]  # fmt: skip
 
+NEED_SKLEARN = {
+    "AdaptedRegressor": "adapted",
+    "MAMLRegressor": "estimator",
+    "adapt": "adapted",
+    "few_shot_scorer": "scorers",
+}
+
 
 def __getattr__(name: str) -> Any:
-    if name not in ("AdaptedRegressor", "MAMLRegressor"):
+    if name not in NEED_SKLEARN:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        from . import estimator
+        return getattr(import_module(f".{NEED_SKLEARN[name]}", __name__), name)
     except ModuleNotFoundError as error:
         if error.name != "sklearn":
             raise
@@ -35,4 +45,3 @@ def __getattr__(name: str) -> Any:
             f'{name} needs scikit-learn, which comes with pip install "fastmaml[sklearn]"',
             name="sklearn",
         ) from error
-    return getattr(estimator, name)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..checks import as_count, as_number, as_positive
+from ..checks import as_count, as_number, as_positive, shown
 
 __all__ = ["Cosine", "LearningRate", "Step", "as_learning_rate", "rate_at"]
 
@@ -118,6 +118,8 @@ class Step:
 
 def as_learning_rate(name: str, value: Any) -> LearningRate:
     """Return a positive number as a float, and a schedule as it is."""
+    if isinstance(value, type):
+        raise TypeError(f"{name} is {shown(value)}; accepted are numbers and schedules, as objects")
     return value if callable(value) else as_positive(name, value)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import faulthandler
 import json
+import logging
 import os
 import sys
 import tempfile
@@ -62,6 +63,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, nargs=2, help="first of a worker's cases, and end")
     arguments = parser.parse_args()
     faulthandler.enable()
+    logging.disable(logging.WARNING)  # of damaged entries
     limit_space()
     with tempfile.TemporaryDirectory() as folder:
         if arguments.case is None:

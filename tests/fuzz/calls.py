@@ -10,10 +10,10 @@ import numpy as np
 
 import fastmaml as fm
 
+from .data import family, saved, scaling, table
 from .learning import (
     construct_optimizer,
     estimator,
-    family,
     minimize,
     reptile,
     schedule,
@@ -255,6 +255,9 @@ CALLS: dict[Callable[[Draw], Call], int] = {
     reptile: 4,
     minimize: 2,
     family: 10,
+    table: 8,
+    scaling: 6,
+    saved: 3,
     estimator: 2,
     process: 1,
 }

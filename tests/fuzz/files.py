@@ -8,12 +8,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from .checkpoints import (
-    checkpoint_bomb,
-    checkpoint_bytes,
-    checkpoint_header,
-    checkpoint_members,
-)
+from .archives import npz_bomb, npz_bytes, npz_header, npz_members
 from .configurations import toml_bytes, toml_values
 from .entries import cache_entry
 from .good import Good
@@ -25,10 +20,10 @@ good = functools.cache(Good)  # once in a worker
 
 #: what is damaged, and how often
 KINDS: dict[Callable[[Draw, Good, Path], None], int] = {
-    checkpoint_bytes: 12,
-    checkpoint_members: 12,
-    checkpoint_header: 12,
-    checkpoint_bomb: 1,
+    npz_bytes: 12,
+    npz_members: 12,
+    npz_header: 12,
+    npz_bomb: 1,
     toml_bytes: 10,
     toml_values: 12,
     table_bytes: 12,

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow
 from pyarrow import parquet
 
+import fastmaml as fm
 from fastmaml import cli, learn
 from fastmaml.cli import training
 
@@ -96,7 +97,11 @@ class Good:
         for name in ("resume", "evaluate"):
             command(name, str(folder / "run"))
         self.entries = make_entries(folder / "entries")
-        self.checkpoints = sorted(folder.glob("*/checkpoint.npz"))
+        maml = fm.MAML(fm.MLP([2, 3, 1]), [[0.01, 0.02]], 2, loss="mse")
+        scaling = learn.Scaling([0.0, 1.0], [1.0, 2.0], [3.0], [4.0])
+        names = {"inputs": NAMES[1:3], "outputs": NAMES[3:], "extra": {"seed": 3, "sizes": [1, 2]}}
+        fm.save(folder / "model.npz", maml, maml.model.init(0), scaling=scaling, **names)
+        self.archives = [folder / "model.npz", *sorted(folder.glob("*/checkpoint.npz"))]
         self.tables = [folder / "rows.csv", folder / "rows.parquet"]
 
 

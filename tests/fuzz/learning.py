@@ -1,8 +1,7 @@
-"""Calls of what trains: optimizers, schedules, the loop, minimizers, families, the estimator."""
+"""Calls of what trains: optimizers, schedules, the loop, minimizers, the estimator."""
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -127,38 +126,8 @@ def minimize(draw: Draw) -> Call:
         result = learn.minimize(**given)
         return result.theta, result.values
 
-    names = {**given, "x": 0, "y": 0, "x_query": 0, "y_query": 0}
+    names = {**given, "x": 0, "y": 0, "x_query": 0, "y_query": 0, "inner_lr": 0}
     return Call("minimize", make, names, finite=False, foreign=("scipy",))
-
-
-# ---- datasets
-
-
-def family(draw: Draw) -> Call:
-    kind = draw.choice(list(fm.datasets.FAMILIES.values()))
-    defaults = {field.name: field.default for field in fields(kind)}
-    some = {name: value for name, value in defaults.items() if draw.chance(0.4)}
-    if draw.chance(0.3):
-        some["part"] = draw.choice(["all", "train", "test"])
-    given = draw.spoil(some, 0.4)
-    sizes = {
-        "n_tasks": draw.integer(1, 5), "n_support": draw.integer(1, 6),
-        "n_query": draw.integer(0, 6), "rng": draw.integer(0, 99),
-        "dtype": draw.choice(["f4", "f8", np.float64]),
-    }  # fmt: skip
-    sizes = draw.spoil(sizes, 0.4)
-    if draw.chance(0.3):
-        return _points(draw, kind)
-    return Call(kind.__name__, lambda: kind(**given).sample(**sizes), {**given, **sizes})
-
-
-def _points(draw: Draw, kind: Any) -> Call:
-    made = kind()
-    functions = made.sample_functions(draw.integer(1, 4), draw.integer(0, 99))
-    names = list(made.sample_points.__annotations__)[: len(functions)]
-    good: dict[str, Any] = dict(zip(names, functions, strict=True))
-    given = draw.spoil({**good, "n_points": draw.integer(1, 5), "rng": 0, "dtype": "f8"})
-    return Call(f"{kind.__name__}.sample_points", lambda: made.sample_points(**given), given)
 
 
 # ---- the estimator

@@ -1,4 +1,4 @@
-"""Damaged checkpoints: their bytes, their members, the values of their header, and bombs."""
+"""Damaged checkpoints and saved models: bytes, members, values of the header, and bombs."""
 
 from __future__ import annotations
 
@@ -15,13 +15,32 @@ import numpy as np
 
 import fastmaml as fm
 from fastmaml import learn
-from fastmaml.learn.checkpoint import HEADER
 
 from .damage import VALUES, damaged, reworded
 from .good import PLACES, Good, judge_command
 from .memory import MIB, modest
 from .oracle import judge_error, judge_reading
 from .values import Draw
+
+
+def judge_archive(draw: Draw, path: Path) -> None:
+    """Load what a file of this name holds, and use it."""
+    with modest(path.stat().st_size):
+        (judge_checkpoint if path.name == "checkpoint.npz" else judge_model)(draw, path)
+
+
+def judge_model(_draw: Draw, path: Path) -> None:
+    """Load and predict."""
+    try:
+        saved = fm.load(path)
+    except Exception as error:
+        judge_reading(error, path)
+        return
+    width, height = saved.maml.model.n_inputs, saved.maml.model.n_outputs
+    try:
+        saved.predict(np.ones((2, 3, width)), np.ones((2, 3, height)), np.ones((1, width)))
+    except Exception as error:
+        judge_error(error, ["x", "y", "x_new", "theta", "steps"])
 
 
 def judge_checkpoint(draw: Draw, path: Path) -> None:
@@ -69,18 +88,21 @@ def _write(path: Path, members: dict[str, Any], compress: bool = False) -> None:
         (np.savez_compressed if compress else np.savez)(path, allow_pickle=True, **members)
 
 
-def checkpoint_bytes(draw: Draw, made: Good, folder: Path) -> None:
-    path = folder / "checkpoint.npz"
-    source, other = (draw.choice(made.checkpoints).read_bytes() for _ in range(2))
-    path.write_bytes(damaged(draw, source, other))
-    with modest(path.stat().st_size):
-        judge_checkpoint(draw, path)
+def npz_bytes(draw: Draw, made: Good, folder: Path) -> None:
+    source, other = draw.choice(made.archives), draw.choice(made.archives)
+    path = folder / source.name
+    path.write_bytes(damaged(draw, source.read_bytes(), other.read_bytes()))
+    judge_archive(draw, path)
 
 
-def checkpoint_members(draw: Draw, made: Good, folder: Path) -> None:
-    path = folder / "checkpoint.npz"
-    with np.load(draw.choice(made.checkpoints)) as npz:
-        members = dict(npz)
+def _members(source: Path) -> dict[str, Any]:
+    with np.load(source) as npz:
+        return dict(npz)
+
+
+def npz_members(draw: Draw, made: Good, folder: Path) -> None:
+    source = draw.choice(made.archives)
+    path, members = folder / source.name, _members(source)
     for _ in range(draw.integer(1, 2)):
         name = draw.choice(sorted(members))
         way = draw.integer(0, 5)
@@ -92,22 +114,28 @@ def checkpoint_members(draw: Draw, made: Good, folder: Path) -> None:
             members[draw.choice(["more", "best.theta", "theta", "rate_state.x"])] = members[name]
         else:
             with contextlib.suppress(Exception):
-                value = np.asarray(draw.other(members[name]))
-                members[name] = value
+                members[name] = np.asarray(draw.other(members[name]))
         if not members:
             break
     with contextlib.suppress(Exception):  # what cannot be written cannot be read
-        _write(path, members, draw.chance(0.3))
+        _write(path, members, draw.chance(0.1))
     if path.exists():
-        with modest(path.stat().st_size):
-            judge_checkpoint(draw, path)
+        judge_archive(draw, path)
 
 
-def checkpoint_header(draw: Draw, made: Good, folder: Path) -> None:
-    path = folder / "checkpoint.npz"
-    with np.load(draw.choice(made.checkpoints)) as npz:
-        members = dict(npz)
-    header = json.loads(str(members[HEADER]))
+def npz_header(draw: Draw, made: Good, folder: Path) -> None:
+    source = draw.choice(made.archives)
+    members = _members(source)
+    name = next(name for name in members if name.startswith("fastmaml_"))
+    text = respelled(draw, str(members[name]))
+    members[name] = np.array(text)
+    _write(folder / source.name, members)
+    judge_archive(draw, folder / source.name)
+
+
+def respelled(draw: Draw, text: str) -> str:
+    """JSON in which a value or two are others, or gone."""
+    header = json.loads(text)
     for _ in range(draw.integer(1, 2)):
         at = header
         while True:
@@ -115,27 +143,23 @@ def checkpoint_header(draw: Draw, made: Good, folder: Path) -> None:
             if not isinstance(at[key], dict | list) or not at[key] or draw.chance(0.4):
                 break
             at = at[key]
-        if isinstance(at, dict) and draw.chance(0.2):
-            del at[key]
-            if not at:
-                break
-        else:
+        if isinstance(at, list) or draw.chance(0.8):
             at[key] = draw.choice(VALUES)
+        elif len(at) > 1:
+            del at[key]
     text = json.dumps(header)
-    if draw.chance(0.1):
-        text = reworded(draw, text.encode(), b"{}[],: ").decode(errors="replace")
-    members[HEADER] = np.array(text)
-    _write(path, members)
-    with modest(path.stat().st_size):
-        judge_checkpoint(draw, path)
+    return (
+        reworded(draw, text.encode(), b"{}[],: ").decode(errors="replace")
+        if draw.chance(0.1)
+        else text
+    )
 
 
-def checkpoint_bomb(draw: Draw, made: Good, folder: Path) -> None:
+def npz_bomb(draw: Draw, made: Good, folder: Path) -> None:
     """A member that claims far more than the file holds, or that unpacks to it."""
-    path = folder / "checkpoint.npz"
+    source = draw.choice(made.archives)
     n = draw.choice([10**8, 10**10, 10**15, 2**62])
-    members = {}
-    with zipfile.ZipFile(draw.choice(made.checkpoints)) as npz:
+    with zipfile.ZipFile(source) as npz:
         members = {name: npz.read(name) for name in npz.namelist()}
     name = draw.choice(sorted(members))
     header = io.BytesIO()
@@ -144,13 +168,13 @@ def checkpoint_bomb(draw: Draw, made: Good, folder: Path) -> None:
         header, {"descr": kind, "fortran_order": False, "shape": draw.choice([(n,), (), (1, n)])}
     )
     members[name] = header.getvalue() + b"\0" * draw.choice([0, 8, 1000])
-    if draw.chance(0.2):
+    way = draw.choice([zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED])
+    if way == zipfile.ZIP_DEFLATED and draw.chance(0.4):
         members[name] = _unpacked()
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as npz:
+    with zipfile.ZipFile(folder / source.name, "w", way, compresslevel=1) as npz:
         for each, content in members.items():
             npz.writestr(each, content)
-    with modest(path.stat().st_size):
-        judge_checkpoint(draw, path)
+    judge_archive(draw, folder / source.name)
 
 
 @functools.cache

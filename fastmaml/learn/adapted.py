@@ -1,0 +1,246 @@
+"""What adaptation makes of fitted estimators: the regressor of one group, alone or in a pipeline.
+
+Needs scikit-learn, from the extra ``sklearn``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, clone
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ..maml import MAML
+from ..models import MLP
+from .numbers import require_numbers
+from .scaling import Scaling
+
+__all__ = ["AdaptedRegressor", "StandardisedRegressor", "adapt"]
+
+DTYPES = (np.float64, np.float32)
+TARGETS: dict[str, Any] = {"dtype": DTYPES, "y_numeric": True, "multi_output": True}
+
+
+class StandardisedRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
+    """What both regressors share: data in the user's units outside, standardised inside.
+
+    A fitted one has ``model_``, ``theta_``, ``scaling_``, and ``_flat``, which says whether y has
+    one axis. It scales, and scales back, in float64; the network computes in theta's dtype.
+    """
+
+    model_: MLP
+    theta_: NDArray[Any]
+    scaling_: Scaling
+    n_outputs_: int
+    _flat: bool
+
+    def _inputs(self, X: Any) -> NDArray[Any]:
+        check_is_fitted(self)
+        require_numbers("X", X)
+        return self._scaled_inputs(validate_data(self, X, reset=False, dtype=DTYPES))
+
+    def _rows(self, X: Any, y: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Rows that are checked against those of ``fit``, not yet scaled."""
+        check_is_fitted(self)
+        for name, values in (("X", X), ("y", y)):
+            require_numbers(name, values)
+        X, y = validate_data(self, X, y, reset=False, **TARGETS)
+        if y.size // len(y) != self.n_outputs_:
+            raise ValueError(
+                f"y has {y.size // len(y)} outputs; "
+                f"accepted are {self.n_outputs_}, as in the meta-training"
+            )
+        return X, y
+
+    def _scaled_inputs(self, X: NDArray[Any]) -> NDArray[Any]:
+        scaled: NDArray[Any] = self.scaling_.scale_x(X, self.theta_.dtype)
+        return scaled
+
+    def _scaled_targets(self, y: NDArray[Any]) -> NDArray[Any]:
+        scaled: NDArray[Any] = self.scaling_.scale_y(y.reshape(len(y), -1), self.theta_.dtype)
+        return scaled
+
+    def _outputs(self, f: Any, dtype: Any) -> NDArray[Any]:
+        y: NDArray[Any] = self.scaling_.unscale_y(f, dtype)
+        return y.ravel() if self._flat else y
+
+    def _to_save(self) -> dict[str, Any]:
+        names = getattr(self, "feature_names_in_", None)
+        return {
+            "theta": self.theta_,
+            "scaling": self.scaling_,
+            "inputs": None if names is None else names.tolist(),
+        }
+
+    def _precision(self, y: NDArray[Any]) -> np.dtype[Any]:
+        """The dtype of predictions: that of the network or of y, whichever has more digits."""
+        own = y.dtype if y.dtype.kind == "f" else np.float64
+        return np.dtype(np.float32 if own == self.theta_.dtype == np.float32 else np.float64)
+
+
+class AdaptedRegressor(StandardisedRegressor):
+    """The regressor of one task: ``fit`` adapts meta-learned parameters to its rows.
+
+    :meth:`MAMLRegressor.adapt` makes it and fits it. It can be cloned and fitted again, on other
+    rows of the task or in a cross-validation: the meta-parameters stay.
+
+    Parameters
+    ----------
+    meta : FrozenEstimator
+        Of a fitted `MAMLRegressor`, without the rows that it was trained on.
+
+    Attributes
+    ----------
+    model_ : MLP
+    theta_ : ndarray, shape (P,)
+        The adapted parameters (equation 8), for standardised data.
+    scaling_ : Scaling
+        That of the meta-training.
+    n_outputs_ : int
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        As in the meta-training.
+
+    Raises
+    ------
+    TypeError, ValueError
+        In its methods, for data that does not fit that of the meta-training.
+
+    Warns
+    -----
+    DivergenceWarning
+        In ``fit``, if the adaptation diverges.
+    """
+
+    def __init__(self, meta: FrozenEstimator) -> None:
+        self.meta = meta
+
+    def fit(self, X: Any, y: Any) -> AdaptedRegressor:
+        """Adapt to rows X (rows, n_features) and y (rows,) or (rows, n_outputs)."""
+        meta = self.meta.estimator
+        X, y = meta._rows(X, y)
+        x, targets = meta._scaled_inputs(X), meta._scaled_targets(y)
+        maml = meta._maml()
+        self.theta_ = maml.adapt(meta.theta_, x, targets)
+        for name in SHARED:
+            if hasattr(meta, name):
+                setattr(self, name, getattr(meta, name))
+        self._dtype = self._precision(y)
+        return self
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Return y (rows,) or (rows, n_outputs) for X (rows, n_features)."""
+        x = self._inputs(X)
+        return self._outputs(self.model_.predict(self.theta_, x), self._dtype)
+
+    def to_save(self) -> dict[str, Any]:
+        """Return what ``fastmaml.save`` writes: the adapted network, which adapts no more."""
+        check_is_fitted(self)
+        adapted = MAML(self.model_, steps=0, loss="mse", task_mean=True)
+        return {**self._to_save(), "objective": adapted}
+
+    def score(self, X: Any, y: Any, *, sample_weight: Any = None) -> float:
+        """Return R² of ``predict(X)``; `sample_weight` (rows,) weighs the rows."""
+        return float(super().score(X, y, sample_weight))
+
+
+SHARED = ("model_", "scaling_", "n_outputs_", "n_features_in_", "feature_names_in_", "_flat")
+
+
+def adapt(estimator: Any, X: Any, y: Any) -> Any:
+    """Adapt a fitted estimator that ends in a `MAMLRegressor` to the rows of one new group.
+
+    Parameters
+    ----------
+    estimator : MAMLRegressor, Pipeline, TransformedTargetRegressor or search
+        Fitted. A pipeline's last step is any of these, as is the regressor of a
+        TransformedTargetRegressor, and the ``best_estimator_`` of a search such as GridSearchCV.
+    X : array_like or DataFrame, shape (rows, n_features)
+        What the estimator as a whole takes.
+    y : array_like, shape (rows,) or (rows, n_outputs)
+
+    Returns
+    -------
+    estimator
+        Of the same kind (for a search, for the kind of its best estimator), fitted: the
+        transformers are the given ones, frozen, and the last step is an `AdaptedRegressor`. Like
+        that it can be cloned and fitted again, to other rows.
+
+    Raises
+    ------
+    TypeError
+        For another estimator.
+    NotFittedError, ValueError
+        If it is not fitted, or for data that does not fit that of ``fit``.
+
+    Warns
+    -----
+    DivergenceWarning
+        If the adaptation diverges.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import PolynomialFeatures
+    >>> from fastmaml.learn import MAMLRegressor, adapt
+    >>> rng = np.random.default_rng(0)
+    >>> groups = np.repeat(np.arange(30), 8)
+    >>> X = rng.uniform(-1, 1, (240, 1))
+    >>> y = rng.normal(1.0, 0.5, 30)[groups] * X[:, 0] ** 2
+    >>> maml = MAMLRegressor((8,), learning_rate_init=0.01, n_iter_no_change=2, random_state=0)
+    >>> pipeline = make_pipeline(PolynomialFeatures(2, include_bias=False), maml)
+    >>> pipeline = pipeline.fit(X, y, mamlregressor__groups=groups)
+    >>> new = adapt(pipeline, [[-0.8], [0.1], [0.9]], [1.2, 0.0, 1.5])
+    >>> new.predict([[0.5]]).shape
+    (1,)
+    """
+    return _adaptable(estimator).fit(X, y)
+
+
+def _adaptable(estimator: Any) -> Any:
+    """The same estimator, not fitted, so that ``fit`` adapts its last step and nothing else."""
+    if isinstance(estimator, FrozenEstimator):
+        return _adaptable(estimator.estimator)
+    if isinstance(estimator, AdaptedRegressor):
+        return clone(estimator)
+    if hasattr(estimator, "_adaptable"):
+        return estimator._adaptable()
+    if isinstance(estimator, Pipeline) and estimator.steps:
+        *transformers, (name, last) = estimator.steps
+        frozen = [(key, _frozen(transformer)) for key, transformer in transformers]
+        adaptable = Pipeline([*frozen, (name, _adaptable(last))], verbose=estimator.verbose)
+        adaptable.transform_input = estimator.transform_input
+        return adaptable
+    if isinstance(estimator, TransformedTargetRegressor):
+        check_is_fitted(estimator)
+        return TransformedTargetRegressor(
+            _adaptable(estimator.regressor_),
+            transformer=_FrozenTransformer(estimator.transformer_),
+            check_inverse=False,
+        )
+    if hasattr(estimator, "param_distributions") or hasattr(estimator, "param_grid"):
+        check_is_fitted(estimator)
+        if hasattr(estimator, "best_estimator_"):
+            return _adaptable(estimator.best_estimator_)
+    raise TypeError(
+        f"estimator is {estimator!r:.60}; accepted are a MAMLRegressor, a Pipeline that ends in "
+        "one, a TransformedTargetRegressor of one, and a search that has found one with refit=True"
+    )
+
+
+class _FrozenTransformer(FrozenEstimator):
+    """One of targets, which TransformedTargetRegressor fits without a y."""
+
+    def fit(self, X: Any, y: Any = None, *args: Any, **kwargs: Any) -> _FrozenTransformer:
+        """Do nothing."""
+        return self
+
+
+def _frozen(transformer: Any) -> Any:
+    return transformer if transformer in (None, "passthrough") else FrozenEstimator(transformer)
