@@ -16,7 +16,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numba
 
@@ -89,7 +89,8 @@ class _Parser(argparse.ArgumentParser):
 def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse; of a misspelt command or option, say what may have been meant."""
     given = list(sys.argv[1:] if argv is None else argv)
-    parser, commands = _parser()
+    parser = _parser()
+    (commands,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
     if given and not given[0].startswith("-") and given[0] not in commands.choices:
         known = list(commands.choices)
         parser.error(
@@ -104,8 +105,7 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     return arguments
 
 
-def _parser() -> tuple[argparse.ArgumentParser, Any]:
-    """The parser, and its commands."""
+def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="fastmaml",
         description="Exact MAML meta-gradients for squared-error regression.",
@@ -136,7 +136,7 @@ def _parser() -> tuple[argparse.ArgumentParser, Any]:
             f"--{option}", nargs="+", choices=accepted, default=default, help=f"{option} to compile"
         )
     warmup.set_defaults(run=_warmup)
-    return parser, commands
+    return parser
 
 
 def _info(_arguments: argparse.Namespace) -> None:

@@ -71,7 +71,8 @@ def _adapt(arguments: argparse.Namespace) -> None:
         place = {label_text(name): i for i, name in enumerate(support.names)}
         for name in new.names:
             if label_text(name) not in place:
-                raise CommandError(f"{new_sheet.path} has task {name!r}, {support_sheet.path} has not")
+                where = f"{new_sheet.path} has task {name!r}"
+                raise CommandError(f"{where}, {support_sheet.path} has not")
         support = support.take(np.array([place[label_text(name)] for name in new.names], np.intp))
     columns = _columns(new_sheet, layout, support, task, named)
     # Without names in the new file, all its rows are predicted for each task.
@@ -120,7 +121,7 @@ def _task(
 def _say_of_missing(sheet: Sheet, table: TaskTable, what: str) -> None:
     n = sheet.n_rows - len(table.x)
     if n:
-        say(f"warning: {n} of {sheet.n_rows} rows of {sheet.path} have missing cells and are {what}")
+        say(f"warning: of {sheet.path}, {n} of {sheet.n_rows} rows miss a cell and are {what}")
 
 
 def _predict(

@@ -207,7 +207,7 @@ def with_data(configuration: Mapping[str, Any], path: Path | None) -> dict[str, 
         return dict(configuration)
     tasks = table_of(configuration, "tasks")
     if "file" not in tasks:
-        raise CommandError(f"--data is {path}, the tasks are of a family; accepted is to leave it out")
+        raise CommandError(f"--data is {path}; accepted is none, as the tasks are of a family")
     return {**configuration, "tasks": {**tasks, "file": str(path.resolve())}}
 
 
@@ -254,8 +254,9 @@ def build(
     accepted = ("iterations", "seed", "dtype", "checkpoint_every", *LOOP)
     _known("[train]", options, accepted)
     seed = _checked("train", as_count, "seed", options.pop("seed", 0))
+    iterations = options.pop("iterations", None)
     numbers = {
-        "n_iterations": _checked("train", as_count, "iterations", options.pop("iterations", None), 1),
+        "n_iterations": _checked("train", as_count, "iterations", iterations, 1),
         "dtype": _checked("train", as_float_dtype, "dtype", options.pop("dtype", "float64")),
         "checkpoint_every": _checked(
             "train", as_count, "checkpoint_every", options.pop("checkpoint_every", 100), 1

@@ -45,7 +45,8 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     _say_of_changes(run)
     tasks, names = run.test_tasks(experiments.N_TEST_POINTS)
     steps = arguments.steps or sorted({0, what.maml.steps})
-    judged = [_judged(what._replace(maml=runs.with_steps(what.maml, s)), tasks, names) for s in steps]
+    mamls = [runs.with_steps(what.maml, s) for s in steps]
+    judged = [_judged(what._replace(maml=maml), tasks, names) for maml in mamls]
     n_query = sorted({len(y) for y in _query(tasks)[1]})
     n_support = sorted({len(y) for y in tasks.y})
     print(

@@ -162,7 +162,8 @@ def _parts(
         if sizes.n_validation + sizes.n_test + (sizes.n_tasks or 1) > table.n_tasks:
             raise ValueError(
                 f"n_tasks is {sizes.n_tasks or 1}, n_validation {sizes.n_validation}, n_test "
-                f"{sizes.n_test}; accepted are together up to {table.n_tasks}, the tasks of the file"
+                f"{sizes.n_test}; accepted are together up to {table.n_tasks}, the tasks of the "
+                "file"
             )
         return table.hold_out(sizes.n_validation, sizes.n_test, seed)
     parts = table.hold_out(known={name: list(tasks) for name, tasks in record.parts.items()})

@@ -1,4 +1,4 @@
-"""Parquet files, by pyarrow from the extra ``parquet``: read with their sizes checked, and written."""
+"""Parquet files, by pyarrow from the extra ``parquet``: read, with sizes checked, and written."""
 
 from __future__ import annotations
 

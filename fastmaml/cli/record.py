@@ -51,7 +51,7 @@ class Record(NamedTuple):
         found = {
             "gone": sorted(set(old) - set(new)),
             "new": sorted(set(new) - set(old)),
-            "with other rows": sorted(task for task in old if new.get(task, old[task]) != old[task]),
+            "with other rows": sorted(t for t in old if new.get(t, old[t]) != old[t]),
         }
         said = [
             f"{len(tasks)} {'task is' if len(tasks) == 1 else 'tasks are'} {what} "

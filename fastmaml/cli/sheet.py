@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..checks import FLOAT64
 from ..datasets import label_text
 from ..datasets.labels import is_missing
 from .common import CommandError
@@ -52,9 +53,7 @@ class Sheet(NamedTuple):
             f"accepted are {accepted}"
         )
 
-    def numbers(
-        self, name: str, drop: bool, dtype: np.dtype[Any] = np.dtype(np.float64)
-    ) -> np.ndarray:
+    def numbers(self, name: str, drop: bool, dtype: np.dtype[Any] = FLOAT64) -> np.ndarray:
         """Return a column as float64 numbers, with `drop` NaN where one is missing.
 
         All others are finite in `dtype`, too.

@@ -257,7 +257,8 @@ def configuration(sheet: Sheet, guess: Guess, out: Path) -> str:
     lines += [
         "",
         "[model]",
-        _line("layer_sizes", layers, "first the inputs, a category of an input one; last the outputs"),
+        "# first the number of inputs, where each category counts; last that of outputs",
+        _line("layer_sizes", layers, None),
         _line("activation", defaults.ACTIVATION, None),
         "",
         "[maml]",

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..checks import as_choice
+from ..checks import FLOAT64, as_choice
 from ..datasets import TaskTable
 from ..datasets.labels import MISSING
 from ..datasets.table import SHORT_TASKS
@@ -33,7 +33,7 @@ class Layout(NamedTuple):
     missing: str = "error"
     short_tasks: str = "error"
     form: Format = Format()
-    dtype: np.dtype[Any] = np.dtype(np.float64)  # in which numbers must be finite
+    dtype: np.dtype[Any] = FLOAT64  # in which numbers must be finite
 
     @property
     def drop(self) -> bool:
@@ -61,7 +61,8 @@ def as_layout(table: Mapping[str, Any]) -> Layout:
         texts = isinstance(given, list) and all(isinstance(entry, str) for entry in given)
         if not texts or not (given or name == "categorical"):
             accepted = "the name of a column, or a list" if name == "task" else "a list of names"
-            raise CommandError(f"[tasks] {name} is {table.get(name)!r:.200}; accepted is {accepted}")
+            shown = f"[tasks] {name} is {table.get(name)!r:.200}"
+            raise CommandError(f"{shown}; accepted is {accepted}")
     used = [*sides["task"], *sides["inputs"], *sides["outputs"]]
     for name in used:
         if used.count(name) > 1:
@@ -161,7 +162,7 @@ def tasks_of(sheet: Sheet, layout: Layout, categories: Categories) -> TaskTable:
         y = np.stack(columns, axis=1)
     frame: dict[Any, Any] = {name: sheet.labels(name, layout.drop) for name in layout.task}
     task = list(frame) if len(layout.task) > 1 else next(iter(frame), None)
-    frame |= {i: column for i, column in enumerate([*x.T, *y.T])}
+    frame |= dict(enumerate([*x.T, *y.T]))
     sides = [*range(x.shape[1])], [*range(x.shape[1], x.shape[1] + y.shape[1])]
     try:
         table = TaskTable.from_frame(frame, task, *sides, missing=layout.missing)

@@ -285,8 +285,19 @@ def train(
             if since >= patience * validate_every:
                 break
         iteration = state.iteration + 1
-        tasks: Sequence[Any] = as_batch("sampler()", sampler())
-        value, gradient, slope = _meta_gradient(problem, theta, tasks, learning)
+        batch = sampler()
+        names: Sequence[Any] | None = getattr(batch, "names", None)
+        tasks: Sequence[Any] = as_batch("sampler()", batch)
+        try:
+            value, gradient, slope = _meta_gradient(problem, theta, tasks, learning)
+        except ValueError as error:
+            if on_divergence != "keep" and not all_finite(theta):
+                raise FloatingPointError(
+                    f"the parameters are not finite after iteration {state.iteration}, whose "
+                    f"gradient was: the update of {shown(optimizer)} is too large; a smaller "
+                    "learning_rate usually helps"
+                ) from error
+            raise
         diverged: tuple[int, ...] = ()
         if not _finite(value, gradient, slope):
             tasks = _as_batch(tasks)
