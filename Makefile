@@ -12,6 +12,11 @@ TESTS ?=
 # What `make nojit` runs: all of the mathematics, less what takes minutes in plain Python.
 NOJIT_TESTS ?= tests/test_equations.py tests/test_methods.py tests/test_variants.py \
   -k 'not float32 and not width and not (test_meta_gradient and explicit)'
+# What `make steady` hands to tools/steady.py: make steady STEADY="--random 2 --load 1"
+STEADY ?=
+# Which cases `make fuzz` draws, and how many times as many as the 54000 of CI
+SEED ?= 0
+TIMES ?= 1
 # Which asv benchmarks, as a regular expression: make bench BENCH=Latency
 BENCH ?= .
 
@@ -19,8 +24,9 @@ bin := $(abspath $(VENV))/bin
 needs = $(VENV)/.extra-$(or $(EXTRA),$(1))
 sources := $(shell find fastmaml kernels -name '*.py') fastmaml/py.typed
 wheel := build/wheel
+floors := build/floors
 
-.PHONY: help demo test nojit coverage doctest peers lint format docs bench bench-check compare sweep clean
+.PHONY: help demo test nojit floors installs steady coverage doctest peers fuzz lint format docs bench bench-check compare sweep clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -34,6 +40,16 @@ test: $(call needs,test) ## the test suite
 nojit: $(call needs,test) ## the kernels as plain Python, where an index out of bounds is an error
 	NUMBA_DISABLE_JIT=1 $(bin)/pytest $(NOJIT_TESTS)
 
+floors: $(floors)/.stamp ## the suite on the oldest versions that pyproject.toml allows
+	$(floors)/bin/pytest $(TESTS)
+	$(floors)/bin/pytest -m peers
+
+installs: $(call needs,test) ## the tests of installing, with every Python of this machine
+	$(bin)/python tools/installs.py
+
+steady: $(call needs,dev) ## the suite in random order, under load and other circumstances; an hour
+	$(bin)/python tools/steady.py $(STEADY)
+
 coverage: $(call needs,dev) ## the lines that `make nojit` runs (the JIT hides them from coverage)
 	NUMBA_DISABLE_JIT=1 $(bin)/coverage run -m pytest $(NOJIT_TESTS)
 	$(bin)/coverage report
@@ -44,6 +60,9 @@ doctest: $(wheel)/.stamp ## the examples in the docstrings, on the built wheel
 
 peers: $(call needs,peers) ## the results against JAX (and PyTorch where it is installed)
 	$(bin)/pytest -m peers
+
+fuzz: $(call needs,test) ## random calls and damaged files, two minutes; longer: make fuzz SEED=7 TIMES=20
+	FUZZ_SEED=$(SEED) FUZZ_TIMES=$(TIMES) $(bin)/pytest -m fuzz
 
 lint: $(call needs,dev) $(wheel)/.stamp ## ruff, import rules, types
 	$(bin)/ruff check .
@@ -83,6 +102,15 @@ $(bin)/python:
 
 $(VENV)/.extra-%: pyproject.toml | $(bin)/python
 	$(bin)/python -m pip install --quiet --editable '.[$*]'
+	@touch $@
+
+# An environment of its own, with the floors as constraints.
+$(floors)/.stamp: pyproject.toml tools/floors.py | $(call needs,test)
+	rm -rf $(floors)
+	$(bin)/python -m venv $(floors)
+	$(bin)/python tools/floors.py test peers > $(floors)/constraints.txt
+	$(floors)/bin/python -m pip install --quiet --constraint $(floors)/constraints.txt \
+	  --editable '.[test,peers]'
 	@touch $@
 
 # The package as users get it. Built from a source archive, so that nothing left lying in build/ can

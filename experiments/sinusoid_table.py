@@ -37,7 +37,6 @@ from fastmaml.experiments import (
     SinusoidExperiment,
     error_text,
     heldout_rows,
-    initial_parameters,
     summarize,
 )
 from fastmaml.files import write_whole
@@ -158,7 +157,7 @@ def run(name: str, seed: int, iterations: int, validations: int) -> dict[str, An
     """Train one method with one seed, test what did best on the validation tasks."""
     method = METHODS[name]
     rng = np.random.default_rng(seed)
-    theta = initial_parameters(rng, method.training.model)
+    theta = method.training.model.init(rng)
     best = BestCheckpoint(method, max(iterations // validations, 1))
     start = time.perf_counter()
     train(

@@ -63,8 +63,9 @@ def named_tasks(names: Sequence[Any]) -> Iterator[None]:
 
 def may_have_diverged(squares: NDArray[np.float64]) -> bool:
     """Whether any task is suspicious; `squares` are those of `fastmaml.run.adapt`."""
-    # Two microseconds less than a comparison of each; so written that NaN is suspicious.
-    return not np.vdot(squares, squares) <= _bound(squares) ** 2
+    # Two microseconds less than a comparison of each; so written that NaN is suspicious, and inf.
+    bound = _bound(squares)
+    return not np.vdot(squares, squares) < bound * bound
 
 
 def _bound(squares: NDArray[np.float64]) -> float:

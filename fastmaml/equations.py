@@ -66,10 +66,9 @@ from .checks import (
     as_theta,
     real_array,
     shape_text,
-    shown,
 )
 from .maml import loss_of
-from .models.base import Network
+from .models.base import Network, as_model
 from .run import Derivatives, derivatives, hessian_products
 from .tasks import Rows, as_rows, as_tasks, by_task, split
 
@@ -89,16 +88,14 @@ __all__ = [
 
 
 def _prepare(model: Network, theta: Any, x: Any, y: Any) -> tuple[NDArray[Any], Rows]:
-    if not isinstance(model, Network):
-        raise TypeError(f"model is {shown(model)}; accepted are MLP and Linear")
-    rows = as_rows(model, x, y, as_dtype("theta", theta))
+    rows = as_rows(as_model(model), x, y, as_dtype("theta", theta))
     return as_theta(model, theta, rows.n_tasks), rows
 
 
 def _derive(
     model: Network, theta: Any, x: Any, y: Any, loss: str, *wanted: str
 ) -> tuple[Derivatives, Rows]:
-    scale = loss_of(loss, model.n_outputs)
+    scale = loss_of(loss, as_model(model).n_outputs)
     parameters, rows = _prepare(model, theta, x, y)
     return derivatives(model, parameters, rows, scale, wanted), rows
 
@@ -107,7 +104,7 @@ def _rates(model: Network, inner_lr: Any) -> NDArray[np.float64]:
     """A scalar rate as it is, or the rates of the parameters (P,)."""
     if real_array("inner_lr", inner_lr).ndim == 0:
         return np.float64(as_number("inner_lr", inner_lr))  # type: ignore[return-value]
-    canonical = as_inner_lr(model, inner_lr, 1)
+    canonical = as_inner_lr(as_model(model), inner_lr, 1)
     rate = canonical.per_parameter
     if rate is None and model.n_params == 1:  # then one rate is a rate for each parameter
         return np.ravel(np.asarray(canonical.per_layer))
@@ -312,7 +309,8 @@ def task_meta_gradient(
     -------
     g : ndarray, shape (n_tasks, P)
     """
-    as_tasks(model, x, y, x_query, y_query, as_dtype("theta", theta))  # checks them together
+    # Checks them together.
+    as_tasks(as_model(model), x, y, x_query, y_query, as_dtype("theta", theta))
     adapted = adapted_parameters(model, theta, x, y, inner_lr=inner_lr, loss=loss)
     query = (x, y) if x_query is None else (x_query, y_query)
     outer = task_gradient(model, adapted, *query, loss=loss)

@@ -23,10 +23,9 @@ from .checks import (
     as_step_weights,
     as_theta,
     rate_gradient,
-    shown,
 )
 from .divergence import may_have_diverged, warn_of_divergence
-from .models.base import Network
+from .models.base import Network, as_model
 from .plan import METHODS, Loss, Problem, default_max_memory
 from .run import GRADIENT, RATES, VALUE, Result
 from .tasks import Rows, as_rows, as_tasks, by_task, require_same_tasks, split
@@ -222,8 +221,7 @@ class MAML:
     _problem: Problem = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.model, Network):
-            raise TypeError(f"model is {shown(self.model)}; accepted are MLP and Linear")
+        as_model(self.model)
         steps = as_count("steps", self.steps, 0, MAX_STEPS)
         put = object.__setattr__  # frozen from here on
         put(self, "steps", steps)
@@ -421,9 +419,9 @@ class MAML:
         """
         result, support = self._solve(RATES, theta, x, y, x_query, y_query)
         slope = rate_gradient(self._problem.rate, result.rate_gradient)
-        if not isinstance(slope, float):
-            slope = slope.astype(result.gradient.dtype, copy=False)
-        with np.errstate(over="ignore"):  # inf stands for a loss that float32 cannot hold
+        with np.errstate(over="ignore"):  # inf stands for what float32 cannot hold
+            if not isinstance(slope, float):
+                slope = slope.astype(result.gradient.dtype, copy=False)
             task_values = result.task_values.astype(result.gradient.dtype, copy=False)
         task_values = by_task(task_values, support)
         found = MetaGradient(self._total(result), result.gradient, task_values, slope)
@@ -563,9 +561,7 @@ def anil_inner_lr(model: Network, inner_lr: float) -> NDArray[np.float64]:
     >>> maml.inner_lr
     array([[0.  , 0.  , 0.01]])
     """
-    if not isinstance(model, Network):
-        raise TypeError(f"model is {shown(model)}; accepted are MLP and Linear")
-    rates = np.zeros((1, model.n_layers))
+    rates = np.zeros((1, as_model(model).n_layers))
     rates[0, -1] = as_number("inner_lr", inner_lr)
     return rates
 

@@ -138,12 +138,12 @@ def parse_json(text: str) -> Any:
 def require_shallow(value: Any) -> None:
     """Raise ValueError if lists and dictionaries lie more than 100 deep in each other."""
     level, depth = [value], 0
-    while level := [
-        inner
-        for outer in level
-        if isinstance(outer, list | tuple | dict)
-        for inner in (outer.values() if isinstance(outer, dict) else outer)
-    ]:
+    while holders := [item for item in level if isinstance(item, list | tuple | dict)]:
         depth += 1
         if depth > DEPTH:
             raise ValueError(f"nested deeper than {DEPTH}")
+        level = [
+            item
+            for holder in holders
+            for item in (holder.values() if isinstance(holder, dict) else holder)
+        ]

@@ -7,12 +7,12 @@ What is guaranteed about threads, forks, Ctrl-C and the cache of compiled code i
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
 
-from .checks import as_choice, as_count, as_float_dtype
+from .checks import as_choice, as_count, as_float_dtype, shown
 from .equations import task_hessian, task_hessp
 from .kernels import dense, explicit, factored, jit, predict
 from .kernels.adam import adam
@@ -59,8 +59,8 @@ def set_num_threads(n: int) -> None:
     count, limit = as_count("n", n, 1), jit.thread_limit()
     if count > limit:
         raise ValueError(
-            f"n is {count}; accepted are integers from 1 to {limit}, the number of threads that "
-            "numba has (NUMBA_NUM_THREADS)"
+            f"n is {shown(count)}; accepted are integers from 1 to {limit}, the number of threads "
+            "that numba has (NUMBA_NUM_THREADS)"
         )
     jit.set_num_threads(count)
 
@@ -125,11 +125,9 @@ def warmup(
     >>> import fastmaml as fm
     >>> fm.warmup(methods=["explicit"], dtypes=["float64"])
     """
-    if isinstance(methods, str) or isinstance(dtypes, str):
-        raise TypeError("methods and dtypes are words; accepted are sequences of them")
-    chosen = [as_choice("methods", method, METHODS[1:]) for method in methods]
+    chosen = [as_choice("methods", word, METHODS[1:]) for word in _sequence("methods", methods)]
     model = Linear(1)
-    for dtype in [as_float_dtype("dtypes", dtype) for dtype in dtypes]:
+    for dtype in [as_float_dtype("dtypes", each) for each in _sequence("dtypes", dtypes)]:
         theta, x, y = np.zeros(2, dtype), np.zeros((1, 1, 1), dtype), np.zeros((1, 1, 1), dtype)
         model.predict(theta, x)
         adam(np.ones(7, dtype), *(np.zeros(2, dtype) for _ in range(7)))
@@ -143,3 +141,10 @@ def warmup(
                 task_hessp(model, theta, theta, x, y)
     for kernel in _KERNELS:  # so small a problem runs the serial twins
         kernel.compile_parallel()
+
+
+def _sequence(name: str, given: Any) -> list[Any]:
+    if not isinstance(given, str):
+        with suppress(TypeError):
+            return list(given)
+    raise TypeError(f"{name} is {shown(given)}; accepted are sequences of words")

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .checks import as_theta
+from .checks import as_theta, shown
 from .files import write_whole
 from .learn import Scaling
 from .learn.spec import build, describe, maml_of
@@ -152,13 +152,13 @@ def save(
     arrays["theta"] = as_theta(maml.model, theta)
     if scaling is not None:
         if not isinstance(scaling, Scaling):
-            raise TypeError(f"scaling is {scaling!r:.60}; accepted are a Scaling and None")
+            raise TypeError(f"scaling is {shown(scaling)}; accepted are a Scaling and None")
         _require_columns(scaling, maml)
         header["scaling"] = scaling.to_dict()
     try:
         require_shallow(extra)
         text = json.dumps(header)
-    except (TypeError, RecursionError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise TypeError(f"extra is not what JSON can hold: {error}") from error
     arrays[HEADER] = np.array(text)
     write_whole(Path(path), lambda file: np.savez(file, **arrays))
@@ -230,7 +230,7 @@ def _unpack(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Saved:
     if set(header) != set(FIELDS):
         raise ValueError(f"its header has {', '.join(sorted(header))}; wanted: {', '.join(FIELDS)}")
     if not isinstance(header["version"], str):
-        raise ValueError(f"version is {header['version']!r:.60}; accepted is a text")
+        raise ValueError(f"version is {shown(header['version'])}; accepted is a text")
     theta = arrays.pop("theta", None)
     if theta is None or theta.dtype not in (np.float32, np.float64):
         raise ValueError("it has no theta of float32 or float64")
@@ -257,7 +257,7 @@ def _names(name: str, given: Any, width: int) -> tuple[str, ...] | None:
     names = tuple(given) if ordered else ()
     if len(names) != width or not all(isinstance(entry, str) for entry in names):
         raise ValueError(
-            f"{name} is {given!r:.60}; accepted are None and the names of {width} columns, "
+            f"{name} is {shown(given)}; accepted are None and the names of {width} columns, "
             f"as many as the model has {name}"
         )
     return tuple(str(entry) for entry in names)
@@ -268,5 +268,5 @@ def _require_columns(scaling: Scaling, maml: MAML) -> None:
     if columns != (maml.model.n_inputs, maml.model.n_outputs):
         raise ValueError(
             f"scaling has {columns[0]} inputs and {columns[1]} outputs; accepted are those of "
-            f"the model, {maml.model.n_inputs} and {maml.model.n_outputs} ({maml.model!r:.60})"
+            f"the model, {maml.model.n_inputs} and {maml.model.n_outputs} ({shown(maml.model)})"
         )

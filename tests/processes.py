@@ -20,7 +20,10 @@ def python(code, *arguments, **variables):
 
 def start(code, *arguments, **variables):
     """The running process."""
-    environment = {name: value for name, value in {**os.environ, **variables}.items() if value}
+    # Who runs the tests without a cache still wants those about a cache to have theirs.
+    cached = {"FASTMAML_CACHE": None} if "FASTMAML_CACHE_DIR" in variables else {}
+    changed = {**os.environ, **cached, **variables}
+    environment = {name: value for name, value in changed.items() if value}
     command = [sys.executable, "-c", code, *map(str, arguments)]
     # In a folder that holds no fastmaml: Python looks there first.
     folder, pipe = Path(__file__).parent, subprocess.PIPE

@@ -34,6 +34,9 @@ class Foreign:
 class Guarded:
     """An array of another library that does not let itself be converted."""
 
+    def __repr__(self):
+        return "Guarded()"
+
     def __array__(self, dtype=None, copy=None):
         raise RuntimeError("call detach first")
 

@@ -196,7 +196,7 @@ def test_ctrl_c_saves_what_there_is(tmp_path: Path) -> None:
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
             process.send_signal(signal.SIGINT)
-            printed, _ = process.communicate(timeout=60)
+            printed, _ = process.communicate(timeout=300)
         finally:
             process.kill()
     said = (tmp_path / "stderr.txt").read_text(encoding="utf-8")
@@ -299,6 +299,31 @@ def test_training_that_blows_up_saves_what_it_had(capsys: pytest.CaptureFixture[
     assert sorted(os.listdir("sinusoid-out")) == ["theta.npz", "training.png"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="of POSIX")
+def test_a_signal_that_ends_the_process_saves_what_there_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def ended(_: SinusoidExperiment, callback: object) -> None:
+        theta = np.zeros(experiments.MODEL.n_params)
+        callback(experiments.TrainState(1, 2.0, theta, None))  # type: ignore[operator]
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(experiments, "meta_train", ended)
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        assert cli.main(["sinusoid"]) == 128 + signal.SIGTERM
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert capsys.readouterr().err.splitlines()[-2:] == [
+        "fastmaml: saved what 1 of 15000 iterations have reached",
+        "fastmaml: ended by SIGTERM",
+    ]
+    with np.load("sinusoid-out/theta.npz") as file:
+        np.testing.assert_array_equal(file["values"], [2.0])
+    assert Path("sinusoid-out/training.png").read_bytes().startswith(PNG)
+
+
 @pytest.mark.parametrize("missing", ["tqdm", "matplotlib"])
 def test_a_missing_extra_is_named_before_the_training(
     missing: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -349,7 +374,7 @@ def test_python_m_fastmaml() -> None:
         [sys.executable, "-m", "fastmaml", "sinusoid", "--seed", "x"],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 2

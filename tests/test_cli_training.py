@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import os
+import random
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ import pytest
 import fastmaml as fm
 from fastmaml import cli
 from fastmaml.cli import config, training
+from fastmaml.cli.common import CommandError
 from fastmaml.cli.table import read_tasks
 from fastmaml.learn import load_checkpoint
 
@@ -228,7 +231,7 @@ def test_ctrl_c_and_resume() -> None:
             assert time.monotonic() < deadline
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=300)
     finally:
         process.kill()
     assert process.returncode == 130, errors
@@ -237,6 +240,146 @@ def test_ctrl_c_and_resume() -> None:
     assert errors.endswith("fastmaml: interrupted\n")
     assert cli.main(["resume", "run", "--iterations", str(n + 2)]) == 0
     assert bits("run")[0] == n + 2
+
+
+ENDING = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
+def interrupt_in_iteration(monkeypatch: pytest.MonkeyPatch, n: int, action: Any) -> None:
+    """Let something happen while the tasks of an iteration are drawn."""
+    original, drawn = config.Run.sample, []
+
+    def sample(run: config.Run, rng: np.random.Generator) -> Any:
+        drawn.append(1)
+        if len(drawn) == n:
+            action()
+        return original(run, rng)
+
+    monkeypatch.setattr(config.Run, "sample", sample)
+
+
+@pytest.fixture
+def signals_as_in_a_terminal() -> Any:
+    """Whoever started the tests may have told them to ignore some."""
+    numbers = [getattr(signal, name) for name in ENDING]
+    before = [signal.signal(number, signal.SIG_DFL) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="of POSIX")
+@pytest.mark.usefixtures("signals_as_in_a_terminal")
+@pytest.mark.parametrize("name", ENDING)
+def test_a_signal_that_ends_the_process_saves_and_resume_reaches_the_bits(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    number = getattr(signal, name)
+    assert cli.main(["train", "--config", "run.toml", "--out", "whole"]) == 0
+    for command, done in ((["train", "--config", "run.toml"], 4), (["resume", "run"], 8)):
+        capsys.readouterr()
+        with monkeypatch.context() as patch:
+            interrupt_in_iteration(patch, 5, lambda: signal.raise_signal(number))
+            assert cli.main(command) == 128 + number
+        assert capsys.readouterr().err.splitlines()[-2:] == [
+            f"fastmaml: saved what {done} of 12 iterations have reached",
+            f"fastmaml: ended by {name}",
+        ]
+        assert bits("run")[0] == done
+        assert signal.getsignal(number) is signal.SIG_DFL
+    assert cli.main(["resume", "run"]) == 0
+    assert bits("run") == bits("whole")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="of POSIX")
+@pytest.mark.usefixtures("signals_as_in_a_terminal")
+def test_further_signals_do_not_interrupt_what_saves(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A terminal that closes sends SIGHUP, twice perhaps, and its user may press Ctrl-C, too."""
+    numbers = [signal.SIGHUP, signal.SIGTERM, signal.SIGINT]
+    original = training.Checkpointer.save
+
+    def save(saver: Any) -> None:
+        for number in numbers:
+            signal.raise_signal(number)
+        original(saver)
+
+    interrupt_in_iteration(monkeypatch, 4, lambda: signal.raise_signal(signal.SIGHUP))
+    monkeypatch.setattr(training.Checkpointer, "save", save)
+    assert cli.main(["train", "--config", "run.toml"]) == 128 + signal.SIGHUP
+    assert capsys.readouterr().err.endswith("fastmaml: ended by SIGHUP\n")
+    assert bits("run")[0] == 3
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="of POSIX")
+@pytest.mark.usefixtures("signals_as_in_a_terminal")
+def test_what_is_ignored_or_handled_by_others_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = []
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nohup
+    signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+
+    def both() -> None:
+        signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGTERM)
+
+    interrupt_in_iteration(monkeypatch, 4, both)
+    assert cli.main(["train", "--config", "run.toml"]) == 0
+    assert heard == [signal.SIGTERM]
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+def test_the_command_line_runs_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody may set a signal's handler, and an error saves none the less."""
+
+    def fail() -> None:
+        raise MemoryError
+
+    interrupt_in_iteration(monkeypatch, 4, fail)
+    codes: list[int] = []
+    thread = threading.Thread(
+        target=lambda: codes.append(cli.main(["train", "--config", "run.toml"]))
+    )
+    thread.start()
+    thread.join()
+    assert codes == [2]
+    assert bits("run")[0] == 3
+
+
+@pytest.mark.parametrize("where", ["the log", "the bar", "the checkpoint"])
+@pytest.mark.parametrize("error", [OSError("No space left"), MemoryError("x"), BrokenPipeError()])
+def test_whatever_ends_a_training_saves_it(
+    where: str, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place: Any = {
+        "the log": training.CSVLog, "the bar": training.ProgressBar,
+        "the checkpoint": training.Checkpointer,
+    }[where]  # fmt: skip
+    original = place.__call__
+
+    def call(self: Any, state: Any) -> Any:
+        if state.iteration == 4:
+            raise error
+        return original(self, state)
+
+    monkeypatch.setattr(place, "__call__", call)
+    assert cli.main(["train", "--config", "run.toml"]) == 2
+    assert bits("run")[0] == (4 if where == "the bar" else 3)  # the bar comes last
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="of POSIX")
+def test_a_pipe_that_nobody_reads_is_one_line() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "fastmaml", "info"],
+            stdout=write, stderr=subprocess.PIPE, text=True, timeout=120, check=False,
+        )  # fmt: skip
+    finally:
+        os.close(write)
+    assert (done.returncode, done.stderr) == (2, "fastmaml: error: [Errno 32] Broken pipe\n")
 
 
 # ---- evaluate
@@ -353,6 +496,50 @@ def test_adapt_does_not_read_the_data_of_the_training(capsys: pytest.CaptureFixt
     assert "No such file or directory" in said(capsys)
 
 
+DANGEROUS = ["=1+1", "=HYPERLINK(1)", "+1+1", "-1+1", "@SUM(1)", "\t=1", "\r=2", "＝1", "-", "=a,b"]
+HARMLESS = ["a=1", "1-1", "-1.5", "+3", "-.5e-3", "-5.", "'a", "'-1.5", "''", "Ä", "a'"]
+
+
+def test_texts_that_a_spreadsheet_would_run_are_written_behind_a_quote(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = TABLE.replace('task = "device"', 'task = "@t"').replace('["v"]', '["=v"]')
+    text = text.replace('["t", "u"]', '["-t", "+2"]')
+    Path("table.toml").write_text(text, encoding="utf-8")
+    rows = Path("data/rows.csv").read_text(encoding="utf-8")
+    rows = rows.replace("v,device,t,note,u", "=v,@t,'-t,note,+2")
+    Path("data/rows.csv").write_text(rows, encoding="utf-8")
+    assert cli.main(["train", "--config", "table.toml"]) == 0
+
+    labels = [*DANGEROUS, *HARMLESS]
+    for name, head, rest in (
+        ("s.csv", ["-t", "+2", "=v"], [1, -2, 3]),
+        ("n.csv", ["-t", "+2"], [-1, 2]),
+    ):
+        with Path(name).open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([["@t", *head], *([label, *rest] for label in labels)])
+    arguments = ["adapt", "table", "s.csv", "n.csv", "--task", "@t", "--out"]
+    assert cli.main([*arguments, "p.csv"]) == 0
+    with Path("p.csv").open(encoding="utf-8", newline="") as file:
+        head, *written = csv.reader(file)
+    assert head == ["'@t", "'-t", "+2", "'=v_predicted"]
+    assert [row[0] for row in written] == [*("'" + label for label in DANGEROUS), *HARMLESS]
+    assert {row[1] for row in written} == {"-1.0"}
+
+    # What was written is read as what it was: its tasks are found, and written again.
+    arguments[3] = "p.csv"
+    assert cli.main([*arguments, "q.csv"]) == 0
+    assert Path("q.csv").read_bytes() == Path("p.csv").read_bytes()
+
+    Path("n.csv").write_text("@t,-t,+2\n=1+1,1,2\n'=1+1,1,2\n", encoding="utf-8")
+    arguments[3] = "n.csv"
+    assert cli.main([*arguments, "q.csv"]) == 2
+    assert said(capsys) == (
+        "n.csv, column '@t', holds '=1+1' with and without a quote before it; accepted is one of "
+        "the two"
+    )
+
+
 # ---- tables
 
 
@@ -379,6 +566,10 @@ def test_parquet_is_the_same_as_csv() -> None:
         ("device,t,u,v\na,1,2,3\na,1,x,3\n", "column 'u', row 2 below the names, holds 'x'"),
         ("device,t,u,v\na,1,,3\n", "column 'u', row 1 below the names, holds ''"),
         ("device,t,u,v\na,nan,2,3\n", "column 't', row 1 below the names, holds 'nan'"),
+        (
+            "device,t,u,v\na,1,1e39,3\n",
+            "column 'u', row 1 below the names, holds '1e39'; accepted are finite float32 numbers",
+        ),
         ("device,t,u,v\na,1,2,3\n", "task 'a' has 1 rows; accepted are 5 or more"),
         (
             "device,t,u,v\na,1,2,3\n,1,2,3\n",
@@ -417,6 +608,144 @@ def test_bad_cells_of_parquet_are_one_line(
     Path("table.toml").write_text(text, encoding="utf-8")
     assert cli.main(["train", "--config", "table.toml"]) == 2
     assert error in said(capsys)
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        (b"a = " + b"[" * 100_000, "nested too deep"),
+        (b"a = " + b"[" * 150 + b"]" * 150, "nested deeper than 100"),
+        (b"a" + b".a" * 100_000 + b" = 1", "nested too deep"),
+        (b"[a" + b".a" * 100_000 + b"]", "nested too deep"),
+        (b"a = {a" + b".a" * 100_000 + b" = 1}", "nested too deep"),
+        (b"#" * 1_000_001, "it has more than 1000000 bytes"),
+        (b"a = 1\0", "at line 1, column 6"),
+        (b"a = " + b"9" * 5000, "5000 digits"),
+    ],
+)
+def test_damaged_configurations_are_named(
+    content: bytes, error: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("bad.toml").write_bytes(content)
+    assert cli.main(["train", "--config", "bad.toml"]) == 2
+    line = said(capsys)
+    assert line.startswith("bad.toml is no TOML that can be read: ")
+    assert error in line
+    assert not Path("bad").exists()
+
+
+def test_other_configurations_that_are_no_text_are_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("bad.toml").write_bytes(b"a = '\xff'")
+    assert cli.main(["train", "--config", "bad.toml"]) == 2
+    assert said(capsys) == "bad.toml is no TOML: byte 5 is not of UTF-8"
+    assert cli.main(["train", "--config", "data"]) == 2
+    assert "data" in said(capsys)
+    Path("bad.toml").write_text('[tasks]\nfile = "a\\u0000"\n', encoding="utf-8")
+    assert cli.main(["train", "--config", "bad.toml"]) == 2
+    assert said(capsys).startswith("bad.toml, [tasks] file: ")
+    # A byte order mark, as Notepad writes it, is none of that.
+    Path("run.toml").write_bytes(b"\xef\xbb\xbf" + FAMILY.encode())
+    assert cli.main(["train", "--config", "run.toml"]) == 0
+
+
+def test_a_log_that_is_damaged_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "--config", "run.toml"]) == 0
+    Path("run/log.csv").write_bytes(b"\xff")
+    assert cli.main(["resume", "run", "--iterations", "14"]) == 2
+    assert "log.csv is no text in UTF-8; accepted are logs of CSVLog" in said(capsys)
+
+
+def test_checkpoints_that_do_not_fit_their_configuration_are_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.main(["train", "--config", "run.toml"]) == 0
+    Path("n.csv").write_text("x,y\n0.5,1\n", encoding="utf-8")
+    good = load_checkpoint("run/checkpoint.npz")
+
+    def broken(
+        configuration: Any = good.configuration, rng: Any = good.generator, **state: Any
+    ) -> None:
+        path, new = "run/checkpoint.npz", good.state._replace(best=None, **state)
+        fm.learn.save_checkpoint(path, new, rng, configuration)
+
+    # Nothing is made in the size of this model, which would take terabytes.
+    huge = {"model": {"layer_sizes": [1, 10**6, 10**6, 1]}, "maml": {}}
+    broken({**good.configuration, **huge})
+    for command in (["resume", "run"], ["evaluate", "run"], ["adapt", "run", "n.csv", "n.csv"]):
+        assert cli.main(command) == 2
+        assert re.search(
+            r"checkpoint\.npz holds theta of shape \(19,\), the model of its configuration has "
+            r"\d+ parameters$", said(capsys),
+        )  # fmt: skip
+    commands = [["evaluate", "run"], ["adapt", "run", "n.csv", "n.csv"]]
+    more = ["resume", "run", "--iterations", "14"]
+    bad_theta, bad_rates = np.full(19, np.nan), np.array([[np.inf, 1.0]])
+    for state, error, ways in (
+        ({"theta": bad_theta}, "theta holds nan at parameter 0", [more, *commands]),
+        ({"inner_lr": bad_rates}, "inner_lr holds inf", [more, *commands]),
+        ({"rng": None}, "the checkpoint holds no random generator", [more]),
+        ({"optimizer_state": None}, "resume holds the optimizer state ()", [more]),
+    ):
+        broken(**state)
+        for command in ways:
+            assert cli.main(command) == 2
+            line = said(capsys).replace("\\", "/")
+            assert re.match(r"run/checkpoint\.npz cannot be (used|resumed): ", line)
+            assert error in line
+
+
+def test_parquet_files_that_unfold_are_refused_before_they_are_read(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    monkeypatch.setattr(parquet.ParquetFile, "read", None)
+    zeros = pyarrow.array(np.zeros(400_000, np.int8))
+    parquet.write_table(pyarrow.table(dict.fromkeys(["device", "t", "u", "v"], zeros)), "a.parquet")
+    long = {"device": ["a" * 20_000_000], "t": [1.0], "u": [1.0], "v": [1.0]}
+    parquet.write_table(pyarrow.table(long), "b.parquet", compression="gzip", use_dictionary=False)
+    lists = {"device": [1.0], "t": [1.0], "u": [1.0], "v": [[0] * 400_000]}
+    parquet.write_table(pyarrow.table(lists), "c.parquet")
+    for name, what in (("a", "1600000 values"), ("b", "200[0-9]{5} bytes"), ("c", "400003 values")):
+        text = TABLE.replace("data/rows.csv", f"{name}.parquet")
+        Path("table.toml").write_text(text, encoding="utf-8")
+        assert cli.main(["train", "--config", "table.toml"]) == 2
+        error = rf"{name}\.parquet unfolds from \d+ bytes to {what}; accepted are up to \d+$"
+        assert re.search(error, said(capsys))
+
+
+def test_columns_that_are_not_asked_for_are_not_read() -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    zeros = np.zeros(400_000, np.int8)
+    parquet.write_table(pyarrow.table({"a.b": zeros, "c": zeros, "c ": zeros}), "a.parquet")
+    with pytest.raises(CommandError, match="to 800000 values"):
+        read_tasks(Path("a.parquet"), None, ["a.b", "c"], [])
+    noise = np.random.default_rng(0).normal(size=5)
+    parquet.write_table(pyarrow.table({"a.b": noise, "c": [[1]] * 5}), "a.parquet")
+    table = read_tasks(Path("a.parquet"), None, ["a.b"], [])
+    np.testing.assert_array_equal(table.x[:, 0], noise)
+
+
+def test_mutated_parquet_files_are_named() -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    arrow_csv = pytest.importorskip("pyarrow.csv")
+    path, rng = Path("a.parquet"), random.Random(0)
+    parquet.write_table(arrow_csv.read_csv("data/rows.csv"), path)
+    whole, errors = path.read_bytes(), []
+    for _ in range(150):
+        content = bytearray(whole)
+        for _ in range(rng.choice([1, 2, 8])):
+            content[rng.randrange(len(content))] = rng.randrange(256)
+        path.write_bytes(content[: rng.choice([len(content), rng.randrange(len(content))])])
+        try:
+            read_tasks(path, "device", ["t", "u"], ["v"])
+        except CommandError as error:  # and nothing else
+            errors.append(str(error))
+    assert len(errors) > 75
+    assert [text for text in errors if not text.startswith("a.parquet")] == []
 
 
 def test_a_damaged_parquet_file_is_named(capsys: pytest.CaptureFixture[str]) -> None:
@@ -476,6 +805,13 @@ def test_the_configuration_of_the_docs_is_accepted() -> None:
         ),
         ('family = "sinusoid"', 'family = "square"', "[tasks] family is 'square'; accepted are"),
         ("n_tasks = 3", "n_tasks = 0", "[tasks] n_tasks is 0"),
+        ("n_tasks = 3", f"n_tasks = {10**30}", "[tasks] n_tasks is 1000"),
+        ("n_test = 20", f"n_test = {10**30}", "[tasks] n_test is 1000"),
+        (
+            "inner_lr = [[0.01, 0.02]]",
+            "inner_lr = 0",
+            "[train] rate_optimizer is given, maml has ra",
+        ),
         ("amplitude_range = [1.0, 2.0]", "width = 1", "[tasks] has 'width'; accepted are ampl"),
         ("amplitude_range = [1.0, 2.0]", "amplitude_range = 1", "[tasks] amplitude_range is 1"),
         ('"AdamW"', '"Adamax"', "[optimizer] name is 'Adamax'; accepted are SGD, Adam, AdamW"),

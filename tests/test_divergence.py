@@ -99,6 +99,13 @@ def test_nan_is_a_divergence():
     assert not np.isfinite(f).all()
 
 
+@pytest.mark.parametrize("size", [1e80, 1e150])
+def test_parameters_whose_squares_overflow(size):
+    theta = np.array([size, 0.0])
+    adapted = fm.MAML(LINEAR, 0.0).adapt(theta, X, Y)
+    np.testing.assert_array_equal(adapted, np.tile(theta, (4, 1)))
+
+
 def test_ragged_tasks():
     x, y = [X[0], 1e4 * X[1, :2], X[2]], [Y[0], Y[1, :2], Y[2]]
     with pytest.warns(fm.DivergenceWarning, match=r"^task 1 .*\(1 of 3 tasks diverged: 1\)"):

@@ -1,5 +1,7 @@
 """Each function of ``fastmaml.equations`` against the reference, and what ties them together."""
 
+import inspect
+
 import numpy as np
 import pytest
 import reference
@@ -159,6 +161,17 @@ def test_a_single_parameter(rate):
     assert relative_error(equations.adaptation_jacobian(*one, inner_lr=rate), [[[0.1]]]) <= 1e-15
     # the residual after the step is 1/2, times x, times the Jacobian 1/10
     assert relative_error(equations.meta_gradient(*one, inner_lr=rate), [0.15]) <= 1e-14
+
+
+@pytest.mark.parametrize("name", [name for name in equations.__all__ if name != "meta_update"])
+@pytest.mark.parametrize("model", [None, "MLP", fm.MLP])
+def test_what_is_no_model_is_named(name, model):
+    function = getattr(equations, name)
+    given = {"theta": np.ones(2), "x": np.ones((1, 1, 1)), "y": np.ones((1, 1))}
+    given |= {"v": np.ones(2), "inner_lr": np.ones(2)}
+    taken = inspect.signature(function).parameters
+    with pytest.raises(TypeError, match=r"model is .*; accepted are MLP and Linear"):
+        function(model, **{key: value for key, value in given.items() if key in taken})
 
 
 @every_dtype

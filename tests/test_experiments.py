@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from fastmaml.models.initial import SCHEMES
 
 pytest.importorskip("matplotlib")
 
@@ -53,6 +56,56 @@ def test_sinusoid_table(tmp_path: Path) -> None:
     other = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert other.returncode == 1
     assert "is a run with --iterations 60, asked for is 70" in other.stderr
+
+
+def test_initial_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(ROOT)
+    module = importlib.import_module("experiments.initial_weights")
+    monkeypatch.setattr(module, "CODES", ("relu", "tanh"))
+    monkeypatch.setattr(module, "DEPTHS", (1, 2))
+    monkeypatch.setattr(module, "N_TEST_TASKS", 5)
+    arguments = ["--out", str(tmp_path), "--iterations", "3", "--parts", "1"]
+    monkeypatch.setattr(sys, "argv", ["initial_weights", *arguments])
+    module.main()
+    printed = capsys.readouterr().out
+    # Two settings, two numbers of steps, two activations, two depths.
+    cells = module.load(tmp_path, 3)
+    assert len(cells) == len({cell[:-1] for cell in cells}) == 16
+    for cell in cells:
+        assert list(cell.errors) == list(SCHEMES)
+        assert 0.0 < min(cell.errors.values()) < max(cell.errors.values())
+    assert not module.load(tmp_path, 4)
+    assert printed.startswith("16 cells\n")
+    assert printed.count("| setting ") == 4
+    # Again: nothing is trained, and the tables are the same.
+    monkeypatch.setattr(module, "run", None)
+    module.main()
+    assert capsys.readouterr().out == printed
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--protocol", "--seeds", "0"])
+    module.main()
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[2:]]
+    assert [row[1] for row in rows] == list(SCHEMES)
+    assert len({row[3] for row in rows}) == len(SCHEMES)  # the errors with relu
+
+
+def test_ratios_of_initial_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT)
+    module = importlib.import_module("experiments.initial_weights")
+    errors = dict.fromkeys(SCHEMES, 0.4) | {"he_normal": 0.8, "pytorch": 0.1}
+    cells = [
+        module.Cell("careful", "sensor", 1, activation, 1, 0, errors)
+        for activation in ("relu", "tanh")
+    ]
+    ratios = module.ratios(cells)
+    assert ratios["fan_in_uniform"].tolist() == [4.0, 4.0]
+    assert ratios["pytorch"].tolist() == [1.0, 1.0]
+    assert ratios[module.BEFORE].tolist() == [8.0, 4.0]
+    assert module.table(cells).splitlines()[2] == "| pytorch | 1.00 | 0.00 | 0 % | 0 % | 0 % | 1 |"
+    assert (
+        module.parts(cells).splitlines()[2].startswith("| setting careful, steps 1 | 4.00 | 1.00 |")
+    )
 
 
 def test_profile_of_the_loop() -> None:

@@ -1,5 +1,7 @@
 """Families of tasks: their equations, their held-out tasks, their draws."""
 
+import inspect
+
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
@@ -28,6 +30,46 @@ def split_parameter(family, functions):
 
 
 # What every family has ---------------------------------------------------------------------------
+
+
+@every_family
+@pytest.mark.parametrize(
+    ("spoil", "text"),
+    [
+        (lambda part: part[0, ...], "has shape"),
+        (lambda part: part[:1].repeat(5, 0), "has shape"),
+        (lambda part: part[..., None], r"has shape .*; accepted is \(n_tasks"),
+        (lambda part: part[:0], "has shape"),
+        (lambda part: part * np.nan, "holds nan"),
+        (lambda part: part.astype(str), "has dtype"),
+        (lambda part: None, "is None"),
+    ],
+    ids=["one", "more", "deeper", "none", "nan", "text", "None"],
+)
+def test_functions_that_do_not_fit_are_named(family, spoil, text):
+    made = family()
+    functions = made.sample_functions(3, rng=0)
+    names = list(inspect.signature(made.sample_points).parameters)
+    for i in range(1, len(functions)):  # the first says how many tasks there are
+        spoiled = [spoil(part) if j == i else part for j, part in enumerate(functions)]
+        with pytest.raises((TypeError, ValueError), match=f"^({'|'.join(names)}) {text}"):
+            made.sample_points(*spoiled, 2, rng=0)
+    with pytest.raises(TypeError, match="dtype is 'int'; accepted are float32 and float64"):
+        made.sample_points(*functions, 2, rng=0, dtype="int")
+    for n_points in (0, 10**30):
+        with pytest.raises(ValueError, match="n_points is"):
+            made.sample_points(*functions, n_points, rng=0)
+    with pytest.raises(MemoryError, match="n_points 10000000000000 of 3 tasks would take"):
+        made.sample_points(*functions, 10**13, rng=0)
+
+
+def test_what_a_pendulum_or_a_sensor_divides_by_is_above_0():
+    with pytest.raises(ValueError, match=r"length holds 0\.0; accepted are numbers above 0"):
+        Pendulum().sample_points([1, 0], [1, 1], [0, 0], 2, rng=0)
+    with pytest.raises(ValueError, match=r"mass holds -1\.0; accepted are numbers above 0"):
+        Pendulum().sample_points([1, 1], [1, -1], [0, 0], 2, rng=0)
+    with pytest.raises(ValueError, match=r"saturation holds 0\.0; accepted are numbers above 0"):
+        SensorCalibration().sample_points([1], [0], [0], 2, rng=0)
 
 
 @every_family

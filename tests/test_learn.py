@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import reference
+from same import bits
 
 import fastmaml as fm
 from fastmaml.datasets import Sinusoid, Tasks
@@ -181,12 +182,12 @@ def test_updates_are_pure_and_keep_the_dtype(optimizer: Any, dtype: Any) -> None
     theta = np.array([1.0, 2.0, 3.0], dtype)
     gradient = np.array([0.5, -0.5, 0.0])  # float64, whatever theta is
     state = optimizer.init(theta)
-    before = pickle.dumps((theta, gradient, state))
+    before = bits((theta, gradient, state))
     for array in (theta, gradient, *(a for a in state if isinstance(a, np.ndarray))):
         array.flags.writeable = False
     new, new_state = optimizer.update(theta, gradient, state)
     again, again_state = optimizer.update(theta, gradient, state)
-    assert pickle.dumps((theta, gradient, state)) == before
+    assert bits((theta, gradient, state)) == before
     np.testing.assert_array_equal(new, again, strict=True)
     for one, two in zip(new_state, again_state, strict=True):
         np.testing.assert_array_equal(one, two, strict=True)
@@ -238,6 +239,32 @@ def test_bad_numbers_are_named(make: Any, text: str) -> None:
 def test_a_rate_that_is_no_number_is_named() -> None:
     with pytest.raises(TypeError, match="learning_rate"):
         SGD("fast")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("state", [None, (1, 2, 3), {}])
+def test_a_state_of_another_kind_is_named(optimizer: Any, state: Any) -> None:
+    with pytest.raises(TypeError, match=f"state is a {type(state).__name__}; accepted is what in"):
+        optimizer.update(np.ones(3), np.ones(3), state)
+
+
+@pytest.mark.parametrize("n_updates", [None, "1", 0.5, [1, 2]])
+def test_a_count_that_is_none_is_named(n_updates: Any) -> None:
+    theta = np.ones(3)
+    for optimizer in OPTIMIZERS:
+        state = optimizer.init(theta)._replace(n_updates=n_updates)
+        with pytest.raises(TypeError, match=r"state\.n_updates is"):
+            optimizer.update(theta, theta, state)
+    for schedule in (Cosine(0.1, 10), Step(0.1, 10)):
+        with pytest.raises(TypeError, match="n_updates is"):
+            schedule(n_updates)
+
+
+def test_a_schedule_that_gives_no_number_is_named() -> None:
+    optimizer = SGD(lambda n: None if n else 0.1)  # type: ignore[arg-type,return-value]
+    theta, state = optimizer.update(np.ones(3), np.ones(3), optimizer.init(np.ones(3)))
+    with pytest.raises(TypeError, match=r"learning_rate\(1\) is None; accepted is one real number"):
+        optimizer.update(theta, theta, state)
 
 
 # ---- the loop
@@ -703,7 +730,7 @@ def test_resuming_from_any_state_gives_the_same_bits() -> None:
     rng = np.random.default_rng(5)
     first = run(7, rng)
     second = run(12, rng, resume=first.state)
-    assert pickle.dumps(second.state) == pickle.dumps(whole.state)
+    assert bits(second.state) == bits(whole.state)
     np.testing.assert_array_equal(np.concatenate([first.values, second.values]), whole.values)
 
 
@@ -752,6 +779,23 @@ def test_options_that_do_not_fit_are_named(options: Any, error: Any, text: str) 
         train(Quadratic(), np.zeros(3), still_target, n_iterations=3, **options)
 
 
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"maml": None}, "maml is a NoneType, which has no value_and_gradient"),
+        ({"maml": fm.MAML}, "maml is a type, which has no value_and_gradient"),
+        ({"sampler": TASKS}, "sampler is a Tasks; accepted are functions without arguments"),
+        ({"sampler": lambda: 3}, r"sampler\(\) is a int; accepted are \(x, y\) and"),
+        ({"callback": 1}, "callback is a int; accepted are functions of a TrainState"),
+        ({"validation": 1}, r"validation is a int; accepted are \(x, y\) and"),
+    ],
+)
+def test_what_the_loop_calls_is_named(given: Any, text: str) -> None:
+    good = {"maml": Quadratic(), "theta": np.zeros(3), "sampler": still_target}
+    with pytest.raises(TypeError, match=text):
+        train(**{**good, "optimizer": SGD(0.1), "n_iterations": 1, **given})
+
+
 @pytest.mark.parametrize("theta", [[1j], None, np.ma.array([1.0])])
 def test_parameters_of_the_wrong_kind_are_named(theta: Any) -> None:
     with pytest.raises(TypeError, match="theta "):
@@ -759,6 +803,20 @@ def test_parameters_of_the_wrong_kind_are_named(theta: Any) -> None:
 
 
 # ---- SciPy
+
+
+@pytest.mark.parametrize(
+    ("maml", "tasks", "error", "text"),
+    [
+        (fm.Linear(1), TASKS, TypeError, "maml is a Linear; accepted is a fastmaml.MAML"),
+        (MAML, TASKS[:3], ValueError, r"tasks has 3 entries; accepted are \(x, y\) and"),
+        (MAML, 1, TypeError, "tasks is a int; accepted are"),
+    ],
+)
+def test_what_minimize_takes_is_named(maml: Any, tasks: Any, error: Any, text: str) -> None:
+    pytest.importorskip("scipy")
+    with pytest.raises(error, match=text):
+        minimize(maml, MAML.model.init(0), tasks)
 
 
 @pytest.mark.parametrize("method", ["L-BFGS-B", "BFGS", "CG", "Newton-CG", "trust-constr"])

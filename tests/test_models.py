@@ -9,6 +9,7 @@ import pytest
 from test_checks import KINDS, error, whole
 
 from fastmaml.models import MLP, Linear, Network
+from fastmaml.models.initial import DEFAULT, SCHEMES
 
 MODELS = [
     MLP([1, 40, 40, 1]),
@@ -81,6 +82,7 @@ def test_sizes_of_the_sinusoid_network():
         ("12", TypeError, ["layer_sizes is '12'", "sequences of integers"]),
         (b"12", TypeError, ["layer_sizes is b'12'"]),
         (None, TypeError, ["layer_sizes is None"]),
+        (np.array(3), TypeError, ["layer_sizes is array(3)", "sequences of integers"]),
         ([1, 2.0, 1], TypeError, ["layer_sizes[1] is 2.0", "integers of at least 1"]),
         ([True, 1], TypeError, ["layer_sizes[0] is True", "integers of at least 1"]),
         ([1, 0, 1], ValueError, ["layer_sizes[1] is 0", "integers of at least 1"]),
@@ -125,33 +127,68 @@ def test_init_draws_from_the_generator_it_is_given():
     assert (first != second).any()
 
 
-@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "elu", "softplus", "silu", "gelu"])
-def test_he_normal(activation):
-    model = MLP([50, 400, 30], activation=activation)
-    (first, bias), (second, _) = model.unpack(model.init(0))
-    np.testing.assert_allclose(first.std(), np.sqrt(2 / 50), rtol=0.02)
-    np.testing.assert_allclose(second.std(), np.sqrt(2 / 400), rtol=0.02)
-    assert np.abs(first).max() > 3 * np.sqrt(2 / 50)  # a normal distribution has tails
-    assert not bias.any()
+# Of each scheme: the standard deviation in a layer (n_out, n_in), the largest number in units of it
+# (none: a normal distribution has tails), and whether biases are drawn too.
+UNIFORM = np.sqrt(3)
+DRAWN = {
+    "fan_in_uniform": (lambda n_in, n_out: 1 / np.sqrt(3 * n_in), UNIFORM, False),
+    "pytorch": (lambda n_in, n_out: 1 / np.sqrt(3 * n_in), UNIFORM, True),
+    "lecun_normal": (lambda n_in, n_out: 1 / np.sqrt(n_in), None, False),
+    "lecun_uniform": (lambda n_in, n_out: 1 / np.sqrt(n_in), UNIFORM, False),
+    "glorot_normal": (lambda n_in, n_out: np.sqrt(2 / (n_in + n_out)), None, False),
+    "glorot_uniform": (lambda n_in, n_out: np.sqrt(2 / (n_in + n_out)), UNIFORM, False),
+    "he_normal": (lambda n_in, n_out: np.sqrt(2 / n_in), None, False),
+    "he_uniform": (lambda n_in, n_out: np.sqrt(2 / n_in), UNIFORM, False),
+}
+WIDE = [
+    MLP([50, 400, 60], "relu"),
+    MLP([50, 400, 60], "tanh"),
+    Linear(200, 60),
+    Linear(200, 60, intercept=False),
+]
 
 
-@pytest.mark.parametrize("activation", ["identity", "tanh", "sigmoid", "sin"])
-def test_glorot_uniform(activation):
-    model = MLP([50, 400, 30], activation=activation)
-    _glorot(model)
+def test_every_scheme_is_tested():
+    assert list(DRAWN) == list(SCHEMES)
 
 
-def test_glorot_uniform_of_a_linear_model():
-    _glorot(Linear(200, n_outputs=50))
-    _glorot(Linear(200, n_outputs=50, intercept=False))
+@pytest.mark.parametrize("scheme", DRAWN)
+@pytest.mark.parametrize("model", WIDE, ids=repr)
+def test_schemes(model, scheme):
+    deviation, largest, biases = DRAWN[scheme]
+    for weight, bias in model.unpack(model.init(0, scheme=scheme)):
+        n_out, n_in = weight.shape
+        drawn = [weight]
+        if bias is not None and biases:
+            drawn.append(bias)
+        elif bias is not None:
+            assert not bias.any()
+        for array in drawn:
+            unit = array / deviation(n_in, n_out)
+            noise = 1 / np.sqrt(array.size)
+            assert abs(unit.mean()) < 4 * noise
+            assert abs(unit.std() - 1) < 3 * noise
+            if largest is None:
+                assert np.abs(unit).max() > 3
+            else:
+                assert (1 - 10 / array.size) * largest < np.abs(unit).max() <= largest * (1 + 1e-12)
 
 
-def _glorot(model):
-    for weight, bias in model.unpack(model.init(0)):
-        limit = np.sqrt(6 / sum(weight.shape))
-        assert 0.99 * limit < np.abs(weight).max() <= limit
-        np.testing.assert_allclose(weight.std(), limit / np.sqrt(3), rtol=0.02)
-        assert bias is None or not bias.any()
+@many
+def test_init_draws_by_its_default(model):
+    np.testing.assert_array_equal(model.init(0), model.init(0, scheme=DEFAULT))
+    each = {model.init(0, scheme=scheme).tobytes() for scheme in SCHEMES}
+    assert len(each) > 5  # some schemes agree where a layer has as many inputs as outputs
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_schemes_are_functions_of_the_seed(scheme):
+    model = MLP([2, 7, 3])
+    theta = model.init(5, scheme=scheme)
+    np.testing.assert_array_equal(theta, model.init(5, scheme=scheme))
+    single = model.init(5, np.float32, scheme)
+    assert single.dtype == np.float32
+    np.testing.assert_array_equal(single, theta.astype(np.float32))
 
 
 def test_init_errors():
@@ -160,6 +197,13 @@ def test_init_errors():
     error(
         lambda: MODELS[0].init(0, int), TypeError, "dtype is <class 'int'>", "float32 and float64"
     )
+    error(
+        lambda: MODELS[0].init(0, scheme="he"),
+        ValueError,
+        "scheme is 'he'",
+        *(f"'{scheme}'" for scheme in SCHEMES),
+    )
+    error(lambda: MODELS[0].init(0, scheme=None), TypeError, "scheme is None", "'pytorch'")
 
 
 # Layout ------------------------------------------------------------------------------------------
@@ -260,6 +304,11 @@ def test_pack_errors():
         TypeError,
         "layers[0] has a bias, the model has no intercept; accepted is None",
     )
+    for layers in (3, None, np.array(1.0)):
+        name = type(layers).__name__
+        error(
+            lambda layers=layers: model.pack(layers), TypeError, f"layers is a {name}", "sequences"
+        )
     error(lambda: model.pack([weight]), TypeError, "layers[0] is a ndarray", "(weight, bias)")
     error(lambda: model.pack([(weight,)]), TypeError, "layers[0] is a tuple", "(weight, bias)")
     error(

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import numba
 import numpy as np
@@ -95,6 +96,7 @@ def enter_threads(n):
         (1.0, TypeError, "n is 1.0; accepted are integers of at least 1"),
         (True, TypeError, "n is True; accepted are integers of at least 1"),
         (None, TypeError, "n is None; accepted are integers of at least 1"),
+        pytest.param(10**5000, ValueError, "n is <int>; accepted are integers from 1", id="huge"),
         (10**6, ValueError, r"n is 1000000; accepted are integers from 1 to \d+, .*NUM_THREADS"),
     ],
 )
@@ -130,6 +132,8 @@ def test_warmup_is_checked():
         fm.warmup(["dense"], ["float16"])
     with pytest.raises(TypeError, match="accepted are sequences"):
         fm.warmup("dense")
+    with pytest.raises(TypeError, match="dtypes is 3; accepted are sequences of words"):
+        fm.warmup(["dense"], 3)
     fm.warmup([], [])
 
 
@@ -249,7 +253,7 @@ if not pid:
 assert os.waitpid(pid, 0)[1] == 0
 with multiprocessing.get_context("fork").Pool(2) as pool:
     results = [pool.apply_async(check) for _ in range(2)]
-    results = [result.get(60) for result in results]
+    results = [result.get(300) for result in results]
 assert running() == started
 results.append(call())
 assert all(result == results[0] for result in results)
@@ -317,16 +321,22 @@ for name, long_call in long_calls.items():
         long_call()
         print("not interrupted")
     except KeyboardInterrupt:
-        print(time.monotonic(), flush=True)
+        print(time.process_time(), flush=True)
     assert np.all(out == 7.0)
     assert np.array_equal(fm.MAML(model).gradient(theta, x[:50], x[:50]), small)
 print("done", flush=True)
 """
 
 
+def cpu_time(pid):
+    """Seconds that the threads of a process have computed."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
 @posix_only
 @compiled_only
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the clocks may differ")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_ctrl_c_takes_effect_within_a_long_call():
     fm.warmup(["factored", "dense", "explicit"], ["float64"])  # not the compiler is to be stopped
     with start(LONG) as process:
@@ -334,10 +344,10 @@ def test_ctrl_c_takes_effect_within_a_long_call():
             for name in iter(lambda: process.stdout.readline().strip(), "done"):
                 assert name in LONG, process.stderr.read()
                 time.sleep(0.3)
-                sent = time.monotonic()
+                sent = cpu_time(process.pid)
                 process.send_signal(signal.SIGINT)
                 stopped = process.stdout.readline()
-                # Half a second on an idle machine; here others may compute at the same time.
+                # Of computing, whatever the clock says on a machine that is busy with others.
                 assert float(stopped) - sent < 5.0, name
         finally:
             process.kill()

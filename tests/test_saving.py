@@ -47,6 +47,7 @@ def bits(objective):
     return type(objective), fields
 
 
+@pytest.mark.filterwarnings("ignore::fastmaml.DivergenceWarning")  # the bits are what counts
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_everything_comes_back_with_its_bits(objective, dtype, tmp_path):
@@ -150,6 +151,18 @@ class Other(fm.MAML):
             {"theta": np.zeros(3)},
             ValueError,
             r"theta has shape \(3,\), the model ta",
+        ),
+        (
+            fm.MAML(MODEL),
+            {"outputs": 10**5000},
+            ValueError,
+            "outputs is <int>; accepted are None and the",
+        ),
+        (
+            fm.MAML(MODEL),
+            {"extra": 10**5000},
+            TypeError,
+            "extra is not what JSON can hold: Exceeds the limit",
         ),
         (fm.MAML(MODEL), {"theta": np.full(21, np.nan)}, ValueError, "theta holds nan"),
     ],

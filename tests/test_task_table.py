@@ -120,6 +120,21 @@ def test_numbers_of_any_kind_and_missing_ones():
         (lambda: TaskTable.from_rows(["a"]), TypeError, "x has dtype <U1"),
         (lambda: TaskTable.from_rows([1.0], [1.0], [1, 2]), ValueError, r"tasks has shape \(2,\)"),
         (lambda: TaskTable.from_rows([1.0], [1.0], "a"), TypeError, "tasks is 'a'; accepted is on"),
+        (
+            lambda: TaskTable.from_rows([1.0], [1.0], np.array(1)),
+            ValueError,
+            r"tasks has shape \(\)",
+        ),
+        (
+            lambda: TaskTable.from_rows([1.0], [1.0], np.array(None)),
+            TypeError,
+            r"tasks is array\(None",
+        ),
+        (
+            lambda: TaskTable.from_frame({"x": 1.0}, None, ["x"]),
+            TypeError,
+            "column 'x' is 1.0; accepted are columns of numbers",
+        ),
         (lambda: TaskTable.from_dict({}), TypeError, "tasks is {}; accepted is a dict"),
         (
             lambda: TaskTable.from_dict({1: 2.0}),
@@ -453,7 +468,14 @@ def test_sampled_rows_are_of_one_task_and_none_comes_twice():
         (lambda t: t.split(n_query=2), ValueError, "task 'b' has 2 rows; accepted are 3 or more"),
         (lambda t: t.split(0), ValueError, "n_support is 0; accepted are integers of at least 1"),
         (lambda t: t.split(1.0), ValueError, "n_support is 1.0; accepted are shares between 0 and"),
-        (lambda t: t.split("2"), TypeError, "n_support is '2'"),
+        (lambda t: t.split("2"), TypeError, "n_support is .*'2'"),
+        (lambda t: t.split(np.array(1.5)), TypeError, r"n_support is array\(1.5\)"),
+        (lambda t: t.split(np.ones((4, 1), int)), ValueError, "n_support is array"),
+        (lambda t: t.split([[1], [1, 2]]), ValueError, "n_support is no regular array"),
+        (lambda t: t.split(10**5000), TypeError, "n_support has dtype object"),
+        (lambda t: t.split(1, n_query=10**30), ValueError, "n_query is 10+; accepted are integers"),
+        (lambda t: t.sample(1, dtype="int"), TypeError, "dtype is 'int'; accepted are float32 and"),
+        (lambda t: t.take([]).split(), ValueError, "the table has no tasks; accepted are one or m"),
         (lambda t: t.split([1, 2]), ValueError, r"n_support is \[1, 2\]; accepted are .* \(4,\)"),
         (lambda t: t.split([1, 2, 0, 1]), ValueError, r"\(4,\) integers of at least 1, one for"),
         (

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..checks import as_count, as_float_dtype
 from ..datasets import FAMILIES, Tasks, TaskTable
+from ..datasets.base import MOST
 from ..learn import SGD, Adam, AdamW, Cosine, Step, train
 from ..maml import MAML
 from ..models import MLP, Linear
@@ -171,14 +172,15 @@ def build(configuration: Mapping[str, Any]) -> Run:
     accepted = ("iterations", "seed", "dtype", "checkpoint_every", *LOOP)
     _known("[train]", options, accepted)
     seed = _checked("train", as_count, "seed", options.pop("seed", 0))
-    run = _tasks(tables["tasks"], inputs, outputs, seed)
+    dtype = _checked("train", as_float_dtype, "dtype", options.pop("dtype", "float64"))
+    run = _tasks(tables["tasks"], inputs, outputs, seed, dtype)
     result = Run(
         maml=maml,
         optimizer=optimizer,
         rate_optimizer=_optimizer("rate_optimizer", rates) if rates else None,
         n_iterations=_checked("train", as_count, "iterations", options.pop("iterations", None), 1),
         seed=seed,
-        dtype=_checked("train", as_float_dtype, "dtype", options.pop("dtype", "float64")),
+        dtype=dtype,
         checkpoint_every=_checked(
             "train", as_count, "checkpoint_every", options.pop("checkpoint_every", 100), 1
         ),
@@ -189,23 +191,24 @@ def build(configuration: Mapping[str, Any]) -> Run:
     validation = () if result.n_validation else None
     _call("train", train, {
         "maml": maml, "theta": np.zeros(maml.model.n_params), "sampler": tuple,
-        "optimizer": optimizer, "n_iterations": 0, "validation": validation, **options,
+        "optimizer": optimizer, "rate_optimizer": result.rate_optimizer, "n_iterations": 0,
+        "validation": validation, **options,
     })  # fmt: skip
     return result
 
 
 def _tasks(
-    table: dict[str, Any], inputs: list[str], outputs: list[str], seed: int
+    table: dict[str, Any], inputs: list[str], outputs: list[str], seed: int, dtype: np.dtype[Any]
 ) -> dict[str, Any]:
     """The fields of a Run that say where tasks come from."""
     table = dict(table)
     sizes = {
-        name: _checked("tasks", as_count, name, table.pop(name, default), least)
+        name: _checked("tasks", as_count, name, table.pop(name, default), least, MOST)
         for name, default, least in (("n_tasks", 25, 1), ("n_support", 10, 1), ("n_query", 10, 0))
     }
     default_test = 600 if "family" in table else 0
     n_validation, n_test = (
-        _checked("tasks", as_count, name, table.pop(name, default))
+        _checked("tasks", as_count, name, table.pop(name, default), 0, MOST)
         for name, default in (("n_validation", 0), ("n_test", default_test))
     )
     if "family" in table:
@@ -215,19 +218,22 @@ def _tasks(
             for part in ("train", "train", "test")  # what validates comes from a stream of its own
         ]
     else:
-        parts = _split(_read_table(table, inputs, outputs), sizes, n_validation, n_test, seed)
+        rows = _read_table(table, inputs, outputs, dtype)
+        parts = _split(rows, sizes, n_validation, n_test, seed)
     return {
         **dict(zip(("training", "validation", "test"), parts, strict=True)),
         "sizes": sizes, "n_validation": n_validation, "n_test": n_test,
     }  # fmt: skip
 
 
-def _read_table(table: dict[str, Any], inputs: list[str], outputs: list[str]) -> TaskTable:
+def _read_table(
+    table: dict[str, Any], inputs: list[str], outputs: list[str], dtype: np.dtype[Any]
+) -> TaskTable:
     _known("[tasks]", table, ("file", "task", "inputs", "outputs"))
     for name in ("file", "task"):
         if not isinstance(table.get(name), str):
             raise CommandError(f"[tasks] {name} is {table.get(name)!r}; accepted is a text")
-    return read_tasks(Path(table["file"]), table["task"], inputs, outputs)
+    return read_tasks(Path(table["file"]), table["task"], inputs, outputs, dtype)
 
 
 def _split(

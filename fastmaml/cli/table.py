@@ -133,15 +133,20 @@ def column(path: Path, columns: dict[str, Sequence[Any]], name: str) -> Sequence
     return columns[name]
 
 
-def numbers(path: Path, columns: dict[str, Sequence[Any]], names: Sequence[str]) -> np.ndarray:
-    """Return columns as an array (rows, columns) of finite float64 numbers."""
+def numbers(
+    path: Path, columns: dict[str, Sequence[Any]], names: Sequence[str], dtype: Any = np.float64
+) -> np.ndarray:
+    """Return columns as a float64 array (rows, columns) of numbers that are finite in `dtype`."""
     arrays = []
     for name in names:
         values = column(path, columns, name)
         array = np.array([_number(value) for value in values])
-        if not np.isfinite(array).all():
-            row = int(np.argmin(np.isfinite(array)))
-            raise _cell_error(path, name, row, values[row], "finite numbers")
+        with np.errstate(over="ignore"):
+            finite = np.isfinite(array.astype(dtype))
+        if not finite.all():
+            row = int(np.argmin(finite))
+            accepted = f"finite {np.dtype(dtype)} numbers"
+            raise _cell_error(path, name, row, values[row], accepted)
         arrays.append(array)
     return np.stack(arrays, axis=1)
 
@@ -171,17 +176,21 @@ def _cell_error(path: Path, name: str, row: int, value: Any, accepted: str) -> C
 
 
 def read_tasks(
-    path: Path, task: str | None, inputs: Sequence[str], outputs: Sequence[str]
+    path: Path,
+    task: str | None,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    dtype: Any = np.float64,
 ) -> TaskTable:
     """Read a CSV or Parquet file; without outputs, y has no columns.
 
-    `task` None: all rows are one task.
+    `task` None: all rows are one task. `dtype` is what the numbers will be used in.
     """
     columns = read_columns(path, [*inputs, *outputs, *([] if task is None else [task])])
-    x = numbers(path, columns, inputs)
+    x = numbers(path, columns, inputs, dtype)
     if not len(x):
         raise CommandError(f"{path} has no rows; accepted are one or more")
-    y = numbers(path, columns, outputs) if outputs else None
+    y = numbers(path, columns, outputs, dtype) if outputs else None
     try:
         return TaskTable.from_rows(x, y, None if task is None else labels(path, columns, task))
     except (TypeError, ValueError) as error:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import argparse
 import csv
-import io
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -221,8 +221,8 @@ def _adapt(arguments: argparse.Namespace) -> None:
     maml, theta = _trained(arguments.folder, checkpoint, maml, arguments.last)
     if arguments.steps is not None:
         maml = _with_steps(maml, arguments.steps)
-    support = read_tasks(arguments.support, arguments.task, inputs, outputs)
-    new = read_tasks(arguments.new, arguments.task, inputs, [])
+    support = read_tasks(arguments.support, arguments.task, inputs, outputs, theta.dtype)
+    new = read_tasks(arguments.new, arguments.task, inputs, [], theta.dtype)
     places = support.find(new.names)
     if (places < 0).any():
         name = new.names[int(np.argmin(places))]
@@ -237,9 +237,12 @@ def _adapt(arguments: argparse.Namespace) -> None:
         whose = np.repeat(np.arange(new.n_tasks), np.diff(new.offsets)).tolist()
         rows = [[guarded(new.names[i]), *row] for i, row in zip(whose, rows, strict=True)]
     rows = [rows[i] for i in np.argsort(new.order)]  # as they come in the file
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([[*map(guarded, head)], *rows])
+    lines: list[str] = []
+    # Only what is in the end of a line is sure to be quoted within a cell: a lone \r would not be.
+    sink = SimpleNamespace(write=lambda line: lines.append(line.removesuffix("\r\n") + "\n"))
+    csv.writer(sink, lineterminator="\r\n").writerows([[*map(guarded, head)], *rows])
+    text = "".join(lines)
     if arguments.out is None:
-        sys.stdout.write(text.getvalue())
+        sys.stdout.write(text)
     else:
-        write(arguments.out, lambda file: file.write(text.getvalue().encode()))
+        write(arguments.out, lambda file: file.write(text.encode()))

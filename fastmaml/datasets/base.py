@@ -12,13 +12,17 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..checks import (
+    FLOAT64,
     LARGEST,
+    as_array,
     as_choice,
     as_count,
     as_float_dtype,
     as_number,
     as_rng,
+    require_finite,
     require_memory,
+    shape_text,
     shown,
 )
 
@@ -199,9 +203,38 @@ class Family(ABC):
         return low + (high - low) * (cell + kept) / CELLS
 
 
+def as_function(
+    name: str, value: Any, n_tasks: int | None = None, *axes: int, positive: bool = False
+) -> np.ndarray:
+    """Return a parameter of tasks, float64 (n_tasks, *axes): what `sample_functions` returns.
+
+    An axis of length -1, and `n_tasks` None, stand for any length.
+    """
+    array = as_array(name, value, FLOAT64)
+    wanted = (-1 if n_tasks is None else n_tasks, *axes)
+    fits = [given == length or length == -1 for given, length in zip(array.shape, wanted)]  # noqa: B905
+    if array.ndim != len(wanted) or not all(fits) or not array.size:
+        words = ["n_tasks", *("any" if length == -1 else length for length in axes)]
+        n_known = "" if n_tasks is None else f", n_tasks {n_tasks}"
+        raise ValueError(
+            f"{name} has shape {shape_text(array.shape)}; accepted is {shape_text(words)}{n_known}"
+        )
+    require_finite(name, array, ("task",))
+    if positive and array.min() <= 0:
+        raise ValueError(f"{name} holds {array.min()}; accepted are numbers above 0")
+    return array
+
+
+def as_points(n_points: Any, n_tasks: int) -> int:
+    """Return the number of points of each task, for which there is memory."""
+    count = as_count("n_points", n_points, 1, MOST)
+    require_memory(8 * n_tasks * count, f"n_points {count} of {n_tasks} tasks")
+    return count
+
+
 def _as_range(name: str, given: tuple[float, float]) -> tuple[float, float]:
     try:
-        low, high = (float(bound) for bound in given)
+        low, high = (as_number("bound", bound) for bound in given)
     except Exception:  # whatever is given: no pair, or no numbers
         low, high = math.nan, math.nan
     if not (-LARGEST <= low <= high <= LARGEST):

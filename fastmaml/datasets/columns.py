@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checks import as_array, as_dtype, real_array, shape_text
+from ..checks import as_array, as_dtype, real_array, shape_text, shown
 from .labels import as_labels, is_missing, list_some, require_length
 
 __all__ = ["as_columns", "column_of", "number_columns", "time_order"]
@@ -37,6 +37,17 @@ def column_of(frame: Any, name: Any) -> Any:
     return frame[name]
 
 
+def length_of(frame: Any, name: Any) -> int:
+    """Return how many entries a column of a table has."""
+    column = column_of(frame, name)
+    try:
+        return len(column)
+    except TypeError:
+        raise TypeError(
+            f"column {name!r} is {shown(column)}; accepted are columns of numbers"
+        ) from None
+
+
 def number_columns(frame: Any, names: Sequence[Any], n_rows: int) -> NDArray[Any]:
     """Return columns of a table as an array (rows, columns)."""
     if isinstance(names, str):
@@ -56,7 +67,7 @@ def _numbers(name: Any, column: Any, n_rows: int) -> NDArray[Any]:
             number = isinstance(entry, Real | Decimal) and not isinstance(entry, np.timedelta64)
             if not number and (isinstance(entry, str | tuple) or not is_missing(entry)):
                 raise TypeError(
-                    f"column {name!r} holds {entry!r:.60} in row {row}; accepted are numbers"
+                    f"column {name!r} holds {shown(entry)} in row {row}; accepted are numbers"
                 )
         array = np.array([np.nan if is_missing(e) else float(e) for e in entries], np.float64)
     require_length(f"column {name!r}", array.shape, n_rows)

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checks import as_count, as_number, real_array, shape_text
+from ..checks import as_count, as_number, real_array, shape_text, shown
+from .base import MOST
 
 __all__ = ["Division", "as_counts", "blocks", "divide", "sizes"]
 
@@ -30,7 +31,7 @@ def sizes(
     `n_support` is a number, numbers, a share or None, `n_query` a number or None, as for
     `TaskTable.split`, which says what each means.
     """
-    least = 1 if n_query is None else as_count("n_query", n_query)
+    least = 1 if n_query is None else as_count("n_query", n_query, 0, MOST)
     share = 0.5 if n_support is None else n_support
     if isinstance(share, float | np.floating):
         share = as_number("n_support", share)
@@ -39,10 +40,10 @@ def sizes(
                 f"n_support is {share}; accepted are shares between 0 and 1, and integers"
             )
         support = np.floor(share * counts + 1e-9).astype(np.intp)  # 0.29 of 100 is 29
-    elif isinstance(n_support, np.ndarray):
+    elif isinstance(n_support, np.ndarray) and n_support.ndim:
         support = n_support
     else:
-        support = np.full(len(counts), as_count("n_support", n_support, 1))
+        support = np.full(len(counts), as_count("n_support", n_support, 1, MOST))
     fixed = n_query is not None and not isinstance(share, float)
     needed = support + least if fixed else np.full(len(counts), 1 + least)
     if (counts < needed).any():
@@ -58,9 +59,9 @@ def sizes(
 def as_counts(n_support: Any, n_tasks: int) -> NDArray[np.intp]:
     """Return a number of support rows for each task."""
     given = real_array("n_support", n_support)
-    if given.shape != (n_tasks,) or given.dtype.kind not in "iu" or given.min() < 1:
+    if given.shape != (n_tasks,) or given.dtype.kind not in "iu" or (given < 1).any():
         raise ValueError(
-            f"n_support is {n_support!r:.60}; accepted are a number, a share, and "
+            f"n_support is {shown(n_support)}; accepted are a number, a share, and "
             f"{shape_text((n_tasks,))} integers of at least 1, one for each task"
         )
     return given.astype(np.intp)

@@ -9,8 +9,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..checks import as_count, as_rng
-from .base import Family
+from ..checks import as_count, as_float_dtype, as_rng
+from .base import Family, as_function, as_points
 
 __all__ = ["Harmonic"]
 
@@ -89,9 +89,13 @@ class Harmonic(Family):
         dtype: DTypeLike = np.float64,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Draw points of given waves: x and y, each (n_tasks, n_points, 1)."""
-        rng = as_rng("rng", rng)
-        shape = (len(frequency), as_count("n_points", n_points, 1), 1)
-        x = np.asarray(place)[:, None, None] + rng.standard_normal(shape)
+        frequency = as_function("frequency", frequency)
+        amplitude = as_function("amplitude", amplitude, len(frequency), -1)
+        phase = as_function("phase", phase, *amplitude.shape)
+        place = as_function("place", place, len(frequency))
+        dtype, rng = as_float_dtype("dtype", dtype), as_rng("rng", rng)
+        shape = (len(frequency), as_points(n_points, len(frequency)), 1)
+        x = place[:, None, None] + rng.standard_normal(shape)
         y = self.evaluate(frequency, amplitude, phase, x)
         y += self.noise * rng.standard_normal(shape)
         return x.astype(dtype, copy=False), y.astype(dtype, copy=False)

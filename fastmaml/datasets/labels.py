@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checks import as_choice, shape_text
+from ..checks import as_choice, shape_text, shown
 
 __all__ = [
     "MISSING", "Labels", "as_labels", "identity", "is_missing", "join", "label_text",
@@ -73,15 +73,15 @@ def as_labels(name: str, labels: Any, n_rows: int, missing: str = "error") -> La
     else:
         entries = _entries(labels)
         if entries is None:
-            raise TypeError(f"{name} is {labels!r:.60}; accepted is one label for each row")
+            raise TypeError(f"{name} is {shown(labels)}; accepted is one label for each row")
         shape = labels.shape if isinstance(labels, np.ndarray) else (len(entries),)
         require_length(name, shape, n_rows)
         names, code = _of_objects(name, entries)
     if not drop and len(gone := np.flatnonzero(code < 0)):
-        shown = _entries(labels)[gone[0]]  # type: ignore[index]
-        shown = shown.item() if isinstance(shown, np.inexact | np.str_) else shown
+        entry = _entries(labels)[gone[0]]  # type: ignore[index]
+        entry = entry.item() if isinstance(entry, np.inexact | np.str_) else entry
         raise ValueError(
-            f"{name} holds {'a masked entry' if shown is np.ma.masked else repr(shown)} in row "
+            f"{name} holds {'a masked entry' if entry is np.ma.masked else repr(entry)} in row "
             f"{list_some(gone.tolist())}; accepted is a label for each row "
             '(missing="drop" leaves the others out)'
         )
@@ -155,6 +155,8 @@ def _entries(labels: Any) -> list[Any] | None:
             labels.data.tolist(), np.ma.getmaskarray(labels).tolist(), strict=True)]  # fmt: skip
     if isinstance(labels, str | bytes | dict) or not isinstance(labels, Iterable):
         return None
+    if isinstance(labels, np.ndarray) and not labels.ndim:
+        return None
     return labels.to_pylist() if hasattr(labels, "to_pylist") else list(labels)
 
 
@@ -186,7 +188,7 @@ def _of_objects(name: str, entries: list[Any]) -> tuple[list[Any], NDArray[np.in
             code[row] = place.setdefault(key, len(names))
         except TypeError:  # not hashable
             raise TypeError(
-                f"{name} holds {entry!r:.60} in row {row}, a {type(entry).__name__}; {ACCEPTED}"
+                f"{name} holds {shown(entry)} in row {row}, a {type(entry).__name__}; {ACCEPTED}"
             ) from None
         first.setdefault(kind, row)
         if code[row] == len(names):
@@ -194,8 +196,8 @@ def _of_objects(name: str, entries: list[Any]) -> tuple[list[Any], NDArray[np.in
     if len(first) > 1:
         (kind, row), (other, other_row) = list(first.items())[:2]
         raise TypeError(
-            f"{name} holds labels of two kinds, {kind} ({entries[row]!r:.40} in row {row}) and "
-            f"{other} ({entries[other_row]!r:.40} in row {other_row}); {ACCEPTED}"
+            f"{name} holds labels of two kinds, {kind} ({shown(entries[row], 40)} in row {row}) "
+            f"and {other} ({shown(entries[other_row], 40)} in row {other_row}); {ACCEPTED}"
         )
     try:
         order = [i for _, i in sorted((key, i) for key, i in place.items())]

@@ -9,8 +9,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..checks import as_count, as_rng
-from .base import Family
+from ..checks import as_count, as_float_dtype, as_rng
+from .base import Family, as_function, as_points
 
 __all__ = ["LinearSystem"]
 
@@ -97,8 +97,10 @@ class LinearSystem(Family):
 
         It starts at rest, 50 time steps before the first row.
         """
-        rng = as_rng("rng", rng)
-        n_steps = WARM_UP + as_count("n_points", n_points, 1)
+        a = as_function("a", a, None, 2)
+        b = as_function("b", b, len(a), 2)
+        dtype, rng = as_float_dtype("dtype", dtype), as_rng("rng", rng)
+        n_steps = WARM_UP + as_points(n_points, len(a))
         u, e = rng.standard_normal((2, len(a), n_steps))
         drive = self.noise * e
         drive[:, 1:] += b[:, :1] * u[:, :-1]

@@ -9,8 +9,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..checks import as_count, as_positive, as_rng
-from .base import Family
+from ..checks import as_count, as_float_dtype, as_positive, as_rng
+from .base import Family, as_function, as_points
 
 __all__ = ["Pendulum"]
 
@@ -113,8 +113,11 @@ class Pendulum(Family):
         dtype: DTypeLike = np.float64,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Let each pendulum swing: x (n_tasks, n_points, 4) and y (n_tasks, n_points, 2)."""
-        rng = as_rng("rng", rng)
-        n_tasks, n_points = len(length), as_count("n_points", n_points, 1)
+        length = as_function("length", length, positive=True)
+        mass = as_function("mass", mass, len(length), positive=True)
+        friction = as_function("friction", friction, len(length))
+        dtype, rng = as_float_dtype("dtype", dtype), as_rng("rng", rng)
+        n_tasks, n_points = len(length), as_points(n_points, len(length))
         states = np.empty((n_points + 1, 2, n_tasks))
         states[0, 0] = rng.uniform(-math.pi, math.pi, n_tasks)
         states[0, 1] = rng.uniform(*self.velocity_range, n_tasks)

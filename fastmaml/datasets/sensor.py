@@ -8,8 +8,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..checks import as_count, as_rng
-from .base import Family
+from ..checks import as_count, as_float_dtype, as_rng
+from .base import Family, as_function, as_points
 
 __all__ = ["SensorCalibration"]
 
@@ -86,8 +86,11 @@ class SensorCalibration(Family):
         dtype: DTypeLike = np.float64,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Draw readings of given devices: x and y, each (n_tasks, n_points, 1)."""
-        rng = as_rng("rng", rng)
-        shape = (len(gain), as_count("n_points", n_points, 1), 1)
+        gain = as_function("gain", gain)
+        offset = as_function("offset", offset, len(gain))
+        saturation = as_function("saturation", saturation, len(gain), positive=True)
+        dtype, rng = as_float_dtype("dtype", dtype), as_rng("rng", rng)
+        shape = (len(gain), as_points(n_points, len(gain)), 1)
         quantity = rng.uniform(*self.quantity_range, shape)
         reading = self.read(gain, offset, saturation, quantity)
         reading += self.noise * rng.standard_normal(shape)

@@ -10,8 +10,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..checks import as_count, as_rng
-from .base import Family
+from ..checks import as_count, as_float_dtype, as_rng
+from .base import Family, as_function, as_points
 
 __all__ = ["Sinusoid"]
 
@@ -71,9 +71,11 @@ class Sinusoid(Family):
         dtype: DTypeLike = np.float64,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Draw points of given waves: x and y, each (n_tasks, n_points, 1)."""
-        return self._draw(
-            amplitude, phase, (len(amplitude), n_points, 1), as_rng("rng", rng), dtype
-        )
+        amplitude = as_function("amplitude", amplitude)
+        phase = as_function("phase", phase, len(amplitude))
+        shape = (len(amplitude), as_points(n_points, len(amplitude)), 1)
+        dtype = as_float_dtype("dtype", dtype)
+        return self._draw(amplitude, phase, shape, as_rng("rng", rng), dtype)
 
     def _sample_sets(
         self,

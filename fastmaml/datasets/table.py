@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ..checks import as_choice, as_count, as_rng, shape_text
+from ..checks import as_choice, as_count, as_float_dtype, as_rng, real_array, shape_text, shown
 from .base import Tasks
-from .columns import as_columns, column_of, number_columns, time_order
+from .columns import as_columns, column_of, length_of, number_columns, time_order
 from .division import Division, as_counts, blocks, divide, sizes
 from .labels import MISSING, Labels, as_labels, identity, is_missing, join, label_text, list_some
 
@@ -137,13 +137,13 @@ class TaskTable:
         `from_rows`.
         """
         if not isinstance(tasks, Mapping) or not tasks:
-            raise TypeError(f"tasks is {tasks!r:.60}; accepted is a dict {{name: (x, y)}}")
+            raise TypeError(f"tasks is {shown(tasks)}; accepted is a dict {{name: (x, y)}}")
         parts: list[tuple[NDArray[Any], NDArray[Any]]] = []
         for name, pair in tasks.items():
             if is_missing(name):
                 raise ValueError(f"tasks has the name {name!r}; accepted are text, numbers, dates")
             if not isinstance(pair, tuple | list) or len(pair) not in (1, 2):
-                raise TypeError(f"tasks[{name!r}] is {pair!r:.60}; accepted are pairs (x, y)")
+                raise TypeError(f"tasks[{name!r}] is {shown(pair)}; accepted are pairs (x, y)")
             x = as_columns(f"tasks[{name!r}][0]", pair[0])
             y = (
                 as_columns(f"tasks[{name!r}][1]", pair[1])
@@ -192,7 +192,7 @@ class TaskTable:
         missing, short_tasks, min_rows
             As for `from_rows`, as is what is raised.
         """
-        n_rows = len(column_of(frame, inputs[0])) if len(inputs) else 0
+        n_rows = length_of(frame, inputs[0]) if len(inputs) else 0
         x, y = (number_columns(frame, side, n_rows) for side in (inputs, outputs))
         labels = Labels(("all",), np.zeros(n_rows, np.intp))
         if task is not None:
@@ -438,7 +438,7 @@ class TaskTable:
         ValueError
             If there are fewer tasks, or one of those drawn has too few rows, as for `split`.
         """
-        n_tasks = as_count("n_tasks", n_tasks, 1)
+        n_tasks, dtype = as_count("n_tasks", n_tasks, 1), as_float_dtype("dtype", dtype)
         if n_tasks > self.n_tasks:
             raise ValueError(f"n_tasks is {n_tasks}; accepted are up to {self.n_tasks}, the tasks")
         generator = as_rng("rng", rng)
@@ -460,7 +460,9 @@ class TaskTable:
         `split` and `sample` cut `x` and `y` by it. The rows are places in them; `order` leads
         from there to the rows that were given.
         """
-        if np.ndim(n_support) == 1:
+        if not len(tasks):
+            raise ValueError("the table has no tasks; accepted are one or more")
+        if n_support is not None and real_array("n_support", n_support).ndim:
             n_support = as_counts(n_support, self.n_tasks)[tasks]
         rows, counts = self._rows_of(tasks)
         names = [self.names[i] for i in tasks.tolist()]

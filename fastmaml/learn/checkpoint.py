@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..checks import as_count
+from ..checks import as_count, shown
 from ..files import write_whole
 from ..npz import read_npz
 from .contents import FORMAT, header_of, pack, unpack
@@ -132,7 +132,7 @@ def _generator_state(rng: Any) -> Mapping[str, Any] | None:
         return rng.bit_generator.state
     if rng is None or isinstance(rng, Mapping):
         return rng
-    raise TypeError(f"rng is {rng!r:.60}; accepted are a numpy.random.Generator, its state, None")
+    raise TypeError(f"rng is {shown(rng)}; accepted are a numpy.random.Generator, its state, None")
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
@@ -247,7 +247,7 @@ class Checkpointer:
     ) -> None:
         self._path = Path(path)
         if not (rng is None or isinstance(rng, np.random.Generator)):  # a state would be stale
-            raise TypeError(f"rng is {rng!r:.60}; accepted are a numpy.random.Generator and None")
+            raise TypeError(f"rng is {shown(rng)}; accepted are a numpy.random.Generator and None")
         self._rng = rng
         self._every = as_count("every", every, 1)
         self._configuration = configuration

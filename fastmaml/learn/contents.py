@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..checks import as_count, shape_text
+from ..checks import as_count, shape_text, shown
 from ..npz import parse_json
 from ..version import __version__
 from .loop import Best, TrainState, with_rates
@@ -109,7 +109,7 @@ def _plain(value: Any) -> Any:
     """NumPy's numbers and arrays as JSON has them; some bit generators hold arrays."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
-    raise TypeError(f"configuration holds {value!r:.60}; accepted is what JSON can hold")
+    raise TypeError(f"configuration holds {shown(value)}; accepted is what JSON can hold")
 
 
 # ---- what was read
@@ -122,7 +122,7 @@ def header_of(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
         raise ValueError(f"there is no text {HEADER}")
     header = parse_json(text.item())
     if not isinstance(header, dict):
-        raise ValueError(f"the header is {header!r:.60}; accepted is an object of JSON")
+        raise ValueError(f"the header is {shown(header)}; accepted is an object of JSON")
     _count(header, "format")
     return header
 
@@ -151,11 +151,11 @@ def unpack(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Conte
     best = _get(header, "best")
     if best is not None:
         if not (isinstance(best, list) and len(best) == 2):
-            raise ValueError(f"best is {best!r:.60}; accepted are an iteration and a value")
+            raise ValueError(f"best is {shown(best)}; accepted are an iteration and a value")
         found = {"best.iteration": best[0], "best.value": best[1]}
         when, value = _count(found, "best.iteration"), _number(found, "best.value")
         if when > iteration or math.isnan(value):
-            raise ValueError(f"best is {best!r:.60}, iteration is {iteration}")
+            raise ValueError(f"best is {shown(best)}, iteration is {iteration}")
         best_theta = _alike("best.theta", take("best.theta"), "theta", theta)
         best_rates = None if rates is None else take("best.inner_lr")
         if rates is not None and best_rates is not None:
@@ -172,10 +172,10 @@ def unpack(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Conte
             _check_state(name, found, theta.shape if twin is theta else (twin.size,))
         states.append(None if fields is None else {f: _value(a) for f, a in found.items()})
     if unknown := sorted(set(arrays) - read):
-        raise ValueError(f"it has an array {unknown[0]!r:.60}, which its header does not name")
+        raise ValueError(f"it has an array {shown(unknown[0])}, which its header does not name")
     diverged = _get(header, "diverged")
     if not isinstance(diverged, list):
-        raise ValueError(f"diverged is {diverged!r:.60}; accepted are indices of tasks")
+        raise ValueError(f"diverged is {shown(diverged)}; accepted are indices of tasks")
     state = TrainState(
         iteration, _number(header, "value"), theta, states[0], _value(rates), states[1],
         tuple(_count({"diverged": i}, "diverged") for i in diverged),
@@ -184,7 +184,7 @@ def unpack(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Conte
     )  # fmt: skip
     version = _get(header, "version")
     if not isinstance(version, str):
-        raise ValueError(f"version is {version!r:.60}; accepted is a text")
+        raise ValueError(f"version is {shown(version)}; accepted is a text")
     generator = _generator(_get(header, "generator"))
     maml = None if "objective" not in header else _objective(header["objective"], state)
     return Contents(state, generator, _get(header, "configuration"), version, maml)
@@ -196,7 +196,7 @@ def _objective(described: Any, state: TrainState) -> Any:
         objective = build(described)
         model = maml_of(objective).model
         if state.theta.shape != (model.n_params,):
-            raise ValueError(f"theta is {_kind(state.theta)}, objective has {model!r:.60}")
+            raise ValueError(f"theta is {_kind(state.theta)}, objective has {shown(model)}")
         return with_rates(objective, state.inner_lr)
     except TypeError as error:
         raise ValueError(error) from error
@@ -214,7 +214,7 @@ def _count(header: Mapping[str, Any], name: str) -> int:
     except TypeError as error:
         raise ValueError(error) from None
     if count >= COUNT_LIMIT:
-        raise ValueError(f"{name} is {count!r:.60}; accepted are integers below 2**63")
+        raise ValueError(f"{name} is {shown(count)}; accepted are integers below 2**63")
     return count
 
 
@@ -222,7 +222,7 @@ def _number(header: Mapping[str, Any], name: str) -> float:
     """A number that may be infinite or NaN, as the values of a training that diverges are."""
     value = _get(header, name)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{name} is {value!r:.60}; accepted is a number")
+        raise ValueError(f"{name} is {shown(value)}; accepted is a number")
     try:
         return float(value)
     except OverflowError:
@@ -256,7 +256,7 @@ def _fields(header: Mapping[str, Any], name: str) -> list[str] | None:
         return None
     texts = isinstance(fields, list) and all(isinstance(field, str) for field in fields)
     if not texts or len(set(fields)) < len(fields):
-        raise ValueError(f"{name} is {fields!r:.60}; accepted are names of arrays")
+        raise ValueError(f"{name} is {shown(fields)}; accepted are names of arrays")
     return list(fields)
 
 
@@ -285,7 +285,7 @@ def _generator(state: Any) -> Mapping[str, Any] | None:
         return None
     kind = state.get("bit_generator") if isinstance(state, dict) else None
     if not isinstance(kind, str):
-        raise ValueError(f"generator is {state!r:.60}; accepted is the state of a bit generator")
+        raise ValueError(f"generator is {shown(state)}; accepted is the state of a bit generator")
     if kind in BIT_GENERATORS:
         fresh = BIT_GENERATORS[kind](0)
         try:

@@ -28,12 +28,14 @@ from ..checks import (
     as_inner_lr,
     as_number,
     as_positive,
+    shown,
 )
 from ..datasets.labels import Labels, as_labels, list_some, require_length
 from ..datasets.table import TaskTable
 from ..divergence import named_tasks
 from ..maml import MAML
 from ..models import MLP
+from ..models.base import MAX_SIZE
 from .adapted import TARGETS, AdaptedRegressor, StandardisedRegressor
 from .holdout import hold_out
 from .loop import TrainState, train
@@ -652,7 +654,14 @@ class MAMLRegressor(StandardisedRegressor):
         return shots, as_flag("shuffle", self.shuffle)
 
     def _generator(self) -> np.random.Generator:
-        return np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
+        try:
+            state = check_random_state(self.random_state)
+        except ValueError as error:
+            raise ValueError(
+                f"random_state is {shown(self.random_state)}; accepted are a seed, a RandomState "
+                f"and None ({error})"
+            ) from error
+        return np.random.default_rng(state.randint(2**31 - 1))
 
 
 def table_of(x: NDArray[Any], y: NDArray[Any], labels: Labels) -> TaskTable:
@@ -679,5 +688,5 @@ def rates_text(inner_lr: Any) -> str:
 def as_hidden_layer_sizes(sizes: Any) -> list[int]:
     """Return the sizes of the hidden layers; a number is one layer."""
     if not np.iterable(sizes):
-        return [as_count("hidden_layer_sizes", sizes, 1)]
-    return [as_count(f"hidden_layer_sizes[{i}]", size, 1) for i, size in enumerate(sizes)]
+        return [as_count("hidden_layer_sizes", sizes, 1, MAX_SIZE)]
+    return [as_count(f"hidden_layer_sizes[{i}]", size, 1, MAX_SIZE) for i, size in enumerate(sizes)]

@@ -258,7 +258,15 @@ def train(
         require_rates("rate_optimizer", maml, log_rates)
     if resume is not None and optimizer_state is not None:
         raise ValueError("resume and optimizer_state are both given; accepted is one of them")
-    validation_tasks = None if validation is None else tuple(validation)
+    if not hasattr(maml, "value_and_gradient") or isinstance(maml, type):
+        raise TypeError(
+            f"maml is a {type(maml).__name__}, which has no value_and_gradient; "
+            "accepted is a fastmaml.MAML, or what has its methods"
+        )
+    _require_callable("sampler", sampler, "functions without arguments that return tasks")
+    if callback is not None:
+        _require_callable("callback", callback, "functions of a TrainState")
+    validation_tasks = None if validation is None else as_batch("validation", validation)
 
     problem: Any = maml  # whose rates move if they are learned
     learning = rate_optimizer is not None
@@ -274,7 +282,7 @@ def train(
             if since >= patience * validate_every:
                 break
         iteration = state.iteration + 1
-        tasks: Sequence[Any] = tuple(sampler())
+        tasks: Sequence[Any] = as_batch("sampler()", sampler())
         value, gradient, slope = _meta_gradient(problem, theta, tasks, learning)
         diverged: tuple[int, ...] = ()
         if not _finite(value, gradient, slope):
@@ -319,6 +327,21 @@ def train(
 
 
 # ---- where to start
+
+
+def as_batch(name: str, tasks: Any) -> tuple[Any, ...]:
+    """Return a tuple of what an objective takes after theta, mostly (x, y, x_query, y_query)."""
+    try:
+        return tuple(tasks)
+    except TypeError:
+        raise TypeError(
+            f"{name} is a {type(tasks).__name__}; accepted are (x, y) and (x, y, x_query, y_query)"
+        ) from None
+
+
+def _require_callable(name: str, given: Any, accepted: str) -> None:
+    if not callable(given):
+        raise TypeError(f"{name} is a {type(given).__name__}; accepted are {accepted}")
 
 
 def _require_optimizer(name: str, given: Any) -> None:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..checks import as_choice, as_count, as_flag, as_theta
-from .loop import TrainResult, TrainState, require_rates, with_rates
-
-if TYPE_CHECKING:
-    from ..maml import MAML
+from ..maml import MAML
+from .loop import TrainResult, TrainState, as_batch, require_rates, with_rates
 
 __all__ = ["minimize"]
 
@@ -92,10 +90,16 @@ def minimize(
     as_choice("method", method, METHODS)
     n_iterations = as_count("n_iterations", n_iterations, 1)
     learn_rates = as_flag("learn_rates", learn_rates)
+    if not isinstance(maml, MAML):
+        raise TypeError(f"maml is a {type(maml).__name__}; accepted is a fastmaml.MAML")
     if learn_rates:
         require_rates("learn_rates", maml, log_rates=True)
     theta = as_theta(maml.model, theta)
-    size, batch = len(theta), tuple(tasks)
+    size, batch = len(theta), as_batch("tasks", tasks)
+    if len(batch) not in (2, 4):
+        raise ValueError(
+            f"tasks has {len(batch)} entries; accepted are (x, y) and (x, y, x_query, y_query)"
+        )
     first_rates = np.array(maml.inner_lr, np.float64)
 
     def parts(z: np.ndarray) -> tuple[np.ndarray, Any]:

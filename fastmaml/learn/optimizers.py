@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from ..checks import as_array, as_dtype, as_number, as_positive, shape_text
+from ..checks import as_array, as_count, as_dtype, as_number, as_positive, shape_text
 from ..kernels.adam import adam
 from .schedules import LearningRate, as_learning_rate, rate_at
 
@@ -97,7 +97,7 @@ class SGD:
     ) -> tuple[np.ndarray, SGDState]:
         """Return new parameters, of theta's dtype, and the new state."""
         theta, gradient = _as_pair(theta, gradient)
-        n_updates, velocity = int(state.n_updates), state.velocity
+        n_updates, velocity = _updates_of(SGDState, state), state.velocity
         if self.momentum:
             velocity = _as_twin("state.velocity", velocity, theta)
             gradient = velocity = self.momentum * velocity + gradient
@@ -170,10 +170,9 @@ class Adam:
     ) -> tuple[np.ndarray, AdamState]:
         """Return new parameters, of theta's dtype, and the new state."""
         theta, gradient = _as_pair(theta, gradient)
+        n_updates = _updates_of(AdamState, state)
         first = _as_twin("state.first_moment", state.first_moment, theta)
         second = _as_twin("state.second_moment", state.second_moment, theta)
-        # From a file the count is a 0-d array; int() keeps what follows in Python's arithmetic.
-        n_updates = int(state.n_updates)
         rate = rate_at(self.learning_rate, n_updates)
         n_updates += 1
         numbers = np.array(
@@ -236,8 +235,19 @@ class AdamW(Adam):
     ) -> tuple[np.ndarray, AdamState]:
         """Return new parameters, of theta's dtype, and the new state."""
         theta, gradient = _as_pair(theta, gradient)
-        shrink = 1 - rate_at(self.learning_rate, int(state.n_updates)) * self.weight_decay
+        shrink = 1 - rate_at(self.learning_rate, _updates_of(AdamState, state)) * self.weight_decay
         return super().update(shrink * theta, gradient, state)
+
+
+def _updates_of(kind: type, state: Any) -> int:
+    """The number of updates that a state of this kind has seen."""
+    if not isinstance(state, kind):
+        raise TypeError(
+            f"state is a {type(state).__name__}; accepted is what init and update return, "
+            f"an {kind.__name__}"
+        )
+    # From a file it is a 0-d array; an int keeps what follows in Python's arithmetic.
+    return as_count("state.n_updates", state.n_updates)  # type: ignore[attr-defined]
 
 
 def _as_decay(name: str, value: Any) -> float:

@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ..checks import FLOAT64, as_array, as_float_dtype, real_array, require_finite, shape_text
+from ..checks import (
+    FLOAT64,
+    as_array,
+    as_float_dtype,
+    real_array,
+    require_finite,
+    shape_text,
+    shown,
+)
 from ..datasets import Tasks
 
 __all__ = ["Scaling"]
@@ -154,7 +162,9 @@ class Scaling:
     def from_dict(cls, fields: Mapping[str, Any]) -> Scaling:
         """Return the scaling that `to_dict` wrote."""
         if not isinstance(fields, Mapping) or set(fields) != set(FIELDS):
-            raise ValueError(f"fields is {fields!r:.60}; accepted are dicts of {', '.join(FIELDS)}")
+            raise ValueError(
+                f"fields is {shown(fields)}; accepted are dicts of {', '.join(FIELDS)}"
+            )
         return cls(**fields)
 
     def __repr__(self) -> str:
@@ -169,7 +179,7 @@ class Scaling:
 
 def _rows(name: str, value: Any) -> tuple[list[NDArray[Any]], int]:
     """The tasks of a list that differ in rows, or one array of all; and how many axes in all."""
-    if isinstance(value, list | tuple) and value and np.ndim(value[0]):
+    if isinstance(value, list | tuple) and value and real_array(f"{name}[0]", value[0]).ndim:
         tasks = [real_array(f"{name}[{i}]", task) for i, task in enumerate(value)]
         if len({task.shape for task in tasks}) > 1:
             if len({task.ndim for task in tasks}) > 1:
@@ -195,6 +205,8 @@ def _flat(name: str, tasks: list[NDArray[Any]]) -> NDArray[Any]:
     if len(widths) > 1:
         raise ValueError(f"{name} has tasks of {sorted(widths)} columns; accepted is one number")
     width = widths.pop()
+    if not width:
+        raise ValueError(f"{name} has no rows or no columns; accepted are one or more")
     rows = np.concatenate([as_array(name, task, FLOAT64).reshape(-1, width) for task in tasks])
     if not rows.size:
         raise ValueError(f"{name} has no rows or no columns; accepted are one or more")
@@ -227,7 +239,7 @@ def _mean(rows: NDArray[Any]) -> NDArray[Any]:
 def _each(name: str, value: Any, like: NDArray[Any], dtype: DTypeLike, change: Any) -> Any:
     """Change an array, or each task of a list of them."""
     wanted = as_float_dtype("dtype", dtype)
-    if isinstance(value, list | tuple) and value and np.ndim(value[0]):
+    if isinstance(value, list | tuple) and value and real_array(f"{name}[0]", value[0]).ndim:
         tasks = [_checked(f"{name}[{i}]", task, like) for i, task in enumerate(value)]
         if len({task.shape for task in tasks}) > 1:
             return [_changed(task, change, wanted) for task in tasks]

@@ -66,7 +66,7 @@ class Cosine:
 
     def __call__(self, n_updates: int) -> float:
         """Return the rate of the update that comes after ``n_updates`` others."""
-        share = min(n_updates, self.n_updates) / self.n_updates
+        share = min(as_count("n_updates", n_updates), self.n_updates) / self.n_updates
         return self.final + (self.initial - self.final) * (1 + math.cos(math.pi * share)) / 2
 
 
@@ -107,6 +107,7 @@ class Step:
 
     def __call__(self, n_updates: int) -> float:
         """Return the rate of the update that comes after ``n_updates`` others."""
+        n_updates = as_count("n_updates", n_updates)
         try:
             return self.initial * self.factor ** (n_updates // self.every)
         except OverflowError:
@@ -122,5 +123,7 @@ def as_learning_rate(name: str, value: Any) -> LearningRate:
 
 def rate_at(learning_rate: LearningRate, n_updates: int) -> float:
     """Return the rate of the update that comes after ``n_updates`` others."""
-    # float: a NumPy scalar from somebody's schedule would turn float32 parameters into float64.
-    return float(learning_rate(n_updates)) if callable(learning_rate) else learning_rate
+    if not callable(learning_rate):
+        return learning_rate
+    # A NumPy scalar from somebody's schedule would turn float32 parameters into float64.
+    return as_number(f"learning_rate({n_updates})", learning_rate(n_updates))

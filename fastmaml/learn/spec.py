@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import shown
 from ..maml import MAML
 from ..models import MLP, Linear
 from .reptile import Reptile
@@ -59,7 +60,7 @@ def describe(value: Any, arrays: dict[str, np.ndarray] | None = None, at: str = 
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise TypeError(
-        f"{at} is {value!r:.60}, a {type(value).__name__}, which cannot be saved; "
+        f"{at} is {shown(value)}, a {type(value).__name__}, which cannot be saved; "
         f"accepted are objects of {', '.join(CLASSES)}, and no subclasses"
     )
 
@@ -79,14 +80,14 @@ def build(described: Any, arrays: Mapping[str, np.ndarray] | None = None) -> Any
     if set(described) == {"array"}:
         name = described["array"]
         if not isinstance(name, str) or arrays is None or name not in arrays:
-            raise ValueError(f"there is no array {name!r:.60}")
+            raise ValueError(f"there is no array {shown(name)}")
         return arrays[name]
     name, given = described.get("class"), described.get("arguments")
     if set(described) != {"class", "arguments"} or not isinstance(given, dict):
-        raise ValueError(f"{described!r:.60} is no object: it needs a class and arguments")
+        raise ValueError(f"{shown(described)} is no object: it needs a class and arguments")
     if not isinstance(name, str) or name not in CLASSES:
         raise ValueError(
-            f"there is an object of class {name!r:.60}; known are {', '.join(CLASSES)}"
+            f"there is an object of class {shown(name)}; known are {', '.join(CLASSES)}"
         )
     arguments = {key: build(value, arrays) for key, value in given.items()}
     kind = CLASSES[name]
@@ -94,7 +95,7 @@ def build(described: Any, arrays: Mapping[str, np.ndarray] | None = None) -> Any
         raise ValueError(f"{name} has no argument {min(unknown)!r:.60}")
     steps, layers = arguments.get("steps"), getattr(arguments.get("model"), "n_layers", 1)
     if isinstance(steps, int) and steps * layers > RATES_LIMIT:
-        raise ValueError(f"{steps!r:.20} steps of {layers} layers are more than {RATES_LIMIT}")
+        raise ValueError(f"{shown(steps, 20)} steps of {layers} layers are more than {RATES_LIMIT}")
     try:
         return kind(**arguments)
     except (TypeError, ValueError, OverflowError) as error:
@@ -106,7 +107,7 @@ def maml_of(objective: Any) -> MAML:
     maml = getattr(objective, "maml", objective)
     if not isinstance(maml, MAML):
         raise TypeError(
-            f"objective is {objective!r:.60}, a {type(objective).__name__}; "
+            f"objective is {shown(objective)}, a {type(objective).__name__}; "
             "accepted are a fastmaml.MAML and a fastmaml.learn.Reptile"
         )
     return maml

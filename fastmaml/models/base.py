@@ -6,7 +6,6 @@ activation between the layers, and whether the layers have intercepts.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, pairwise
@@ -34,14 +33,12 @@ from ..checks import (
 from ..kernels.activations import CODES
 from ..run import predict_rows
 from ..tasks import as_rows, offsets_of, split
+from .initial import DEFAULT, SCHEMES
 
-__all__ = ["Network"]
+__all__ = ["Network", "as_model"]
 
 #: sizes and layers beyond which a model is a mistake (and an endless sequence of sizes ends)
 MAX_SIZE, MAX_LAYERS = 2**31 - 1, 1000
-
-# These let through about half of the variance (or less), which He's factor 2 makes up for.
-HE_ACTIVATIONS = frozenset(("relu", "leaky_relu", "elu", "softplus", "silu", "gelu"))
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -69,13 +66,17 @@ class Network:
     n_outputs: int = field(compare=False)
 
     def __init__(self, layer_sizes: Iterable[int], activation: str, intercept: bool) -> None:
-        if isinstance(layer_sizes, str | bytes) or not isinstance(layer_sizes, Iterable):
+        try:
+            given = None if isinstance(layer_sizes, str | bytes) else iter(layer_sizes)
+        except TypeError:
+            given = None
+        if given is None:
             raise TypeError(
                 f"layer_sizes is {shown(layer_sizes)}; accepted are sequences of integers"
             )
         sizes = tuple(
             as_count(f"layer_sizes[{i}]", size, 1, MAX_SIZE)
-            for i, size in enumerate(islice(layer_sizes, MAX_LAYERS + 2))
+            for i, size in enumerate(islice(given, MAX_LAYERS + 2))
         )
         if len(sizes) > MAX_LAYERS + 1:
             raise ValueError(f"layer_sizes has more than {MAX_LAYERS + 1} sizes, which is too many")
@@ -99,13 +100,12 @@ class Network:
         return list(pairwise(self.layer_sizes))
 
     def init(
-        self, rng: int | np.random.Generator | None = None, dtype: DTypeLike = np.float64
+        self,
+        rng: int | np.random.Generator | None = None,
+        dtype: DTypeLike = np.float64,
+        scheme: str = DEFAULT,
     ) -> NDArray[Any]:
         """Draw initial parameters.
-
-        Weights are He normal, with standard deviation sqrt(2 / n_in), for relu, leaky_relu, elu,
-        softplus, silu and gelu, and Glorot uniform, on ±sqrt(6 / (n_in + n_out)), for the other
-        activations and for linear models. Biases are zero.
 
         Parameters
         ----------
@@ -113,6 +113,17 @@ class Network:
             A seed, a generator to draw from, or None for fresh entropy.
         dtype : dtype
             float64 or float32. The float32 numbers are the float64 numbers of that seed, rounded.
+        scheme : str
+            How the weights of a layer (n_out, n_in) are drawn; biases are zero but for
+            ``"pytorch"``.
+
+            * ``"fan_in_uniform"``, the default: within ±1 / sqrt(n_in) [2]_.
+            * ``"pytorch"``: the same, and so are the biases, as in ``torch.nn.Linear``.
+            * ``"lecun_normal"``, ``"lecun_uniform"``: with variance 1 / n_in [1]_.
+            * ``"glorot_normal"``, ``"glorot_uniform"``: with variance 2 / (n_in + n_out) [2]_.
+            * ``"he_normal"``, ``"he_uniform"``: with variance 2 / n_in [3]_.
+
+            docs/initial-weights.md compares what is learned from them.
 
         Returns
         -------
@@ -121,27 +132,26 @@ class Network:
         Raises
         ------
         TypeError
-            If `rng` or `dtype` is anything else.
+            If an argument is of another kind.
         ValueError
-            If the seed is negative.
+            If the seed is negative or the scheme unknown.
 
         References
         ----------
-        K. He et al., Delving deep into rectifiers, ICCV 2015.
-        X. Glorot and Y. Bengio, Understanding the difficulty of training deep feedforward neural
-        networks, AISTATS 2010.
+        .. [1] Y. LeCun et al., Efficient BackProp, 1998, section 4.6.
+        .. [2] X. Glorot and Y. Bengio, Understanding the difficulty of training deep feedforward
+           neural networks, AISTATS 2010, equations 1 and 16.
+        .. [3] K. He et al., Delving deep into rectifiers, ICCV 2015, equation 10.
         """
         wanted = as_float_dtype("dtype", dtype)
+        chosen = SCHEMES[as_choice("scheme", scheme, tuple(SCHEMES))]
         generator = as_rng("rng", rng)
         require_memory(8 * self.n_params, f"theta of layer_sizes {list(self.layer_sizes)}")
         theta = np.zeros(self.n_params)
-        for weight, _ in self._split(theta):
-            n_out, n_in = weight.shape
-            if self.activation in HE_ACTIVATIONS:
-                weight[...] = generator.normal(0.0, math.sqrt(2.0 / n_in), weight.shape)
-            else:
-                limit = math.sqrt(6.0 / (n_in + n_out))
-                weight[...] = generator.uniform(-limit, limit, weight.shape)
+        for (n_in, n_out), (weight, bias) in zip(self._layers, self._split(theta), strict=True):
+            weight[...] = chosen.draw(generator, n_in, n_out, weight.shape)
+            if bias is not None and chosen.biases:
+                bias[...] = chosen.draw(generator, n_in, n_out, bias.shape)
         return theta.astype(wanted, copy=False)
 
     def pack(self, layers: Sequence[tuple[ArrayLike, ArrayLike | None]]) -> NDArray[Any]:
@@ -165,6 +175,10 @@ class Network:
         ValueError
             If the number of layers or a shape is not the model's.
         """
+        if not isinstance(layers, Iterable) or (isinstance(layers, np.ndarray) and not layers.ndim):
+            raise TypeError(
+                f"layers is a {type(layers).__name__}; accepted are sequences of (weight, bias)"
+            )
         pairs = list(layers)
         if len(pairs) != self.n_layers:
             raise ValueError(
@@ -291,3 +305,10 @@ class Network:
         rows = as_array("x", x, dtype)
         require_finite("x", rows, ("row", "feature"))
         return rows
+
+
+def as_model(model: Any) -> Network:
+    """Return `model`, which must be one."""
+    if not isinstance(model, Network):
+        raise TypeError(f"model is {shown(model)}; accepted are MLP and Linear")
+    return model
