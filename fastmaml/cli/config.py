@@ -188,7 +188,7 @@ def build(configuration: Mapping[str, Any]) -> Run:
         **run,
     )
     # What the loop would refuse is refused before the training.
-    validation = () if result.n_validation else None
+    validation = (None, None) if result.n_validation else None
     _call("train", train, {
         "maml": maml, "theta": np.zeros(maml.model.n_params), "sampler": tuple,
         "optimizer": optimizer, "rate_optimizer": result.rate_optimizer, "n_iterations": 0,

@@ -22,7 +22,9 @@ from ..checks import (
     shape_text,
     shown,
 )
+from ..maml import MAML
 from .optimizers import SGD, Adam, Optimizer
+from .reptile import Reptile
 
 __all__ = ["Best", "TrainResult", "TrainState", "train"]
 
@@ -266,7 +268,7 @@ def train(
     _require_callable("sampler", sampler, "functions without arguments that return tasks")
     if callback is not None:
         _require_callable("callback", callback, "functions of a TrainState")
-    validation_tasks = None if validation is None else as_batch("validation", validation)
+    validation_tasks = None if validation is None else as_batch("validation", validation, maml)
 
     problem: Any = maml  # whose rates move if they are learned
     learning = rate_optimizer is not None
@@ -282,7 +284,7 @@ def train(
             if since >= patience * validate_every:
                 break
         iteration = state.iteration + 1
-        tasks: Sequence[Any] = as_batch("sampler()", sampler())
+        tasks: Sequence[Any] = as_batch("sampler()", sampler(), maml)
         value, gradient, slope = _meta_gradient(problem, theta, tasks, learning)
         diverged: tuple[int, ...] = ()
         if not _finite(value, gradient, slope):
@@ -329,14 +331,16 @@ def train(
 # ---- where to start
 
 
-def as_batch(name: str, tasks: Any) -> tuple[Any, ...]:
-    """Return a tuple of what an objective takes after theta, mostly (x, y, x_query, y_query)."""
+def as_batch(name: str, tasks: Any, maml: Any) -> tuple[Any, ...]:
+    """Return a tuple of what an objective takes after theta; for a MAML, two or four entries."""
+    accepted = "accepted are (x, y) and (x, y, x_query, y_query)"
     try:
-        return tuple(tasks)
+        batch = tuple(tasks)
     except TypeError:
-        raise TypeError(
-            f"{name} is a {type(tasks).__name__}; accepted are (x, y) and (x, y, x_query, y_query)"
-        ) from None
+        raise TypeError(f"{name} is a {type(tasks).__name__}; {accepted}") from None
+    if isinstance(maml, MAML | Reptile) and len(batch) not in (2, 4):
+        raise ValueError(f"{name} has {len(batch)} entries; {accepted}")
+    return batch
 
 
 def _require_callable(name: str, given: Any, accepted: str) -> None:
