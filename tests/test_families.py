@@ -63,6 +63,23 @@ def test_functions_that_do_not_fit_are_named(family, spoil, text):
         made.sample_points(*functions, 10**13, rng=0)
 
 
+@every_family
+def test_more_tasks_than_a_machine_holds_are_named(family):
+    with pytest.raises(
+        ValueError, match=r"n_tasks is 10+; accepted are integers of at least 1 and"
+    ):
+        family().sample_functions(10**30)
+    with pytest.raises(MemoryError, match=r"numbers of n_tasks 10+ would take"):
+        family().sample_functions(10**14)
+
+
+def test_more_harmonics_than_a_machine_holds_are_named():
+    with pytest.raises(ValueError, match=r"n_harmonics is 10+; accepted are integers"):
+        Harmonic(n_harmonics=10**30)
+    with pytest.raises(MemoryError, match=r"10+ numbers of n_tasks 3 would take"):
+        Harmonic(n_harmonics=10**14).sample(3, 1, 1)
+
+
 def test_what_a_pendulum_or_a_sensor_divides_by_is_above_0():
     with pytest.raises(ValueError, match=r"length holds 0\.0; accepted are numbers above 0"):
         Pendulum().sample_points([1, 0], [1, 1], [0, 0], 2, rng=0)

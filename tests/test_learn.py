@@ -800,6 +800,15 @@ def test_what_the_loop_calls_is_named(given: Any, text: str) -> None:
         train(**{**good, "optimizer": SGD(0.1), "n_iterations": 1, **given})
 
 
+@pytest.mark.parametrize("maml", [MAML, Reptile(MAML)])
+def test_a_batch_is_two_or_four_arrays(maml: Any) -> None:
+    start = maml_with().model.init(0)
+    with pytest.raises(ValueError, match=r"sampler\(\) has 3 entries; accepted are \(x, y\) and"):
+        train(maml, start, lambda: TASKS[:3], SGD(0.1), 1)
+    with pytest.raises(ValueError, match="validation has 1 entries; accepted are"):
+        train(maml, start, lambda: TASKS, SGD(0.1), 1, validation=TASKS[:1])
+
+
 @pytest.mark.parametrize("theta", [[1j], None, np.ma.array([1.0])])
 def test_parameters_of_the_wrong_kind_are_named(theta: Any) -> None:
     with pytest.raises(TypeError, match="theta "):

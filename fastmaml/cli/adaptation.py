@@ -102,9 +102,7 @@ def _read(path: Path, wanted: Sequence[str], layout: Layout) -> Sheet:
     return read_sheet(path, wanted, layout.form, layout.task)
 
 
-def _task(
-    names: tuple[str, ...], support: Sheet, new: Sheet, asked: bool
-) -> tuple[str, ...]:
+def _task(names: tuple[str, ...], support: Sheet, new: Sheet, asked: bool) -> tuple[str, ...]:
     """The columns that name tasks; none if the support has none, unless they were asked for."""
     for name in names if asked else ():
         support.column(name)
@@ -124,9 +122,7 @@ def _say_of_missing(sheet: Sheet, table: TaskTable, what: str) -> None:
         say(f"warning: of {sheet.path}, {n} of {sheet.n_rows} rows miss a cell and are {what}")
 
 
-def _predict(
-    what: runs.Trained, support: TaskTable, x_new: list[np.ndarray]
-) -> list[np.ndarray]:
+def _predict(what: runs.Trained, support: TaskTable, x_new: list[np.ndarray]) -> list[np.ndarray]:
     """Adapt to each task and predict its new rows, all in the user's units."""
     x, y = support.by_task(support.x), support.by_task(support.y)
     with named_tasks(support.names):

@@ -45,7 +45,7 @@ def as_format(given: Mapping[str, Any], where: str) -> Format:
     for name, mark in marks.items():
         if name == "thousands" and not mark:
             continue
-        if len(mark) != 1 or mark.isalnum() or mark in "\"+\r\n\0" or (mark == "-"):
+        if len(mark) != 1 or mark.isalnum() or mark in '"+\r\n\0' or (mark == "-"):
             raise CommandError(f"{where}{name} is {mark!r:.60}; accepted is one character")
         others = [other for other, m in marks.items() if m == mark and other != name]
         if others:
@@ -92,7 +92,7 @@ def read_csv(path: Path, form: Format) -> Table:
     except UnicodeError as error:
         raise CommandError(
             f"{path} cannot be read: it is no text in {form.encoding.upper()} (encoding = "
-            "\"latin-1\" may be what it is)"
+            '"latin-1" may be what it is)'
         ) from error
     records = list(_records(path, text, form.delimiter))
     if not records:

@@ -225,6 +225,13 @@ def as_function(
     return array
 
 
+def as_n_tasks(n_tasks: Any, numbers: int = 1) -> int:
+    """Return the number of tasks, for which there is memory, with so many numbers each."""
+    count = as_count("n_tasks", n_tasks, 1, MOST)
+    require_memory(8 * count * numbers, f"{numbers} numbers of n_tasks {count}")
+    return count
+
+
 def as_points(n_points: Any, n_tasks: int) -> int:
     """Return the number of points of each task, for which there is memory."""
     count = as_count("n_points", n_points, 1, MOST)

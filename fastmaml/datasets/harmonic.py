@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..checks import as_count, as_float_dtype, as_rng
-from .base import Family, as_function, as_points
+from .base import MOST, Family, as_function, as_n_tasks, as_points
 
 __all__ = ["Harmonic"]
 
@@ -62,13 +62,13 @@ class Harmonic(Family):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "n_harmonics", as_count("n_harmonics", self.n_harmonics, 1))
+        object.__setattr__(self, "n_harmonics", as_count("n_harmonics", self.n_harmonics, 1, MOST))
 
     def sample_functions(
         self, n_tasks: int, rng: np.random.Generator | int | None = None
     ) -> tuple[np.ndarray, ...]:
         """Draw ω (n_tasks,), a and b (n_tasks, n_harmonics), and the place (n_tasks,)."""
-        n_tasks = as_count("n_tasks", n_tasks, 1)
+        n_tasks = as_n_tasks(n_tasks, self.n_harmonics)
         rng = as_rng("rng", rng)
         each = (n_tasks, self.n_harmonics)
         return (

@@ -9,8 +9,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..checks import as_count, as_float_dtype, as_rng
-from .base import Family, as_function, as_points
+from ..checks import as_float_dtype, as_rng
+from .base import Family, as_function, as_n_tasks, as_points
 
 __all__ = ["LinearSystem"]
 
@@ -78,7 +78,7 @@ class LinearSystem(Family):
         self, n_tasks: int, rng: np.random.Generator | int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Draw systems: a and b, each (n_tasks, 2) in float64."""
-        n_tasks = as_count("n_tasks", n_tasks, 1)
+        n_tasks = as_n_tasks(n_tasks)
         rng = as_rng("rng", rng)
         angle = self._draw_split(n_tasks, rng)
         radius = rng.uniform(*self.radius_range, n_tasks)

@@ -9,8 +9,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..checks import as_count, as_float_dtype, as_positive, as_rng
-from .base import Family, as_function, as_points
+from ..checks import as_float_dtype, as_positive, as_rng
+from .base import Family, as_function, as_n_tasks, as_points
 
 __all__ = ["Pendulum"]
 
@@ -94,7 +94,7 @@ class Pendulum(Family):
         self, n_tasks: int, rng: np.random.Generator | int | None = None
     ) -> tuple[np.ndarray, ...]:
         """Draw pendulums: length, mass and friction, each (n_tasks,) in float64."""
-        n_tasks = as_count("n_tasks", n_tasks, 1)
+        n_tasks = as_n_tasks(n_tasks)
         rng = as_rng("rng", rng)
         length = self._draw_split(n_tasks, rng)
         return (

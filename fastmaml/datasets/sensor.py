@@ -8,8 +8,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..checks import as_count, as_float_dtype, as_rng
-from .base import Family, as_function, as_points
+from ..checks import as_float_dtype, as_rng
+from .base import Family, as_function, as_n_tasks, as_points
 
 __all__ = ["SensorCalibration"]
 
@@ -67,7 +67,7 @@ class SensorCalibration(Family):
         self, n_tasks: int, rng: np.random.Generator | int | None = None
     ) -> tuple[np.ndarray, ...]:
         """Draw devices: gain, offset and saturation, each (n_tasks,) in float64."""
-        n_tasks = as_count("n_tasks", n_tasks, 1)
+        n_tasks = as_n_tasks(n_tasks)
         rng = as_rng("rng", rng)
         gain = self._draw_split(n_tasks, rng)
         return (

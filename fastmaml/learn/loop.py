@@ -24,7 +24,9 @@ from ..checks import (
     shown,
 )
 from ..divergence import DivergenceWarning, named_tasks
+from ..maml import MAML
 from .optimizers import SGD, Adam, Optimizer
+from .reptile import Reptile
 
 __all__ = ["Best", "TrainResult", "TrainState", "train"]
 
@@ -269,7 +271,7 @@ def train(
     _require_callable("sampler", sampler, "functions without arguments that return tasks")
     if callback is not None:
         _require_callable("callback", callback, "functions of a TrainState")
-    validation_tasks = None if validation is None else as_batch("validation", validation)
+    validation_tasks = None if validation is None else as_batch("validation", validation, maml)
 
     problem: Any = maml  # whose rates move if they are learned
     learning = rate_optimizer is not None
@@ -287,7 +289,7 @@ def train(
         iteration = state.iteration + 1
         batch = sampler()
         names: Sequence[Any] | None = getattr(batch, "names", None)
-        tasks: Sequence[Any] = as_batch("sampler()", batch)
+        tasks: Sequence[Any] = as_batch("sampler()", batch, maml)
         try:
             value, gradient, slope = _meta_gradient(problem, theta, tasks, learning)
         except ValueError as error:
@@ -345,14 +347,16 @@ def train(
 # ---- where to start
 
 
-def as_batch(name: str, tasks: Any) -> tuple[Any, ...]:
-    """Return a tuple of what an objective takes after theta, mostly (x, y, x_query, y_query)."""
+def as_batch(name: str, tasks: Any, maml: Any) -> tuple[Any, ...]:
+    """Return a tuple of what an objective takes after theta; for a MAML, two or four entries."""
+    accepted = "accepted are (x, y) and (x, y, x_query, y_query)"
     try:
-        return tuple(tasks)
+        batch = tuple(tasks)
     except TypeError:
-        raise TypeError(
-            f"{name} is a {type(tasks).__name__}; accepted are (x, y) and (x, y, x_query, y_query)"
-        ) from None
+        raise TypeError(f"{name} is a {type(tasks).__name__}; {accepted}") from None
+    if isinstance(maml, MAML | Reptile) and len(batch) not in (2, 4):
+        raise ValueError(f"{name} has {len(batch)} entries; {accepted}")
+    return batch
 
 
 def _require_callable(name: str, given: Any, accepted: str) -> None:

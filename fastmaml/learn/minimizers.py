@@ -95,11 +95,7 @@ def minimize(
     if learn_rates:
         require_rates("learn_rates", maml, log_rates=True)
     theta = as_theta(maml.model, theta)
-    size, batch = len(theta), as_batch("tasks", tasks)
-    if len(batch) not in (2, 4):
-        raise ValueError(
-            f"tasks has {len(batch)} entries; accepted are (x, y) and (x, y, x_query, y_query)"
-        )
+    size, batch = len(theta), as_batch("tasks", tasks, maml)
     first_rates = np.array(maml.inner_lr, np.float64)
 
     def parts(z: np.ndarray) -> tuple[np.ndarray, Any]:

@@ -37,6 +37,11 @@ def family(draw: Draw) -> Call:
 
 def _points(draw: Draw, kind: Any) -> Call:
     made = kind()
+    if draw.chance(0.2):
+        some = draw.spoil({"n_tasks": draw.integer(1, 4), "rng": draw.integer(0, 9)}, 0.8)
+        return Call(
+            f"{kind.__name__}.sample_functions", lambda: made.sample_functions(**some), some
+        )
     functions = made.sample_functions(draw.integer(1, 4), draw.integer(0, 99))
     names = list(made.sample_points.__annotations__)[: len(functions)]
     good: dict[str, Any] = dict(zip(names, functions, strict=True))
