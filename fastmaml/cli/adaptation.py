@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from ..divergence import named_tasks
 from . import runs
 from .common import CommandError, count, say, write
 from .config import Learner
-from .csvfile import Format, as_format, write_csv
+from .csvfile import Format, as_format, csv_text
 from .parquet import is_parquet, require_parquet, write_parquet
 from .sheet import Sheet, read_sheet
 from .table import Layout, tasks_of
@@ -161,9 +160,8 @@ def _write(path: Path | None, columns: Columns) -> None:
     if path is not None and is_parquet(path):
         write(path, lambda file: write_parquet(file, dict(columns)))
         return
-    text = io.StringIO()
-    write_csv(names, zip(*cells, strict=True))(text)
+    text = csv_text(names, zip(*cells, strict=True))
     if path is None:
-        sys.stdout.write(text.getvalue())
+        sys.stdout.write(text)
     else:
-        write(path, lambda file: file.write(text.getvalue().encode()))
+        write(path, lambda file: file.write(text.encode()))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import codecs
 import csv
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 from .common import CommandError, meant
 
-__all__ = ["Format", "as_format", "guarded", "read_csv", "unguarded", "write_csv"]
+__all__ = ["Format", "as_format", "csv_text", "guarded", "no_column", "read_csv", "unguarded"]
 
 #: what a spreadsheet takes for a formula, but for numbers; and such a text behind a quote
 FORMULA = re.compile(r"(?![-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?\Z)[=+\-@\t\r\n＝＋－＠]")
@@ -105,7 +106,7 @@ def read_csv(path: Path, form: Format) -> Table:
                 f"accepted are {len(names)}, as many as names"
             )
         if record.lines > 1:
-            _require_no_row_within(path, record, text, len(names), form.delimiter)
+            _require_no_row_within(path, record, len(names), form.delimiter)
     rows = [record.cells for record in records[1:]]
     _unguard(path, names, rows)
     return Table([unguarded(name) for name in names], rows, [r.line for r in records[1:]])
@@ -162,16 +163,17 @@ def _require_whole_quotes(path: Path, lines: list[str], line: int, delimiter: st
         )
 
 
-def _require_no_row_within(
-    path: Path, record: _Record, text: str, n_columns: int, delimiter: str
-) -> None:
-    lines = _lines(text)[record.line - 1 : record.line - 1 + record.lines]
-    if any(line.count(delimiter) >= n_columns - 1 for line in lines):
-        raise CommandError(
-            f"{path}, line {record.line}, opens a quote that closes in line "
-            f"{record.line + record.lines - 1}, beyond what looks like rows; accepted are cells "
-            "without rows in them"
-        )
+def _require_no_row_within(path: Path, record: _Record, n_columns: int, delimiter: str) -> None:
+    """Refuse a cell that has, or whose first line completes, as many cells as a row."""
+    for i, cell in enumerate(record.cells):
+        first, *others = [line.count(delimiter) for line in re.split(r"\r\n|\r|\n", cell)]
+        if others and ((first and i + first >= n_columns - 1) or n_columns - 1 <= max(
+            others[:-1], default=-1)):  # fmt: skip
+            raise CommandError(
+                f"{path}, line {record.line}, opens a quote that closes in line "
+                f"{record.line + record.lines - 1}, beyond what looks like rows; accepted are "
+                "cells without rows in them"
+            )
 
 
 # ---- texts that are no formulas
@@ -204,15 +206,15 @@ def _unguard(path: Path, names: Sequence[str], rows: list[list[str]]) -> None:
 # ---- out
 
 
-def write_csv(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> Callable[[IO[str]], object]:
-    """Return what writes a table to a text file; a cell of None is empty."""
-
-    def write(file: IO[str]) -> None:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(map(guarded, names))
-        writer.writerows(map(guarded, row) for row in rows)
-
-    return write
+def csv_text(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Return a table as the text of a CSV file; a cell of None is empty."""
+    lines: list[str] = []
+    # Only what is in the end of a line is sure to be quoted within a cell: a lone \r would not be.
+    sink = SimpleNamespace(write=lambda line: lines.append(line.removesuffix("\r\n") + "\n"))
+    writer = csv.writer(sink, lineterminator="\r\n")
+    writer.writerow(map(guarded, names))
+    writer.writerows(map(guarded, row) for row in rows)
+    return "".join(lines)
 
 
 def no_column(path: Path, name: str, names: Sequence[str]) -> CommandError:

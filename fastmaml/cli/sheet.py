@@ -88,8 +88,7 @@ class Sheet(NamedTuple):
         found = []
         for row, cell in enumerate(self.column(name)):
             gone = is_missing(cell)
-            lines = isinstance(cell, str) and ("\n" in cell or "\r" in cell)
-            if isinstance(cell, list | dict | set) or lines or (gone and not drop):
+            if isinstance(cell, list | dict | set) or (gone and not drop):
                 hint = ' (missing = "drop" leaves such rows out)' if gone else ""
                 raise self.error(name, row, what + hint)
             found.append((cell, gone))

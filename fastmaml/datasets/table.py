@@ -307,7 +307,7 @@ class TaskTable:
 
     def by_task(self, rows: NDArray[Any]) -> list[NDArray[Any]]:
         """Cut an array of the rows of all tasks into one for each task."""
-        return np.split(rows, self.offsets[1:-1])
+        return np.split(rows, self.offsets[1:-1])[: self.n_tasks]
 
     def hold_out(
         self,

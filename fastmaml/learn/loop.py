@@ -293,7 +293,7 @@ def train(
         try:
             value, gradient, slope = _meta_gradient(problem, theta, tasks, learning)
         except ValueError as error:
-            if on_divergence != "keep" and not all_finite(theta):
+            if values and on_divergence != "keep" and not all_finite(theta):
                 raise FloatingPointError(
                     f"the parameters are not finite after iteration {state.iteration}, whose "
                     f"gradient was: the update of {shown(optimizer)} is too large; a smaller "
