@@ -432,9 +432,8 @@ def test_a_family_is_judged_by_its_test_part(capsys: pytest.CaptureFixture[str])
     text = FAMILY.replace('family = "sinusoid"', 'family = "sinusoid"\npart = "all"')
     Path("all.toml").write_text(text, encoding="utf-8")
     run = config.build(config.read(Path("all.toml")))
-    assert (
-        run.source.test == run.source.training == fm.datasets.Sinusoid(amplitude_range=(1.0, 2.0))
-    )
+    whole = fm.datasets.Sinusoid(amplitude_range=(1.0, 2.0))
+    assert run.source.test == run.source.training == whole
     # A range that cannot be split needs to say so.
     text = FAMILY.replace("[1.0, 2.0]", "[2.0, 2.0]")
     Path("run.toml").write_text(text, encoding="utf-8")

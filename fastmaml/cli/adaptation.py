@@ -13,12 +13,12 @@ import numpy as np
 from ..datasets import TaskTable, label_text
 from ..divergence import named_tasks
 from . import runs
-from .common import CommandError, count, say, write
+from .common import CommandError, count, write
 from .config import Learner
 from .csvfile import Format, as_format, csv_text
 from .parquet import is_parquet, require_parquet, write_parquet
 from .sheet import Sheet, read_sheet
-from .table import Layout, tasks_of
+from .table import Layout, say_of_missing, tasks_of
 
 __all__ = ["add"]
 
@@ -62,9 +62,8 @@ def _adapt(arguments: argparse.Namespace) -> None:
     support = tasks_of(support_sheet, layout._replace(task=task), categories)
     new_layout = layout._replace(task=task if named else (), outputs=())
     new = tasks_of(new_sheet, new_layout, categories)
-    _say_of_missing(support_sheet, support, "left out")
-    _say_of_missing(new_sheet, new, "not predicted")
-    support, new = (table.take(np.flatnonzero(table.n_rows)) for table in (support, new))
+    say_of_missing(support_sheet, support, "left out")
+    say_of_missing(new_sheet, new, "not predicted")
     if named:
         # By their texts, as the one file may be CSV, the other Parquet with integers.
         place = {label_text(name): i for i, name in enumerate(support.names)}
@@ -93,7 +92,8 @@ def _layout(arguments: argparse.Namespace, learner: Learner, what: runs.Trained)
     dtype = what.theta.dtype if what.scaling is None else layout.dtype
     task = layout.task if arguments.task is None else tuple(dict.fromkeys(arguments.task))
     missing = arguments.missing or layout.missing
-    return layout._replace(form=form, missing=missing, dtype=dtype, task=task)
+    # A task of which no row is whole has no prediction, which is said of its rows.
+    return layout._replace(form=form, missing=missing, dtype=dtype, task=task, short_tasks="drop")
 
 
 def _read(path: Path, wanted: Sequence[str], layout: Layout) -> Sheet:
@@ -113,12 +113,6 @@ def _task(names: tuple[str, ...], support: Sheet, new: Sheet, asked: bool) -> tu
             "has not; accepted are both with it, neither, and the support alone"
         )
     return ()
-
-
-def _say_of_missing(sheet: Sheet, table: TaskTable, what: str) -> None:
-    n = sheet.n_rows - len(table.x)
-    if n:
-        say(f"warning: of {sheet.path}, {n} of {sheet.n_rows} rows miss a cell and are {what}")
 
 
 def _predict(what: runs.Trained, support: TaskTable, x_new: list[np.ndarray]) -> list[np.ndarray]:

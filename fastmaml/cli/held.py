@@ -134,8 +134,7 @@ def read_tables(
     CommandError
         For a file, rows or tasks that do not do.
     """
-    categories = None if record is None else record.categories
-    table, categories = read_tasks(path, layout, categories)
+    table, categories = read_tasks(path, layout, None if record is None else record.categories)
     try:
         with aloud():
             table = table.require_rows(sizes.min_rows, layout.short_tasks)

@@ -86,17 +86,17 @@ class Record(NamedTuple):
             For anything else.
         """
         fields = given if isinstance(given, dict) and set(given) == set(cls._fields) else {}
-        parts, categories = fields.get("parts"), fields.get("categories")
+        parts, categories = fields.get("parts", {}), fields.get("categories")
         fine = isinstance(parts, dict) and set(parts) == set(Parts._fields)
         fine = fine and all(
             isinstance(hashes, dict) and all(isinstance(h, str) for h in hashes.values())
             for hashes in parts.values()
         )
-        fine = fine and isinstance(categories, dict) and all(
-            isinstance(c, list) and c and all(isinstance(text, str) for text in c)
-            for c in categories.values()
-        )  # fmt: skip
-        if not fine:
+        fine = fine and isinstance(categories, dict)
+        for texts in categories.values() if isinstance(categories, dict) else ():
+            fine = fine and isinstance(texts, list) and bool(texts)
+            fine = fine and all(isinstance(text, str) for text in texts)
+        if not fine or not isinstance(categories, dict):
             raise CommandError("the record of its tasks is missing or damaged; train again")
         try:
             scaling = fields["scaling"]

@@ -183,8 +183,9 @@ def _guessed_task(columns: dict[str, _Column], sheet: Sheet) -> str:
     """The text, or the integers, with the most different values of several rows each."""
 
     def fits(column: _Column) -> bool:
-        several = 1 < len(column.distinct) * ROWS_PER_TASK <= np.count_nonzero(~column.missing)
-        return several and len(column.distinct) > 1 and (column.whole or not column.number)
+        n_rows = int(np.count_nonzero(~column.missing))
+        several = 1 < len(column.distinct) <= n_rows / ROWS_PER_TASK
+        return several and (column.whole or not column.number)
 
     fitting = {name: column for name, column in columns.items() if fits(column)}
     if not fitting:
@@ -201,9 +202,11 @@ def _guessed_task(columns: dict[str, _Column], sheet: Sheet) -> str:
 
 
 def _counts_rows(column: _Column, sheet: Sheet) -> bool:
-    return column.whole and len(column.distinct) == sheet.n_rows > 1 and sheet.n_rows - 1 == abs(
-        float(max(column.distinct, key=float)) - float(min(column.distinct, key=float))
-    )  # fmt: skip
+    """Whether a column is the numbers of the rows, which say nothing."""
+    if not column.whole or len(column.distinct) != sheet.n_rows:
+        return False
+    numbers = [float(text) for text in column.distinct]
+    return max(numbers) - min(numbers) == sheet.n_rows - 1
 
 
 # ---- the file

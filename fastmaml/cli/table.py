@@ -12,11 +12,14 @@ from ..checks import FLOAT64, as_choice
 from ..datasets import TaskTable
 from ..datasets.labels import MISSING
 from ..datasets.table import SHORT_TASKS
-from .common import CommandError, meant
+from .common import CommandError, aloud, meant, say
 from .csvfile import Format, as_format
 from .sheet import Sheet, read_sheet
 
-__all__ = ["LAYOUT_KEYS", "Layout", "as_layout", "categories_of", "encoded_names", "read_tasks"]
+__all__ = [
+    "LAYOUT_KEYS", "Layout", "as_layout", "encoded_names", "read_tasks", "say_of_missing",
+    "tasks_of",
+]  # fmt: skip
 
 #: what [tasks] says of a file's columns and cells
 LAYOUT_KEYS = ("task", "inputs", "outputs", "categorical", "missing", "short_tasks",
@@ -54,7 +57,7 @@ def as_layout(table: Mapping[str, Any]) -> Layout:
         For what is missing or not accepted.
     """
     task = table.get("task")
-    sides = {"task": [task] if isinstance(task, str) else task}
+    sides: dict[str, Any] = {"task": [task] if isinstance(task, str) else task}
     sides |= {name: table.get(name) for name in ("inputs", "outputs")}
     sides["categorical"] = table.get("categorical", [])
     for name, given in sides.items():
@@ -79,7 +82,9 @@ def as_layout(table: Mapping[str, Any]) -> Layout:
     except (TypeError, ValueError) as error:
         raise CommandError(f"[tasks] {error}") from error
     form = as_format({n: table[n] for n in Format._fields if n in table}, "[tasks] ")
-    return Layout(**{n: tuple(c) for n, c in sides.items()}, **chosen, form=form)
+    columns: dict[str, Any] = {name: tuple(given) for name, given in sides.items()}
+    missing, short = chosen["missing"], chosen["short_tasks"]
+    return Layout(**columns, missing=missing, short_tasks=short, form=form)
 
 
 # ---- categories
@@ -146,6 +151,7 @@ def read_tasks(
     sheet = read_sheet(path, layout.columns(), layout.form)
     known = categories_of(sheet, layout) if categories is None else categories
     table = tasks_of(sheet, layout, known)
+    say_of_missing(sheet, table, "left out")
     keys = (*table.y.T[::-1], *table.x.T[::-1])
     owner = np.repeat(np.arange(table.n_tasks), table.n_rows)
     order = np.lexsort((*keys, owner))
@@ -161,13 +167,25 @@ def tasks_of(sheet: Sheet, layout: Layout, categories: Categories) -> TaskTable:
         columns = [sheet.numbers(name, layout.drop, layout.dtype) for name in layout.outputs]
         y = np.stack(columns, axis=1)
     frame: dict[Any, Any] = {name: sheet.labels(name, layout.drop) for name in layout.task}
+    gone = np.isnan(x).any(axis=1) | np.isnan(y).any(axis=1)
+    for labels in frame.values():
+        gone |= [label is None for label in labels]
+    if gone.all():
+        raise CommandError(f"{sheet.path} has a missing cell in every row; accepted are whole rows")
     task = list(frame) if len(layout.task) > 1 else next(iter(frame), None)
     frame |= dict(enumerate([*x.T, *y.T]))
     sides = [*range(x.shape[1])], [*range(x.shape[1], x.shape[1] + y.shape[1])]
     try:
-        table = TaskTable.from_frame(frame, task, *sides, missing=layout.missing)
+        with aloud():
+            return TaskTable.from_frame(
+                frame, task, *sides, missing=layout.missing, short_tasks=layout.short_tasks
+            )
     except (TypeError, ValueError) as error:
         raise CommandError(f"{sheet.path}, rows counted from 0: {error}") from error
-    if not len(table.x):
-        raise CommandError(f"{sheet.path} has a missing cell in every row; accepted are whole rows")
-    return table
+
+
+def say_of_missing(sheet: Sheet, table: TaskTable, what: str) -> None:
+    """Say how many rows of a sheet are not in the table, and `what` they are."""
+    n = sheet.n_rows - len(table.x)
+    if n:
+        say(f"warning: of {sheet.path}, {n} of {sheet.n_rows} rows miss a cell and are {what}")
