@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
@@ -215,8 +214,9 @@ def train(
         For an argument of the wrong kind, shape or value.
     FloatingPointError
         With ``on_divergence="raise"``: the meta-objective or its gradient is not finite. The
-        message names the iteration and the tasks; the last good parameters are those that the
-        callback saw last.
+        message names the iteration, the tasks, the inner step and its rates. Unless it is
+        ``"keep"``: an update leaves parameters that are not finite. The last good parameters are
+        those that the callback saw last.
 
     Notes
     -----
@@ -290,16 +290,7 @@ def train(
         batch = sampler()
         names: Sequence[Any] | None = getattr(batch, "names", None)
         tasks: Sequence[Any] = as_batch("sampler()", batch, maml)
-        try:
-            value, gradient, slope = _meta_gradient(problem, theta, tasks, learning)
-        except ValueError as error:
-            if values and on_divergence != "keep" and not all_finite(theta):
-                raise FloatingPointError(
-                    f"the parameters are not finite after iteration {state.iteration}, whose "
-                    f"gradient was: the update of {shown(optimizer)} is too large; a smaller "
-                    "learning_rate usually helps"
-                ) from error
-            raise
+        value, gradient, slope = _meta_gradient(problem, theta, tasks, learning)
         diverged: tuple[int, ...] = ()
         if not _finite(value, gradient, slope):
             tasks = _as_batch(tasks)
@@ -316,13 +307,19 @@ def train(
         if gradient is not None:
             if clip_norm is not None:
                 gradient = _clip(gradient, clip_norm)
-            with np.errstate(all="ignore") if diverged else nullcontext():
+            with np.errstate(all="ignore"):
                 theta, optimizer_state = optimizer.update(theta, gradient, optimizer_state)
                 if rate_optimizer is not None:
                     inner_lr, rate_state = _update_rates(
                         rate_optimizer, inner_lr, slope, rate_state, log_rates, clip_norm
                     )
                     problem = replace(problem, inner_lr=inner_lr)
+            if on_divergence != "keep" and not all_finite(theta):
+                raise FloatingPointError(
+                    f"the parameters are not finite after iteration {iteration}, whose gradient "
+                    f"was: the update of {shown(optimizer)} is too large; a smaller learning_rate "
+                    "usually helps"
+                )
         validation_value = None
         if validation_tasks is not None and iteration % validate_every == 0:
             validation_value = float(problem.value(theta, *validation_tasks))
