@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..checks import as_count, as_float_dtype
+from ..checks import MAX_SEED, as_count, as_float_dtype
 from ..datasets import FAMILIES, Tasks, TaskTable
 from ..datasets.base import MOST
 from ..learn import SGD, Adam, AdamW, Cosine, Step, train
@@ -171,7 +171,7 @@ def build(configuration: Mapping[str, Any]) -> Run:
     options = dict(tables["train"])
     accepted = ("iterations", "seed", "dtype", "checkpoint_every", *LOOP)
     _known("[train]", options, accepted)
-    seed = _checked("train", as_count, "seed", options.pop("seed", 0))
+    seed = _checked("train", as_count, "seed", options.pop("seed", 0), 0, MAX_SEED)
     dtype = _checked("train", as_float_dtype, "dtype", options.pop("dtype", "float64"))
     run = _tasks(tables["tasks"], inputs, outputs, seed, dtype)
     result = Run(

@@ -72,16 +72,23 @@ def _parquet(path: Path, wanted: Sequence[str]) -> tuple[list[str], list[Sequenc
 
 
 def _require_sizes(path: Path, source: Any, read: list[str]) -> None:
-    """Refuse a file whose columns would take far more memory than the file has bytes."""
+    """Refuse a file whose columns would take far more memory than the file has bytes.
+
+    The sizes are those of groups of rows. What the file says of each column is left alone: where it
+    is damaged, pyarrow ends the process.
+    """
+    from pyarrow.types import is_nested
+
+    for name in read:  # lists have more values than rows
+        kind = source.schema_arrow.field(name).type
+        if is_nested(getattr(kind, "storage_type", kind)):
+            raise CommandError(
+                f"{path}, column {name!r:.60}, holds {kind!s:.60}; accepted are numbers and texts"
+            )
     size, metadata = path.stat().st_size, source.metadata
-    n_values = n_bytes = 0
-    for i in range(metadata.num_row_groups):
-        group = metadata.row_group(i)
-        for j in range(group.num_columns):
-            chunk = group.column(j)
-            if {chunk.path_in_schema, chunk.path_in_schema.partition(".")[0]} & set(read):
-                n_values += max(group.num_rows, chunk.num_values)  # lists have more than rows
-                n_bytes += chunk.total_uncompressed_size
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    n_values = len(read) * sum(group.num_rows for group in groups)
+    n_bytes = sum(group.total_byte_size for group in groups)
     for what, found, accepted in (
         ("values", n_values, max(VALUES, VALUES_PER_BYTE * size)),
         ("bytes", n_bytes, max(UNPACKED, UNPACKED_PER_BYTE * size)),
