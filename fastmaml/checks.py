@@ -54,6 +54,8 @@ FLOAT64: np.dtype[Any] = np.dtype(np.float64)
 LARGEST = float(np.finfo(np.float32).max)
 #: how deep lists may be nested: as many axes as an array of NumPy 2 can have
 MAX_DEPTH = 64
+#: what an array of NumPy and a file can hold; and as many digits as NumPy takes from the system
+MAX_COUNT, MAX_SEED = 2**63 - 1, 2**128 - 1
 
 
 # Words -------------------------------------------------------------------------------------------
@@ -321,10 +323,10 @@ def as_flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
-def as_count(name: str, value: Any, minimum: int = 0, maximum: int | None = None) -> int:
+def as_count(name: str, value: Any, minimum: int = 0, maximum: int = MAX_COUNT) -> int:
     """Return an int within bounds, both included; NumPy integers are integers, bools are not."""
     accepted = f"accepted are integers of at least {minimum}"
-    if maximum is not None:
+    if maximum < MAX_COUNT:
         accepted += f" and at most {maximum}"
     try:
         if isinstance(value, bool | np.bool_):
@@ -332,7 +334,9 @@ def as_count(name: str, value: Any, minimum: int = 0, maximum: int | None = None
         count = operator.index(value)
     except TypeError:
         raise TypeError(f"{name} is {shown(value)}; {accepted}") from None
-    if count < minimum or (maximum is not None and count > maximum):
+    if not minimum <= count <= maximum:
+        if count > MAX_COUNT <= maximum:
+            accepted += f" and at most {maximum}"
         raise ValueError(f"{name} is {shown(count)}; {accepted}")
     return count
 
@@ -371,7 +375,7 @@ def as_rng(name: str, value: Any) -> np.random.Generator:
     if value is None or isinstance(value, np.random.Generator):
         return np.random.default_rng(value)
     try:
-        return np.random.default_rng(as_count(name, value))
+        return np.random.default_rng(as_count(name, value, 0, MAX_SEED))
     except TypeError:
         raise TypeError(
             f"{name} is {shown(value)}; accepted are a seed (an integer of at least 0), "

@@ -70,7 +70,7 @@ from .checks import (
 from .maml import loss_of
 from .models.base import Network, as_model
 from .run import Derivatives, derivatives, hessian_products
-from .tasks import Rows, as_rows, as_tasks, by_task, split
+from .tasks import NO_Y, Rows, as_rows, as_tasks, by_task, split
 
 __all__ = [
     "adaptation_jacobian",
@@ -152,7 +152,7 @@ def jacobian(model: Network, theta: ArrayLike, x: Any) -> NDArray[Any] | list[ND
     J : ndarray, shape (n_tasks, K, n_outputs, P), or list of ndarray
         A list of arrays (K_i, n_outputs, P) if tasks differ in rows.
     """
-    found, rows = _derive(model, theta, x, None, "half_sse", "jacobians")
+    found, rows = _derive(model, theta, x, NO_Y, "half_sse", "jacobians")
     return split(found.jacobians, rows)
 
 

@@ -28,7 +28,7 @@ from .divergence import may_have_diverged, warn_of_divergence
 from .models.base import Network, as_model
 from .plan import METHODS, Loss, Problem, default_max_memory
 from .run import GRADIENT, RATES, VALUE, Result
-from .tasks import Rows, as_rows, as_tasks, by_task, require_same_tasks, split
+from .tasks import NO_Y, Rows, as_rows, as_tasks, by_task, require_same_tasks, split
 
 __all__ = [
     "LOSSES", "MAML", "ImplicitMetaGradient", "MetaGradient", "anil_inner_lr", "meta_gradient",
@@ -338,7 +338,7 @@ class MAML:
         parameters = as_theta(self.model, theta, check_finite=check)
         dtype = parameters.dtype
         support = as_rows(self.model, x, y, dtype, check_finite=check)
-        new = as_rows(self.model, x_new, None, dtype, names=("x_new", ""), check_finite=check)
+        new = as_rows(self.model, x_new, NO_Y, dtype, names=("x_new", ""), check_finite=check)
         if new.single and not support.single:  # the same rows for all tasks
             new = new.repeated(support.n_tasks)
         require_same_tasks("x_new", new, support)

@@ -21,7 +21,12 @@ from .checks import all_finite, as_array, real_array, shape_text
 if TYPE_CHECKING:
     from .models.base import Network
 
-__all__ = ["Rows", "as_rows", "as_tasks", "by_task", "offsets_of", "require_same_tasks", "split"]
+__all__ = [
+    "NO_Y", "Rows", "as_rows", "as_tasks", "by_task", "offsets_of", "require_same_tasks", "split",
+]  # fmt: skip
+
+#: in the place of y where there is none. Not None: a kernel that needs y must never go without.
+NO_Y: Any = object()
 
 
 class Rows(NamedTuple):
@@ -112,7 +117,7 @@ def as_rows(
     x, y : array_like or sequence of array_like
         x (n_tasks, rows, n_inputs) and y (n_tasks, rows, n_outputs), or (n_tasks, rows) if there is
         one output; or lists (or tuples) of the same per task, without the first axis and with any
-        number of rows; or a single task, both without the first axis. y None: only x is given.
+        number of rows; or a single task, both without the first axis. y `NO_Y`: only x is given.
     dtype : dtype
         float32 or float64, to convert to.
     names : (str, str)
@@ -121,7 +126,7 @@ def as_rows(
         Whether NaN and inf are errors.
     """
     x_rows, x_counts, single, flat = _rows(model, names[0], x, model.n_inputs, dtype)
-    if y is None:
+    if y is NO_Y:
         y_rows = _no_y(model.n_outputs, dtype)
     else:
         y_rows, y_counts, _, flat = _rows(model, names[1], y, model.n_outputs, dtype, single)
@@ -149,8 +154,6 @@ def as_tasks(
     check_finite: bool = True,
 ) -> tuple[Rows, Rows]:
     """Return the support and query rows; without a query set, the same object twice."""
-    if y is None:  # which as_rows would take to mean that only x matters
-        raise TypeError("y is None; accepted are arrays of real numbers")
     support = as_rows(model, x, y, dtype, check_finite=check_finite)
     if x_query is None and y_query is None:
         return support, support

@@ -360,6 +360,15 @@ def test_as_count_below_the_minimum():
     error(lambda: checks.as_count("n", 0, 1), ValueError, "n is 0", "at least 1")
 
 
+def test_as_count_above_the_maximum():
+    assert checks.as_count("n", 3, 0, 3) == 3
+    error(lambda: checks.as_count("n", 4, 0, 3), ValueError, "n is 4", "at least 0 and at most 3")
+    assert checks.as_count("n", 2**63 - 1) == 2**63 - 1
+    error(lambda: checks.as_count("n", 2**63), ValueError, f"at least 0 and at most {2**63 - 1}")
+    assert checks.as_count("seed", 2**128 - 1, 0, checks.MAX_SEED) == 2**128 - 1
+    error(lambda: checks.as_rng("rng", 2**128), ValueError, "rng is ", f"at most {2**128 - 1}")
+
+
 @pytest.mark.parametrize(
     "value",
     [2, 2.0, np.float32(2), np.float16(2), np.longdouble(2), np.int8(2), np.array(2.0)],

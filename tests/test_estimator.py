@@ -1048,6 +1048,11 @@ def test_one_group_for_all_rows_is_a_warning():
             "random_state is 'x'; accepted .*cannot be used to seed",
         ),
         ({"random_state": -1}, ValueError, "random_state is -1; accepted are a seed"),
+        (
+            {"shots": 10**30},
+            ValueError,
+            "shots is 10+; accepted are integers of at least 1",
+        ),
         ({"hidden_layer_sizes": 10**12}, ValueError, "hidden_layer_sizes is 10+; accepted .* most"),
     ],
 )

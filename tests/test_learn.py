@@ -264,6 +264,13 @@ def test_a_count_that_is_none_is_named(n_updates: Any) -> None:
             schedule(n_updates)
 
 
+def test_a_count_of_many_digits_breaks_no_message() -> None:
+    with pytest.raises(ValueError, match=r"n_updates is <int>; accepted are .* at most 9223"):
+        Step(2.0, 1, 2.0)(10**5000)
+    with pytest.raises(OverflowError, match=r"factor is 2\.0: the rate after 1000000 updates"):
+        Step(2.0, 1, 2.0)(10**6)
+
+
 def test_a_schedule_that_gives_no_number_is_named() -> None:
     optimizer = SGD(lambda n: None if n else 0.1)  # type: ignore[arg-type,return-value]
     theta, state = optimizer.update(np.ones(3), np.ones(3), optimizer.init(np.ones(3)))

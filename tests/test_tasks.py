@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from test_checks import FLOAT32, FLOAT64, KINDS, error, well_formed, whole
 
+import fastmaml as fm
 from fastmaml.models import MLP, Linear
-from fastmaml.tasks import Rows, as_rows, as_tasks, offsets_of, split
+from fastmaml.tasks import NO_Y, Rows, as_rows, as_tasks, offsets_of, split
 
 ONE = MLP([1, 2, 1])
 MANY = Linear(3, n_outputs=2)
@@ -115,10 +116,29 @@ def test_booleans_count_as_numbers():
 
 def test_without_y():
     for x in (batch(MANY)[0], ragged(MANY)[0]):
-        rows = as_rows(MANY, x, None, FLOAT32)
+        rows = as_rows(MANY, x, NO_Y, FLOAT32)
         assert rows.y.shape == (0, 2)
         assert rows.y.dtype == np.float32
         np.testing.assert_array_equal(rows.x, np.concatenate(list(x)))
+
+
+@pytest.mark.parametrize("x", [batch(MANY)[0], ragged(MANY)[0], batch(MANY)[0][0]])
+def test_what_takes_y_does_not_go_without(x):
+    """A kernel would read the numbers that lie behind an empty y."""
+    maml, theta, step = fm.MAML(MANY), MANY.init(0), {"inner_lr": 0.1}
+    text = "y is None; accepted are arrays of real numbers"
+    error(lambda: as_rows(MANY, x, None, FLOAT64), TypeError, text)
+    error(lambda: maml.adapt(theta, x, None), TypeError, text)
+    error(lambda: maml.predict(theta, x, None, x), TypeError, text)
+    error(lambda: maml.value(theta, x, None), TypeError, text)
+    error(lambda: fm.learn.reptile_gradient(maml, theta, x, None), TypeError, text)
+    for name in ("residuals", "task_loss", "task_gradient", "task_hessian"):
+        equation = getattr(fm.equations, name)
+        error(lambda equation=equation: equation(MANY, theta, x, None), TypeError, text)
+    error(lambda: fm.equations.task_hessp(MANY, theta, theta, x, None), TypeError, text)
+    for name in ("adapted_parameters", "adaptation_jacobian", "meta_gradient"):
+        equation = getattr(fm.equations, name)
+        error(lambda equation=equation: equation(MANY, theta, x, None, **step), TypeError, text)
 
 
 def test_offsets_are_shared_and_read_only():

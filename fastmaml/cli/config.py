@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..checks import as_count, as_flag, as_float_dtype
+from ..checks import MAX_SEED, as_count, as_flag, as_float_dtype
 from ..datasets import FAMILIES, Tasks
 from ..datasets.base import MOST
 from ..learn import SGD, Adam, AdamW, Cosine, Scaling, Step, train
@@ -253,7 +253,7 @@ def build(
     options = dict(tables["train"])
     accepted = ("iterations", "seed", "dtype", "checkpoint_every", *LOOP)
     _known("[train]", options, accepted)
-    seed = _checked("train", as_count, "seed", options.pop("seed", 0))
+    seed = _checked("train", as_count, "seed", options.pop("seed", 0), 0, MAX_SEED)
     iterations = options.pop("iterations", None)
     numbers = {
         "n_iterations": _checked("train", as_count, "iterations", iterations, 1),

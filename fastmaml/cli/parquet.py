@@ -8,7 +8,7 @@ from typing import IO, Any
 
 from .common import CommandError, require
 
-__all__ = ["is_parquet", "read_parquet", "require_parquet", "write_parquet"]
+__all__ = ["flat_columns", "is_parquet", "read_parquet", "require_parquet", "write_parquet"]
 
 #: What a Parquet file of any size may unfold to, and what for each byte that it has: values, and
 #: bytes that are not compressed. A value takes some hundred bytes while it is read.
@@ -48,17 +48,39 @@ def read_parquet(path: Path, wanted: Sequence[str]) -> tuple[list[str], list[Seq
     return names, [columns.get(name, ()) for name in names]
 
 
+def flat_columns(path: Path) -> list[str]:
+    """Return the names of the columns that are no lists or the like."""
+    require_parquet(path)
+    from pyarrow import parquet
+    from pyarrow.types import is_nested
+
+    try:
+        schema = parquet.read_schema(path)
+    except Exception as error:
+        raise CommandError(
+            f"{path} cannot be read: it is missing, damaged, or no Parquet file ({error!s:.200})"
+        ) from error
+    return [field.name for field in schema if not is_nested(field.type)]
+
+
 def _require_sizes(path: Path, source: Any, read: list[str]) -> None:
-    """Refuse a file whose columns would take far more memory than the file has bytes."""
+    """Refuse a file whose columns would take far more memory than the file has bytes.
+
+    The sizes are those of groups of rows. What the file says of each column is left alone: where it
+    is damaged, pyarrow ends the process.
+    """
+    from pyarrow.types import is_nested
+
+    for name in read:  # lists have more values than rows
+        kind = source.schema_arrow.field(name).type
+        if is_nested(getattr(kind, "storage_type", kind)):
+            raise CommandError(
+                f"{path}, column {name!r:.60}, holds {kind!s:.60}; accepted are numbers and texts"
+            )
     size, metadata = path.stat().st_size, source.metadata
-    n_values = n_bytes = 0
-    for i in range(metadata.num_row_groups):
-        group = metadata.row_group(i)
-        for j in range(group.num_columns):
-            chunk = group.column(j)
-            if {chunk.path_in_schema, chunk.path_in_schema.partition(".")[0]} & set(read):
-                n_values += max(group.num_rows, chunk.num_values)  # lists have more than rows
-                n_bytes += chunk.total_uncompressed_size
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    n_values = len(read) * sum(group.num_rows for group in groups)
+    n_bytes = sum(group.total_byte_size for group in groups)
     for what, found, accepted in (
         ("values", n_values, max(VALUES, VALUES_PER_BYTE * size)),
         ("bytes", n_bytes, max(UNPACKED, UNPACKED_PER_BYTE * size)),

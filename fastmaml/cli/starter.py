@@ -20,7 +20,7 @@ from ..learn import defaults
 from . import runs
 from .common import CommandError, write
 from .csvfile import DELIMITERS, Format
-from .parquet import is_parquet, read_parquet
+from .parquet import flat_columns, is_parquet
 from .sheet import Sheet, missing_number, number_reader, read_sheet
 
 __all__ = ["add"]
@@ -67,7 +67,7 @@ def _init(arguments: argparse.Namespace) -> None:
     if out.exists() or out.is_symlink():
         raise CommandError(f"{out} is there; accepted are new names: --out says another")
     form = Format() if is_parquet(table) else guessed_format(table)
-    names = read_parquet(table, [])[0] if is_parquet(table) else []
+    names = flat_columns(table) if is_parquet(table) else []
     sheet = read_sheet(table, names, form)
     guess = guessed(sheet)
     text = configuration(sheet, guess, out)
@@ -137,7 +137,9 @@ def guessed(sheet: Sheet) -> Guess:
     CommandError
         If none can name tasks, or no number is left to predict.
     """
-    columns = {name: _column(sheet, name) for name in sheet.columns if name}
+    columns = {
+        name: _column(sheet, name) for name, cells in sheet.columns.items() if name and len(cells)
+    }
     task = _guessed_task(columns, sheet)
     used = {name: c for name, c in columns.items() if name != task and len(c.distinct) > 1}
     numbers = [name for name, c in used.items() if c.number and not _counts_rows(c, sheet)]

@@ -69,6 +69,7 @@ def as_labels(name: str, labels: Any, n_rows: int, missing: str = "error") -> La
     drop = as_choice("missing", missing, MISSING) == "drop"
     if isinstance(labels, np.ndarray) and labels.dtype.kind in "biufUSMm":
         require_length(name, labels.shape, n_rows)
+        entries = None
         names, code = _of_array(labels)
     else:
         entries = _entries(labels)
@@ -78,7 +79,8 @@ def as_labels(name: str, labels: Any, n_rows: int, missing: str = "error") -> La
         require_length(name, shape, n_rows)
         names, code = _of_objects(name, entries)
     if not drop and len(gone := np.flatnonzero(code < 0)):
-        entry = _entries(labels)[gone[0]]  # type: ignore[index]
+        # Not anew for what may be an iterator.
+        entry = (_entries(labels) if entries is None else entries)[gone[0]]  # type: ignore[index]
         entry = entry.item() if isinstance(entry, np.inexact | np.str_) else entry
         raise ValueError(
             f"{name} holds {'a masked entry' if entry is np.ma.masked else repr(entry)} in row "

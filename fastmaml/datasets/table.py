@@ -11,7 +11,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ..checks import as_choice, as_count, as_float_dtype, as_rng, real_array, shape_text, shown
+from ..checks import (
+    MAX_SEED,
+    as_choice,
+    as_count,
+    as_float_dtype,
+    as_rng,
+    real_array,
+    shape_text,
+    shown,
+)
 from .base import Tasks
 from .columns import as_columns, column_of, length_of, number_columns, time_order
 from .division import Division, as_counts, blocks, divide, sizes
@@ -358,7 +367,7 @@ class TaskTable:
                     f"n_validation is {n_validation}, n_test {n_test}; accepted are together up "
                     f"to {self.n_tasks}, the tasks"
                 )
-            seed = as_count("seed", seed)
+            seed = as_count("seed", seed, 0, MAX_SEED)
             ranks = [hashlib.blake2b(f"{seed} {text}".encode()).digest() for text in texts]
             ranked = sorted(range(self.n_tasks), key=ranks.__getitem__)
             part[ranked[:n_test]] = 2

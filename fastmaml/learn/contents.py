@@ -32,7 +32,6 @@ BIT_GENERATORS: dict[str, Any] = {
     kind: getattr(np.random, kind) for kind in ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
 }
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
-COUNT_LIMIT = 2**63
 
 
 class Contents(NamedTuple):
@@ -210,12 +209,9 @@ def _get(header: Mapping[str, Any], name: str) -> Any:
 
 def _count(header: Mapping[str, Any], name: str) -> int:
     try:
-        count = as_count(name, _get(header, name))
+        return as_count(name, _get(header, name))
     except TypeError as error:
         raise ValueError(error) from None
-    if count >= COUNT_LIMIT:
-        raise ValueError(f"{name} is {shown(count)}; accepted are integers below 2**63")
-    return count
 
 
 def _number(header: Mapping[str, Any], name: str) -> float:

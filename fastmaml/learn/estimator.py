@@ -30,6 +30,7 @@ from ..checks import (
     as_positive,
     shown,
 )
+from ..datasets.base import MOST
 from ..datasets.labels import Labels, as_labels, list_some, require_length
 from ..datasets.table import TaskTable
 from ..divergence import named_tasks
@@ -646,7 +647,7 @@ class MAMLRegressor(StandardisedRegressor):
         return AdaptedRegressor(FrozenEstimator(meta))
 
     def _splitting(self) -> tuple[int | None, bool]:
-        shots = None if self.shots is None else as_count("shots", self.shots, 1)
+        shots = None if self.shots is None else as_count("shots", self.shots, 1, MOST)
         return shots, as_flag("shuffle", self.shuffle)
 
     def _generator(self) -> np.random.Generator:

@@ -112,7 +112,7 @@ class Step:
             return self.initial * self.factor ** (n_updates // self.every)
         except OverflowError:
             raise OverflowError(
-                f"factor is {self.factor}: the rate after {n_updates} updates is too large"
+                f"factor is {self.factor}: the rate after {shown(n_updates)} updates is too large"
             ) from None
 
 
@@ -128,4 +128,4 @@ def rate_at(learning_rate: LearningRate, n_updates: int) -> float:
     if not callable(learning_rate):
         return learning_rate
     # A NumPy scalar from somebody's schedule would turn float32 parameters into float64.
-    return as_number(f"learning_rate({n_updates})", learning_rate(n_updates))
+    return as_number(f"learning_rate({shown(n_updates)})", learning_rate(n_updates))

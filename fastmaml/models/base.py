@@ -32,7 +32,7 @@ from ..checks import (
 )
 from ..kernels.activations import CODES
 from ..run import predict_rows
-from ..tasks import as_rows, offsets_of, split
+from ..tasks import NO_Y, as_rows, offsets_of, split
 from .initial import DEFAULT, SCHEMES
 
 __all__ = ["Network", "as_model"]
@@ -286,7 +286,7 @@ class Network:
             x = real_array("x", x)
             shared = self._shared_rows(x, parameters.dtype) if x.ndim < 3 else None
         if shared is None:
-            batch = as_rows(self, x, None, parameters.dtype)
+            batch = as_rows(self, x, NO_Y, parameters.dtype)
             if n_tasks not in (None, batch.n_tasks):
                 as_theta(self, parameters, batch.n_tasks)  # raises
             return split(predict_rows(self, parameters, batch.x, batch.offsets), batch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import io
 import json
@@ -144,7 +145,7 @@ def respelled(draw: Draw, text: str) -> str:
                 break
             at = at[key]
         if isinstance(at, list) or draw.chance(0.8):
-            at[key] = draw.choice(VALUES)
+            at[key] = copy.deepcopy(draw.choice(VALUES))
         elif len(at) > 1:
             del at[key]
     text = json.dumps(header)

@@ -18,7 +18,7 @@ from .values import Draw
 
 def train(draw: Draw, path: Path) -> None:
     with modest(path.stat().st_size):
-        names = rf"{re.escape(path.name)}|\.csv|{PLACES}"
+        names = rf"{re.escape(path.name)}|\.csv|\[Errno|{PLACES}"
         judge_command("train", "--config", str(path), names=names, picture=draw.chance(0.03))
 
 

@@ -162,5 +162,5 @@ def estimator(draw: Draw) -> Call:
             return fitted.adapt_predict(**data, X_new=new["X"], groups_new=new["groups"])
         return fitted.score(new["X"], data["y"], groups=new["groups"])
 
-    names = {**settings, **data, **new, "groups_new": 0, "X_new": 0, "theta": 0}
+    names = {**settings, **data, **new, "groups_new": 0, "X_new": 0, "theta": 0, "task": 0}
     return Call("MAMLRegressor", make, names, foreign=("sklearn", "scipy", "numpy"), finite=False)

@@ -23,7 +23,7 @@ MEANT = (fm.ConvergenceWarning, fm.DivergenceWarning)
 #: numbers up to here are those of real data; what is beyond may overflow, with a word or without
 TAME = 100.0
 #: and numbers nearer to 0 than its inverse are none, either
-HUGE = 1e30
+HUGE = 1e6
 MANY = 10**9
 
 
