@@ -229,7 +229,9 @@ def error_table(summaries: Sequence[ErrorSummary], heading: str) -> str:
 
 
 def error_text(value: float) -> str:
-    """Return an error with three decimals, or what is huge with an exponent."""
+    """Return an error with three decimals; what is small with three digits, huge with two."""
+    if 0 < value < 0.1:
+        return f"{value:.3g}"
     return f"{value:.3f}" if value < 1e4 else f"{value:.1e}"
 
 

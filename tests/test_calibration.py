@@ -1,4 +1,4 @@
-"""The made calibration table, and what `MAMLRegressor()` reaches on it: experiments/ compares it."""
+"""The made calibration table, and what `MAMLRegressor()` reaches on it."""
 
 from __future__ import annotations
 

@@ -20,9 +20,9 @@ from processes import python
 
 import fastmaml as fm
 from fastmaml import cli
-from fastmaml.cli import config, training
+from fastmaml.cli import config, runs, training
 from fastmaml.cli.common import CommandError
-from fastmaml.cli.table import read_tasks
+from fastmaml.cli.table import Layout, read_tasks
 from fastmaml.learn import load_checkpoint
 
 FAMILY = """
@@ -114,7 +114,7 @@ def bits(folder: str) -> tuple[Any, ...]:
 
 def test_train_writes_its_folder(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["train", "--config", "run.toml"]) == 0
-    names = ["checkpoint.npz", "log.csv", "training.png"]
+    names = ["checkpoint.npz", "log.csv", "model.npz", "training.png"]
     assert sorted(path.name for path in Path("run").iterdir()) == names
     assert Path("run/training.png").read_bytes().startswith(b"\x89PNG")
     printed, progress = capsys.readouterr()
@@ -394,8 +394,11 @@ def test_evaluate_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
         assert cli.main(["evaluate", "run", *options]) == 0
         tables.append(capsys.readouterr().out)
         lines = tables[-1].splitlines()
-        assert lines[0] == ("Mean squared error on 20 held-out tasks, 100 points each, float64")
-        assert [line.split()[:2] for line in lines[-2:]] == [["4", "0"], ["4", "1"]]
+        assert lines[0] == (
+            "Error on 20 held-out tasks, 4 rows to adapt to, 100 to judge by, float64"
+        )
+        assert lines[1:4] == ["", "y", "steps  mean squared error ± 95 %  median   root       R²"]
+        assert [line.split()[0] for line in lines[-2:]] == ["0", "1"]
     best = load_checkpoint("run/checkpoint.npz").state.best
     assert best is not None
     assert (tables[0] == tables[1]) == (best.iteration == 12)
@@ -405,31 +408,33 @@ def test_evaluate_with_other_steps(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["train", "--config", "run.toml"]) == 0
     assert cli.main(["evaluate", "run", "--steps", "0", "3"]) == 0
     rows = capsys.readouterr().out.splitlines()[-2:]
-    assert [row.split()[:2] for row in rows] == [["4", "0"], ["4", "3"]]
+    assert [row.split()[0] for row in rows] == ["0", "3"]
 
 
 def test_evaluate_judges_by_the_tasks_held_out(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["train", "--config", "table.toml"]) == 0
-    run = config.build(load_checkpoint("table/checkpoint.npz").configuration)
-    names = [part.names for part in (run.training, run.validation, run.test)]
+    run = runs.read_run(Path("table"))
+    again = config.build(run.configuration, run.record)
+    names = [part.names for part in again.source.parts]
     assert [len(part) for part in names] == [5, 2, 2]
     assert sorted(sum(names, ())) == [f"d{i}" for i in range(9)]
+    assert [list(tasks) for tasks in run.record.parts.values()] == [list(part) for part in names]
+    assert again.changes == ""
     capsys.readouterr()
     assert cli.main(["evaluate", "table"]) == 0
     printed = capsys.readouterr().out
-    assert printed.startswith("Mean squared error on 2 held-out tasks, 2 points each")
+    assert printed.startswith("Error on 2 held-out tasks, 3 rows to adapt to, 2 to judge by")
     assert "float32" in printed
 
 
 def test_a_family_is_judged_by_its_test_part(capsys: pytest.CaptureFixture[str]) -> None:
     run = config.build(config.read(Path("run.toml")))
-    assert [part.part for part in (run.training, run.validation, run.test)] == [
-        "train", "train", "test",
-    ]  # fmt: skip
+    assert (run.source.training.part, run.source.test.part) == ("train", "test")
     text = FAMILY.replace('family = "sinusoid"', 'family = "sinusoid"\npart = "all"')
     Path("all.toml").write_text(text, encoding="utf-8")
     run = config.build(config.read(Path("all.toml")))
-    assert run.test == run.training == fm.datasets.Sinusoid(amplitude_range=(1.0, 2.0))
+    whole = fm.datasets.Sinusoid(amplitude_range=(1.0, 2.0))
+    assert run.source.test == run.source.training == whole
     # A range that cannot be split needs to say so.
     text = FAMILY.replace("[1.0, 2.0]", "[2.0, 2.0]")
     Path("run.toml").write_text(text, encoding="utf-8")
@@ -441,7 +446,7 @@ def test_evaluate_without_tasks_held_out(capsys: pytest.CaptureFixture[str]) -> 
     Path("table.toml").write_text(TABLE.replace("n_test = 2", ""), encoding="utf-8")
     assert cli.main(["train", "--config", "table.toml"]) == 0
     assert cli.main(["evaluate", "table"]) == 2
-    assert said(capsys) == "no tasks are held out: [tasks] n_test is 0 in the configuration"
+    assert said(capsys).startswith("no tasks are held out: [tasks] n_test is 0 in the configura")
 
 
 # ---- adapt
@@ -461,10 +466,9 @@ def test_adapt_predicts_in_the_order_of_the_rows(capsys: pytest.CaptureFixture[s
         ["a", "2.0", "2.0"],
         ["b", "0.0", "3.0"],
     ]
-    state = load_checkpoint("table/checkpoint.npz").state
     x, y = [np.array([[1, 2], [2, 1.0]]), np.array([[0, 1.0]])], [[[3], [0]], [[2]]]
     x_new = [np.array([[2, 2.0]]), np.array([[1, 1], [0, 3.0]])]
-    expected = fm.MAML(fm.MLP([2, 5, 1])).predict(state.theta, x, y, x_new)
+    expected = fm.load("table/model.npz").predict(x, [np.array(rows) for rows in y], x_new)
     numbers = [float(row[3]) for row in rows[1:]]
     assert numbers == [expected[1][0, 0], expected[0][0, 0], expected[1][1, 0]]
 
@@ -549,7 +553,7 @@ def test_parquet_is_the_same_as_csv() -> None:
     arrow_csv = pytest.importorskip("pyarrow.csv")
     parquet.write_table(arrow_csv.read_csv("data/rows.csv"), "data/rows.parquet")
     one, two = (
-        read_tasks(Path(f"data/rows.{kind}"), "device", ["t", "u"], ["v"])
+        read_tasks(Path(f"data/rows.{kind}"), Layout(("device",), ("t", "u"), ("v",)))[0]
         for kind in ("csv", "parquet")
     )
     np.testing.assert_array_equal(one.x, two.x)
@@ -563,22 +567,21 @@ def test_parquet_is_the_same_as_csv() -> None:
         ("", "bad.csv is empty"),
         ("device,t,u,v\n", "bad.csv has no rows"),
         ("device,t,u\na,1,2\n", "bad.csv has no column 'v'; it has 'device', 't', 'u'"),
-        ("device,t,u,v\na,1,2\n", "bad.csv, row 1 below the names, has 3 entries; accepted are 4"),
-        ("device,t,u,v\na,1,2,3\na,1,x,3\n", "column 'u', row 2 below the names, holds 'x'"),
-        ("device,t,u,v\na,1,,3\n", "column 'u', row 1 below the names, holds ''"),
-        ("device,t,u,v\na,nan,2,3\n", "column 't', row 1 below the names, holds 'nan'"),
-        (
-            "device,t,u,v\na,1,1e39,3\n",
-            "column 'u', row 1 below the names, holds '1e39'; accepted are finite float32 numbers",
-        ),
+        ("device,t,u,v\na,1,2\n", "bad.csv, line 2, has 3 entries; accepted are 4"),
+        ("device,t,u,v\na,1,2,3\na,1,x,3\n", "column 'u', line 3, holds 'x'"),
+        ("device,t,u,v\na,1,,3\n", "column 'u', line 2, holds ''"),
+        ("device,t,u,v\na,nan,2,3\n", "column 't', line 2, holds 'nan'"),
         ("device,t,u,v\na,1,2,3\n", "task 'a' has 1 rows; accepted are 5 or more"),
         (
             "device,t,u,v\na,1,2,3\n,1,2,3\n",
-            "column 'device', row 2 below the names, holds ''; acc",
+            "column 'device', line 3, holds ''; acc",
         ),
         ("device,t,t,u,v\na,1,1,2,3\n", "bad.csv has 2 columns 't'; accepted is one"),
         ("device,t,u,v\n\udcff,1,2,3\n", "bad.csv cannot be read: it is no text in UTF-8"),
-        (f"device,t,u,v\n{'a' * 200_000},1,2,3\n", "bad.csv cannot be read: field larger than"),
+        (
+            f"device,t,u,v\n{'a' * 200_000},1,2,3\n",
+            "bad.csv cannot be read, line 2: field larger than",
+        ),
     ],
 )
 def test_bad_tables_are_one_line(text: str, error: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -588,17 +591,31 @@ def test_bad_tables_are_one_line(text: str, error: str, capsys: pytest.CaptureFi
     assert error in said(capsys)
 
 
+def test_numbers_that_are_not_scaled_are_finite_in_the_dtype(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Scaled, a number beyond float32 is fine."""
+    rows = "".join(f"{d},{i},{i % 3}e39,{i}\n" for d in "abcdefghi" for i in range(6))
+    Path("data/rows.csv").write_text(f"device,t,u,v\n{rows}", encoding="utf-8")
+    assert cli.main(["train", "--config", "table.toml"]) == 0
+    text = TABLE.replace('outputs = ["v"]', 'outputs = ["v"]\nscale = false')
+    Path("raw.toml").write_text(text, encoding="utf-8")
+    assert cli.main(["train", "--config", "raw.toml"]) == 2
+    error = "column 'u', line 3, holds '1e39'; accepted are finite float32 numbers"
+    assert error in said(capsys)
+
+
 @pytest.mark.parametrize(
     ("name", "cells", "error"),
     [
-        ("u", [1.0, None, 2.0], "column 'u', row 2 below the names, holds None; accepted are fin"),
+        ("u", [1.0, None, 2.0], "column 'u', row 2, holds None; accepted are fin"),
         (
             "u",
             [[1.0], [2.0], []],
             "column 'u', holds list<element: double>; accepted are numb",
         ),
-        ("device", ["a", None, "b"], "column 'device', row 2 below the names, holds None; accepte"),
-        ("device", [1.0, 1.0, np.nan], "column 'device', row 3 below the names, holds nan; accep"),
+        ("device", ["a", None, "b"], "column 'device', row 2, holds None; accepte"),
+        ("device", [1.0, 1.0, np.nan], "column 'device', row 3, holds nan; accep"),
         (
             "device",
             [[1], [1], [2]],
@@ -729,11 +746,11 @@ def test_columns_that_are_not_asked_for_are_not_read() -> None:
     zeros = np.zeros(400_000, np.int8)
     parquet.write_table(pyarrow.table({"a.b": zeros, "c": zeros, "c ": zeros}), "a.parquet")
     with pytest.raises(CommandError, match="to 800000 values"):
-        read_tasks(Path("a.parquet"), None, ["a.b", "c"], [])
+        read_tasks(Path("a.parquet"), Layout((), ("a.b", "c"), ()))
     noise = np.random.default_rng(0).normal(size=5)
     parquet.write_table(pyarrow.table({"a.b": noise, "c": [[1]] * 5}), "a.parquet")
-    table = read_tasks(Path("a.parquet"), None, ["a.b"], [])
-    np.testing.assert_array_equal(table.x[:, 0], noise)
+    table, _ = read_tasks(Path("a.parquet"), Layout((), ("a.b",), ()))
+    np.testing.assert_array_equal(table.x[:, 0], np.sort(noise))
 
 
 def test_mutated_parquet_files_are_named() -> None:
@@ -748,7 +765,7 @@ def test_mutated_parquet_files_are_named() -> None:
             content[rng.randrange(len(content))] = rng.randrange(256)
         path.write_bytes(content[: rng.choice([len(content), rng.randrange(len(content))])])
         try:
-            read_tasks(path, "device", ["t", "u"], ["v"])
+            read_tasks(path, Layout(("device",), ("t", "u"), ("v",)))
         except CommandError as error:  # and nothing else
             errors.append(str(error))
     assert len(errors) > 75
@@ -884,11 +901,15 @@ def test_wrong_configurations_are_one_line(
 @pytest.mark.parametrize(
     ("old", "new", "error"),
     [
-        ('task = "device"', "", "[tasks] task is None; accepted is a text"),
+        ('task = "device"', "", "[tasks] task is None; accepted is the name of a col"),
         ('"data/rows.csv"', "1", "[tasks] file is 1; accepted is a text"),
         ('"data/rows.csv"', '"none.csv"', "No such file or directory"),
-        ('["t", "u"]', '["t"]', "[tasks] inputs is ['t']; accepted are the names of 2 columns"),
-        ('["v"]', '"v"', "[tasks] outputs is 'v'; accepted are the names of 1 columns"),
+        (
+            '["t", "u"]',
+            '["t"]',
+            "[tasks] inputs is ['t'], 1 columns; accepted are the names of 2 columns",
+        ),
+        ('["v"]', '"v"', "[tasks] outputs is 'v'; accepted is a list of names"),
         ('task = "device"', 'task = "who"', "has no column 'who'; it has 'v', 'device'"),
         ("n_test = 2", "n_test = 5", "together up to 9, the tasks of the file"),
         ("n_query = 2", "n_query = 5", "has 7 rows; accepted are 8 or more"),
@@ -953,7 +974,7 @@ def test_errors_of_the_machine_are_one_line(
     monkeypatch.setattr(config, "build", fail)
     assert cli.main(["train", "--config", "run.toml"]) == 2
     assert said(capsys) == "a b"
-    monkeypatch.setattr(training, "_checkpoint", fail)
+    monkeypatch.setattr(runs, "read_run", fail)
     assert cli.main(["evaluate", "run"]) == 2
     assert said(capsys) == "a b"
 

@@ -1,4 +1,4 @@
-"""The command line: ``fastmaml train``, ``resume``, ``evaluate``, ``adapt``, and others.
+"""The command line: ``fastmaml init``, ``train``, ``resume``, ``evaluate``, ``adapt``, and others.
 
 Exit codes: 0 done, 2 for an error (one line, ``fastmaml: error: ...``), 130 after Ctrl-C, 143 after
 SIGTERM and 129 after SIGHUP.
@@ -10,8 +10,10 @@ import argparse
 import contextlib
 import os
 import platform
+import re
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import NoReturn
@@ -19,11 +21,12 @@ from typing import NoReturn
 import numba
 
 from .. import runtime
+from ..divergence import DivergenceWarning
 from ..kernels import jit
 from ..plan import METHODS
 from ..version import __version__
-from . import sinusoid, training
-from .common import CommandError, say
+from . import adaptation, evaluation, sinusoid, starter, training
+from .common import CommandError, meant, say
 from .signals import Ended, as_ctrl_c
 
 __all__ = ["main"]
@@ -31,7 +34,7 @@ __all__ = ["main"]
 #: what data, files, arguments and the machine can raise; anything else is a bug, with its traceback
 _ERRORS = (
     CommandError, ValueError, TypeError, OSError, ImportError, RuntimeError, ArithmeticError,
-    MemoryError,
+    MemoryError, DivergenceWarning,
 )  # fmt: skip
 
 
@@ -43,9 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv : sequence of str, optional
         The arguments; those of the process when left out.
     """
-    arguments = _parser().parse_args(argv)
+    arguments = _parsed(argv)
     try:
-        with as_ctrl_c():
+        with as_ctrl_c(), warnings.catch_warnings():
+            warnings.simplefilter("error", DivergenceWarning)
             arguments.run(arguments)
             if sys.stdout is not None:
                 sys.stdout.flush()  # here a full disk or a closed pipe is an error like others
@@ -82,14 +86,35 @@ class _Parser(argparse.ArgumentParser):
         sys.exit(2)
 
 
+def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse; of a misspelt command or option, say what may have been meant."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    parser = _parser()
+    (commands,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    if given and not given[0].startswith("-") and given[0] not in commands.choices:
+        known = list(commands.choices)
+        parser.error(
+            f"there is no command {given[0]!r:.60}; accepted are {', '.join(known)}"
+            f"{meant(given[0], known)}"
+        )
+    arguments, rest = parser.parse_known_args(given)
+    if rest:
+        options = re.findall(r"--[\w-]+", commands.choices[arguments.command].format_help())
+        hint = meant(rest[0].partition("=")[0], options) if rest[0].startswith("-") else ""
+        parser.error(f"unrecognized arguments: {' '.join(rest):.200}{hint}")
+    return arguments
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="fastmaml",
         description="Exact MAML meta-gradients for squared-error regression.",
         allow_abbrev=False,
     )
+    parser.add_argument("--version", action="version", version=f"fastmaml {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
-    training.add(commands)
+    for module in (starter, training, evaluation, adaptation):
+        module.add(commands)
     sinusoid.add(commands)
     info = commands.add_parser(
         "info",

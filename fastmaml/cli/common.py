@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import difflib
 import importlib
 import math
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from ..files import write_whole
 
-__all__ = ["CommandError", "count", "rate", "require", "say", "show", "write"]
+__all__ = [
+    "CommandError", "aloud", "count", "meant", "new_folder", "rate", "require", "say", "show",
+    "write",
+]  # fmt: skip
 
 
 class CommandError(Exception):
@@ -24,6 +29,38 @@ def say(text: str) -> None:
     """Print a line about the run itself, to stderr; if that is gone, it is not worth an error."""
     with contextlib.suppress(OSError, ValueError):  # ValueError: it is closed
         print(f"fastmaml: {text}", file=sys.stderr)
+
+
+def meant(word: Any, known: Iterable[Any]) -> str:
+    """Return " (did you mean ...?)" for a misspelt word, or nothing."""
+    near = difflib.get_close_matches(str(word)[:60].lower(), {str(k).lower(): k for k in known}, 1)
+    return next((f" (did you mean {k!r}?)" for k in known if near == [str(k).lower()]), "")
+
+
+@contextlib.contextmanager
+def aloud() -> Iterator[None]:
+    """Say what is warned of in this block, a line each."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            yield
+        finally:
+            for warning in caught:
+                say(f"warning: {' '.join(str(warning.message).split())}")
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[None]:
+    """Make a folder; if this block fails, it goes again as long as it is empty."""
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for folder in made:
+            with contextlib.suppress(OSError):  # of one that is not empty
+                folder.rmdir()
+        raise
 
 
 def write(path: Path, content: Callable[[IO[bytes]], object]) -> None:

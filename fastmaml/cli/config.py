@@ -9,27 +9,30 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..checks import MAX_SEED, as_count, as_float_dtype
-from ..datasets import FAMILIES, Tasks, TaskTable
+from ..checks import MAX_SEED, as_count, as_flag, as_float_dtype
+from ..datasets import FAMILIES, Tasks
 from ..datasets.base import MOST
-from ..learn import SGD, Adam, AdamW, Cosine, Step, train
+from ..learn import SGD, Adam, AdamW, Cosine, Scaling, Step, train
 from ..maml import MAML
 from ..models import MLP, Linear
 from ..npz import DEPTH, require_shallow
-from .common import CommandError, require
-from .table import read_tasks
+from .common import CommandError, meant, require
+from .held import N_TASKS, Tables, as_sizes, read_tables
+from .record import Record
+from .table import LAYOUT_KEYS, Layout, as_layout, encoded_names
 
-__all__ = ["Learner", "Run", "build", "learner", "read", "table_of"]
+__all__ = ["Learner", "Run", "build", "learner", "read", "table_of", "with_data"]
 
 MODELS = {"MLP": MLP, "Linear": Linear}
 OPTIMIZERS = {"SGD": SGD, "Adam": Adam, "AdamW": AdamW}
 SCHEDULES = {"Cosine": Cosine, "Step": Step}
+SIZES = ("n_tasks", "n_support", "n_query", "n_validation", "n_test")
 TABLES = ("model", "maml", "tasks", "optimizer", "rate_optimizer", "train")
 #: what [train] hands on to `fastmaml.learn.train`
 LOOP = ("log_rates", "clip_norm", "on_divergence", "validate_every", "patience")
@@ -52,40 +55,77 @@ class Run(NamedTuple):
     dtype: np.dtype[Any]
     checkpoint_every: int
     loop: dict[str, Any]  # keywords of `fastmaml.learn.train`
-    training: Any  # of these three, each samples tasks
-    validation: Any
-    test: Any
-    sizes: dict[str, int]  # n_tasks, n_support, n_query of a meta-batch
-    n_validation: int
-    n_test: int
+    sizes: dict[str, Any]  # n_tasks, n_support, n_query of a meta-batch
+    source: Families | Tables
+    inputs: list[str]  # the names of the columns that the model takes
+    outputs: list[str]
 
     def sample(self, rng: np.random.Generator) -> Tasks:
         """Draw a meta-batch."""
-        return self.training.sample(**self.sizes, rng=rng, dtype=self.dtype)
+        return self.source.training.sample(**self.sizes, rng=rng, dtype=self.dtype)
 
     def validation_tasks(self) -> Tasks | None:
-        """The tasks to validate on; None if there are none."""
+        """The tasks to validate on, scaled; None if there are none."""
+        rng = _stream(self.seed, VALIDATION)
+        return self.source.validation_tasks(self.sizes, rng, self.dtype)
+
+    def test_tasks(self, n_query: int) -> tuple[Tasks, Sequence[Any] | None]:
+        """The tasks to test on, which the training does not see, in the user's units; their names.
+
+        A family, which has as many rows as one likes, gives `n_query` to judge by.
+        """
+        return self.source.test_tasks(self.sizes, _stream(self.seed, TEST), self.dtype, n_query)
+
+    @property
+    def scaling(self) -> Scaling | None:
+        """Between the user's units and those of the training."""
+        return self.source.record.scaling if isinstance(self.source, Tables) else None
+
+    @property
+    def changes(self) -> str:
+        """What has become of the data since the record; nothing if it is what it was."""
+        return self.source.changes if isinstance(self.source, Tables) else ""
+
+    @property
+    def record(self) -> Record | None:
+        """What the checkpoint is to hold of the data."""
+        return self.source.record if isinstance(self.source, Tables) else None
+
+
+class Families(NamedTuple):
+    """Where tasks of a family come from."""
+
+    training: Any
+    test: Any
+    n_validation: int
+    n_test: int
+
+    def validation_tasks(
+        self, sizes: dict[str, Any], rng: np.random.Generator, dtype: np.dtype[Any]
+    ) -> Tasks | None:
+        """Draw the tasks to validate on."""
         if not self.n_validation:
             return None
-        return self._draw(self.validation, self.n_validation, VALIDATION)
-
-    def test_tasks(self, n_query: int | None = None) -> Tasks:
-        """The tasks to test on, which neither the training nor the validation sees."""
-        return self._draw(self.test, self.n_test, TEST, n_query)
-
-    def _draw(self, source: Any, n_tasks: int, stream: int, n_query: int | None = None) -> Tasks:
-        sizes = {**self.sizes, "n_tasks": n_tasks}
-        if n_query is not None:
-            sizes["n_query"] = n_query
-        tasks: Tasks = source.sample(**sizes, rng=_stream(self.seed, stream), dtype=self.dtype)
+        sizes = {**sizes, "n_tasks": self.n_validation}
+        tasks: Tasks = self.training.sample(**sizes, rng=rng, dtype=dtype)
         return tasks
+
+    def test_tasks(
+        self, sizes: dict[str, Any], rng: np.random.Generator, dtype: np.dtype[Any], n_query: int
+    ) -> tuple[Tasks, None]:
+        """Draw the tasks to test on."""
+        if not self.n_test:
+            raise CommandError("no tasks are held out: [tasks] n_test is 0 in the configuration")
+        sizes = {**sizes, "n_tasks": self.n_test, "n_query": n_query}
+        return self.test.sample(**sizes, rng=rng, dtype=dtype), None
 
 
 class Learner(NamedTuple):
     """What a configuration says without its data: what is learned, and of which columns."""
 
     maml: MAML
-    inputs: list[str]
+    layout: Layout | None  # of the file, if it is one
+    inputs: list[str]  # the names of the columns that the model takes
     outputs: list[str]
 
 
@@ -126,7 +166,7 @@ def read(path: Path) -> dict[str, Any]:
     return configuration
 
 
-def learner(configuration: Mapping[str, Any]) -> Learner:
+def learner(configuration: Mapping[str, Any], record: Record | None = None) -> Learner:
     """Return what is learned, for which no data is read.
 
     Raises
@@ -135,119 +175,142 @@ def learner(configuration: Mapping[str, Any]) -> Learner:
         For what is missing, unknown or not accepted; the text names the table and the key.
     """
     tables = _tables(configuration)
+    tasks = tables["tasks"]
     model = _made("model", MODELS, {"name": "MLP", **tables["model"]})
     maml = _call("maml", MAML, {"model": model, **tables["maml"]})
-    if ("family" in tables["tasks"]) == ("file" in tables["tasks"]):
+    if ("family" in tasks) == ("file" in tasks):
         raise CommandError("[tasks] needs either family or file")
-    sides = (("inputs", "x", model.n_inputs), ("outputs", "y", model.n_outputs))
-    return Learner(maml, *(_columns(tables["tasks"], *side) for side in sides))
+    if "family" in tasks:
+        return Learner(maml, None, _made_up("x", model.n_inputs), _made_up("y", model.n_outputs))
+    _known("[tasks]", tasks, ("file", *LAYOUT_KEYS, "scale", *SIZES))
+    layout = as_layout(tasks)
+    categories = {} if record is None else record.categories
+    if set(categories) != set(layout.categorical) and record is not None:
+        raise CommandError("the record of its categories is damaged; train again")
+    if record is not None or not layout.categorical:
+        _require_width(maml, layout, categories)
+    elif len(layout.outputs) != model.n_outputs:
+        _require_width(maml, layout, {name: [""] for name in layout.categorical})
+    inputs = encoded_names(layout, categories) if record is not None else list(layout.inputs)
+    return Learner(maml, layout, inputs, list(layout.outputs))
 
 
-def _columns(tasks: dict[str, Any], side: str, letter: str, width: int) -> list[str]:
-    """The names of the inputs or outputs; a family's are made up."""
+def with_data(configuration: Mapping[str, Any], path: Path | None) -> dict[str, Any]:
+    """Return a configuration whose table is in another file; the same if there is none.
+
+    Raises
+    ------
+    CommandError
+        For a family, which has no file.
+    """
+    if path is None:
+        return dict(configuration)
+    tasks = table_of(configuration, "tasks")
     if "file" not in tasks:
-        return [letter] if width == 1 else [f"{letter}{i}" for i in range(1, width + 1)]
-    given = tasks.get(side)
-    names = given if isinstance(given, list) else []
-    if len(names) != width or not all(isinstance(name, str) for name in names):
-        raise CommandError(
-            f"[tasks] {side} is {given!r}; accepted are the names of {width} columns, "
-            f"as many as the model has {side}"
-        )
-    return names
+        raise CommandError(f"--data is {path}; accepted is none, as the tasks are of a family")
+    return {**configuration, "tasks": {**tasks, "file": str(path.resolve())}}
 
 
-def build(configuration: Mapping[str, Any]) -> Run:
+def _made_up(letter: str, width: int) -> list[str]:
+    return [letter] if width == 1 else [f"{letter}{i}" for i in range(1, width + 1)]
+
+
+def _require_width(maml: MAML, layout: Layout, categories: Mapping[str, Sequence[str]]) -> None:
+    """Raise CommandError unless the model has the inputs and outputs of the columns."""
+    sides = (("inputs", encoded_names(layout, categories), maml.model.n_inputs),
+             ("outputs", list(layout.outputs), maml.model.n_outputs))  # fmt: skip
+    for side, names, width in sides:
+        if len(names) != width:
+            one = " (a category is a column of 0 and 1)" if layout.categorical else ""
+            raise CommandError(
+                f"[tasks] {side} is {names!r:.300}, {len(names)} columns{one}; accepted are the "
+                f"names of {width} columns, as many as the model has {side}"
+            )
+
+
+def build(
+    configuration: Mapping[str, Any], record: Record | None = None, training: bool = True
+) -> Run:
     """Return all that a configuration describes; reads the data.
+
+    Parameters
+    ----------
+    configuration : dict
+    record : Record, optional
+        Of the training that goes on, or is evaluated: its tasks stay what they were.
+    training : bool
+        Whether there must be enough tasks to train on.
 
     Raises
     ------
     CommandError
         As `learner`, and for data that does not fit.
     """
-    tables, (maml, inputs, outputs) = _tables(configuration), learner(configuration)
+    tables, learned = _tables(configuration), learner(configuration, record)
+    maml = learned.maml
     optimizer = _optimizer("optimizer", {"name": "Adam", **tables["optimizer"]})
     rates = tables["rate_optimizer"]
     options = dict(tables["train"])
     accepted = ("iterations", "seed", "dtype", "checkpoint_every", *LOOP)
     _known("[train]", options, accepted)
     seed = _checked("train", as_count, "seed", options.pop("seed", 0), 0, MAX_SEED)
-    dtype = _checked("train", as_float_dtype, "dtype", options.pop("dtype", "float64"))
-    run = _tasks(tables["tasks"], inputs, outputs, seed, dtype)
-    result = Run(
-        maml=maml,
-        optimizer=optimizer,
-        rate_optimizer=_optimizer("rate_optimizer", rates) if rates else None,
-        n_iterations=_checked("train", as_count, "iterations", options.pop("iterations", None), 1),
-        seed=seed,
-        dtype=dtype,
-        checkpoint_every=_checked(
+    iterations = options.pop("iterations", None)
+    numbers = {
+        "n_iterations": _checked("train", as_count, "iterations", iterations, 1),
+        "dtype": _checked("train", as_float_dtype, "dtype", options.pop("dtype", "float64")),
+        "checkpoint_every": _checked(
             "train", as_count, "checkpoint_every", options.pop("checkpoint_every", 100), 1
         ),
-        loop=options,
-        **run,
-    )
+    }  # fmt: skip
+    rate_optimizer = _optimizer("rate_optimizer", rates) if rates else None
+    layout, inputs = learned.layout, learned.inputs
+    if layout is not None and tables["tasks"].get("scale") is False:
+        layout = layout._replace(dtype=numbers["dtype"])
+    sizes, source = _tasks(tables["tasks"], layout, seed, record, training)
+    if isinstance(source, Tables) and layout is not None:
+        _require_width(maml, layout, source.record.categories)
+        inputs = encoded_names(layout, source.record.categories)
+    result = Run(
+        maml=maml, optimizer=optimizer, rate_optimizer=rate_optimizer, seed=seed, loop=options,
+        sizes=sizes, source=source, inputs=inputs, outputs=learned.outputs, **numbers,
+    )  # fmt: skip
     # What the loop would refuse is refused before the training.
-    validation = (None, None) if result.n_validation else None
     _call("train", train, {
         "maml": maml, "theta": np.zeros(maml.model.n_params), "sampler": tuple,
-        "optimizer": optimizer, "rate_optimizer": result.rate_optimizer, "n_iterations": 0,
-        "validation": validation, **options,
+        "optimizer": optimizer, "n_iterations": 0, "rate_optimizer": rate_optimizer,
+        "validation": (None, None) if source.n_validation else None, **options,
     })  # fmt: skip
     return result
 
 
 def _tasks(
-    table: dict[str, Any], inputs: list[str], outputs: list[str], seed: int, dtype: np.dtype[Any]
-) -> dict[str, Any]:
-    """The fields of a Run that say where tasks come from."""
+    table: dict[str, Any], layout: Layout | None, seed: int, record: Record | None, training: bool
+) -> tuple[dict[str, Any], Families | Tables]:
+    """The sizes of a meta-batch, and where tasks come from."""
+    if layout is not None:
+        scale = _checked("tasks", as_flag, "scale", table.get("scale", True))
+        if not isinstance(table["file"], str):
+            raise CommandError(f"[tasks] file is {table['file']!r}; accepted is a text")
+        sizes = _checked("tasks", as_sizes, {name: table[name] for name in SIZES if name in table})
+        source = read_tables(Path(table["file"]), layout, sizes, scale, seed, record, training)
+        n_tasks = sizes.n_tasks or min(N_TASKS, max(source.parts.training.n_tasks, 1))
+        n_support = sizes.n_support
+        return {"n_tasks": n_tasks, "n_support": n_support, "n_query": sizes.n_query}, source
     table = dict(table)
-    sizes = {
+    counts = {
         name: _checked("tasks", as_count, name, table.pop(name, default), least, MOST)
-        for name, default, least in (("n_tasks", 25, 1), ("n_support", 10, 1), ("n_query", 10, 0))
-    }
-    default_test = 600 if "family" in table else 0
-    n_validation, n_test = (
-        _checked("tasks", as_count, name, table.pop(name, default), 0, MOST)
-        for name, default in (("n_validation", 0), ("n_test", default_test))
-    )
-    if "family" in table:
-        table["name"] = table.pop("family")
-        parts = [
-            _made("tasks", FAMILIES, {"part": part, **table}, "family")
-            for part in ("train", "train", "test")  # what validates comes from a stream of its own
-        ]
-    else:
-        rows = _read_table(table, inputs, outputs, dtype)
-        parts = _split(rows, sizes, n_validation, n_test, seed)
-    return {
-        **dict(zip(("training", "validation", "test"), parts, strict=True)),
-        "sizes": sizes, "n_validation": n_validation, "n_test": n_test,
-    }  # fmt: skip
-
-
-def _read_table(
-    table: dict[str, Any], inputs: list[str], outputs: list[str], dtype: np.dtype[Any]
-) -> TaskTable:
-    _known("[tasks]", table, ("file", "task", "inputs", "outputs"))
-    for name in ("file", "task"):
-        if not isinstance(table.get(name), str):
-            raise CommandError(f"[tasks] {name} is {table.get(name)!r}; accepted is a text")
-    return read_tasks(Path(table["file"]), table["task"], inputs, outputs, dtype)
-
-
-def _split(
-    table: TaskTable, sizes: dict[str, int], n_validation: int, n_test: int, seed: int
-) -> list[TaskTable]:
-    """Hold tasks out for validation and test, and see that enough are left."""
-    _checked("tasks", table.require_rows, sizes["n_support"] + sizes["n_query"])
-    n_left = table.n_tasks - n_validation - n_test
-    if n_left < sizes["n_tasks"]:
-        raise CommandError(
-            f"[tasks] n_tasks is {sizes['n_tasks']}, n_validation {n_validation}, n_test {n_test}; "
-            f"accepted are together up to {table.n_tasks}, the tasks of the file"
+        for name, default, least in (
+            ("n_tasks", 25, 1), ("n_support", 10, 1), ("n_query", 10, 0), ("n_validation", 0, 0),
+            ("n_test", 600, 0),
         )
-    return list(table.hold_out(n_validation, n_test, seed))
+    }  # fmt: skip
+    table["name"] = table.pop("family")
+    # What validates comes from a stream of its own.
+    sampled, test = (
+        _made("tasks", FAMILIES, {"part": part, **table}, "family") for part in ("train", "test")
+    )
+    n_validation, n_test = counts.pop("n_validation"), counts.pop("n_test")
+    return counts, Families(sampled, test, n_validation, n_test)
 
 
 # ---- tables of a file as calls
@@ -269,7 +332,9 @@ def table_of(configuration: Mapping[str, Any], name: str) -> dict[str, Any]:
 def _known(where: str, table: Iterable[str], accepted: Iterable[str]) -> None:
     for key in table:
         if key not in accepted:
-            raise CommandError(f"{where} has {key!r}; accepted are {', '.join(accepted)}")
+            raise CommandError(
+                f"{where} has {key!r:.60}; accepted are {', '.join(accepted)}{meant(key, accepted)}"
+            )
 
 
 def _made(where: str, classes: Mapping[str, Any], table: dict[str, Any], key: str = "name") -> Any:
@@ -277,7 +342,10 @@ def _made(where: str, classes: Mapping[str, Any], table: dict[str, Any], key: st
     rest = dict(table)
     name = rest.pop("name", None)
     if not isinstance(name, str) or name not in classes:
-        raise CommandError(f"[{where}] {key} is {name!r}; accepted are {', '.join(classes)}")
+        raise CommandError(
+            f"[{where}] {key} is {name!r:.60}; accepted are {', '.join(classes)}"
+            f"{meant(name, classes)}"
+        )
     return _call(where, classes[name], rest)
 
 

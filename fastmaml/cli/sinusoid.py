@@ -13,7 +13,7 @@ import numpy as np
 from .. import experiments
 from ..experiments import SinusoidExperiment
 from ..learn import ProgressBar, TrainState, chain
-from .common import count, rate, require, say, show, write
+from .common import count, new_folder, rate, require, say, show, write
 from .signals import undisturbed
 
 __all__ = ["add"]
@@ -77,13 +77,16 @@ class _Reached:
 def sinusoid(arguments: argparse.Namespace) -> None:
     """Run the command."""
     require("sinusoid", "cli", "tqdm", "matplotlib")
-    from .. import plots
-
     names = SinusoidExperiment.__dataclass_fields__
     experiment = SinusoidExperiment(**{name: getattr(arguments, name) for name in names})
     out: Path = arguments.out
-    out.mkdir(parents=True, exist_ok=True)
-    tempfile.TemporaryFile(dir=out).close()  # not writable: say so now
+    with new_folder(out):
+        tempfile.TemporaryFile(dir=out).close()  # not writable: say so now
+        _run(experiment, out)
+
+
+def _run(experiment: SinusoidExperiment, out: Path) -> None:
+    from .. import plots
 
     reached = _Reached()
 

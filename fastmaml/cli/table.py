@@ -1,204 +1,191 @@
-"""Files of rows, CSV or Parquet: their columns as numbers and labels, and so as a `TaskTable`."""
+"""Files of rows as a `TaskTable`: which columns mean what, and categories as columns of 0 and 1."""
 
 from __future__ import annotations
 
-import csv
-import re
-from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..checks import FLOAT64, as_choice
 from ..datasets import TaskTable
-from .common import CommandError, require
+from ..datasets.labels import MISSING
+from ..datasets.table import SHORT_TASKS
+from .common import CommandError, aloud, meant, say
+from .csvfile import Format, as_format
+from .sheet import Sheet, read_sheet
 
-__all__ = ["guarded", "read_tasks"]
+__all__ = [
+    "LAYOUT_KEYS", "Layout", "as_layout", "encoded_names", "read_tasks", "say_of_missing",
+    "tasks_of",
+]  # fmt: skip
 
-
-#: What a Parquet file of any size may unfold to, and what for each byte that it has: values, and
-#: bytes that are not compressed. A value takes some hundred bytes while it is read.
-VALUES, VALUES_PER_BYTE = 100_000, 4
-UNPACKED, UNPACKED_PER_BYTE = 1_000_000, 100
-
-#: what a spreadsheet takes for a formula, but for numbers; and such a text behind a quote
-FORMULA = re.compile(r"(?![-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?\Z)[=+\-@\t\r\n＝＋－＠]")
-
-
-def guarded(cell: Any) -> Any:
-    """A cell for a CSV file; a text that a spreadsheet would run gets a quote before it."""
-    return f"'{cell}" if isinstance(cell, str) and FORMULA.match(cell) else cell
+#: what [tasks] says of a file's columns and cells
+LAYOUT_KEYS = ("task", "inputs", "outputs", "categorical", "missing", "short_tasks",
+               *Format._fields)  # fmt: skip
 
 
-def unguarded(cell: str) -> str:
-    """The cell that `guarded` was given."""
-    return cell[1:] if cell.startswith("'") and FORMULA.match(cell, 1) else cell
+class Layout(NamedTuple):
+    """How to read a file of rows."""
+
+    task: tuple[str, ...]  # columns that say together whose a row is; none: all are one task's
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    categorical: tuple[str, ...] = ()  # those inputs that are categories
+    missing: str = "error"
+    short_tasks: str = "error"
+    form: Format = Format()
+    dtype: np.dtype[Any] = FLOAT64  # in which numbers must be finite
+
+    @property
+    def drop(self) -> bool:
+        """Whether rows with missing cells are left out."""
+        return self.missing == "drop"
+
+    def columns(self) -> list[str]:
+        """The columns that are read."""
+        return [*self.task, *self.inputs, *self.outputs]
 
 
-def read_columns(path: Path, wanted: Sequence[str]) -> dict[str, Sequence[Any]]:
-    """Return the columns of a CSV file, as text, or of a Parquet file.
+def as_layout(table: Mapping[str, Any]) -> Layout:
+    """Return the layout that [tasks] describes.
 
-    `wanted` names those that will be used: of a Parquet file no other is read, and its sequence
-    is empty.
+    Raises
+    ------
+    CommandError
+        For what is missing or not accepted.
     """
-    parquet = path.suffix.lower() in (".parquet", ".pq")
-    names, columns = _parquet(path, wanted) if parquet else _csv(path)
-    for name, count in Counter(names).items():
-        if name and count > 1:  # tables of notes may have several columns without a name
-            raise CommandError(f"{path} has {count} columns {name!r:.60}; accepted is one")
-    return dict(zip(names, columns, strict=True))
-
-
-def _parquet(path: Path, wanted: Sequence[str]) -> tuple[list[str], list[Sequence[Any]]]:
-    require(f"{path.name}", "parquet", "pyarrow")
-    from pyarrow import parquet
-
-    with path.open("rb") as file:
-        try:
-            source = parquet.ParquetFile(file)
-            names = list(source.schema_arrow.names)
-            read = [name for name in dict.fromkeys(wanted) if names.count(name) == 1]
-            _require_sizes(path, source, read)
-            table = source.read(columns=read)
-            columns = {name: table.column(name).to_pylist() for name in read}
-        except CommandError:
-            raise
-        except Exception as error:  # pyarrow has an error of its own beside each of Python's
+    task = table.get("task")
+    sides: dict[str, Any] = {"task": [task] if isinstance(task, str) else task}
+    sides |= {name: table.get(name) for name in ("inputs", "outputs")}
+    sides["categorical"] = table.get("categorical", [])
+    for name, given in sides.items():
+        texts = isinstance(given, list) and all(isinstance(entry, str) for entry in given)
+        if not texts or not (given or name == "categorical"):
+            accepted = "the name of a column, or a list" if name == "task" else "a list of names"
+            shown = f"[tasks] {name} is {table.get(name)!r:.200}"
+            raise CommandError(f"{shown}; accepted is {accepted}")
+    used = [*sides["task"], *sides["inputs"], *sides["outputs"]]
+    for name in used:
+        if used.count(name) > 1:
+            raise CommandError(f"[tasks] names column {name!r} twice; accepted is once")
+    for name in sides["categorical"]:
+        if name not in sides["inputs"]:
             raise CommandError(
-                f"{path} cannot be read: it is damaged, or no Parquet file ({error!s:.200})"
-            ) from error
-    return names, [columns.get(name, ()) for name in names]
-
-
-def _require_sizes(path: Path, source: Any, read: list[str]) -> None:
-    """Refuse a file whose columns would take far more memory than the file has bytes.
-
-    The sizes are those of groups of rows. What the file says of each column is left alone: where it
-    is damaged, pyarrow ends the process.
-    """
-    from pyarrow.types import is_nested
-
-    for name in read:  # lists have more values than rows
-        kind = source.schema_arrow.field(name).type
-        if is_nested(getattr(kind, "storage_type", kind)):
-            raise CommandError(
-                f"{path}, column {name!r:.60}, holds {kind!s:.60}; accepted are numbers and texts"
+                f"[tasks] categorical has {name!r}; accepted are columns that inputs has"
+                f"{meant(name, sides['inputs'])}"
             )
-    size, metadata = path.stat().st_size, source.metadata
-    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
-    n_values = len(read) * sum(group.num_rows for group in groups)
-    n_bytes = sum(group.total_byte_size for group in groups)
-    for what, found, accepted in (
-        ("values", n_values, max(VALUES, VALUES_PER_BYTE * size)),
-        ("bytes", n_bytes, max(UNPACKED, UNPACKED_PER_BYTE * size)),
-    ):
-        if found > accepted:
-            raise CommandError(
-                f"{path} unfolds from {size} bytes to {found} {what}; accepted are up to {accepted}"
-            )
-
-
-def _csv(path: Path) -> tuple[list[str], list[Sequence[Any]]]:
+    choices = {"missing": MISSING, "short_tasks": SHORT_TASKS}
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = [row for row in csv.reader(file) if row]
-    except UnicodeDecodeError as error:
-        raise CommandError(f"{path} cannot be read: it is no text in UTF-8") from error
-    except csv.Error as error:
-        raise CommandError(f"{path} cannot be read: {error}") from error
-    if not rows:
-        raise CommandError(f"{path} is empty; accepted are tables with a line of column names")
-    head, *rows = rows
-    for number, row in enumerate(rows, 1):
-        if len(row) != len(head):
-            raise CommandError(
-                f"{path}, row {number} below the names, has {len(row)} entries; "
-                f"accepted are {len(head)}, as many as names"
-            )
-    columns: list[Sequence[Any]] = [
-        _unguarded_column(path, head[i], [row[i] for row in rows]) for i in range(len(head))
-    ]
-    return [unguarded(name) for name in head], columns
+        chosen = {n: as_choice(n, table.get(n, "error"), choices[n]) for n in choices}
+    except (TypeError, ValueError) as error:
+        raise CommandError(f"[tasks] {error}") from error
+    form = as_format({n: table[n] for n in Format._fields if n in table}, "[tasks] ")
+    columns: dict[str, Any] = {name: tuple(given) for name, given in sides.items()}
+    missing, short = chosen["missing"], chosen["short_tasks"]
+    return Layout(**columns, missing=missing, short_tasks=short, form=form)
 
 
-def _unguarded_column(path: Path, name: str, cells: list[str]) -> list[str]:
-    quoted = {cell: unguarded(cell) for cell in cells if cell.startswith("'")}
-    if quoted and (both := {cell for cell in quoted.values() if cell not in quoted} & set(cells)):
-        raise CommandError(
-            f"{path}, column {name!r:.60}, holds {min(both)!r:.60} with and without a quote before "
-            "it; accepted is one of the two"
-        )
-    return [quoted.get(cell, cell) for cell in cells]
+# ---- categories
 
 
-def column(path: Path, columns: dict[str, Sequence[Any]], name: str) -> Sequence[Any]:
-    """Return a column, which must be there."""
-    if name not in columns:
-        known = ", ".join(map(repr, columns))
-        raise CommandError(f"{path} has no column {name!r:.60}; it has {known:.500}")
-    return columns[name]
+Categories = Mapping[str, Sequence[str]]
 
 
-def numbers(
-    path: Path, columns: dict[str, Sequence[Any]], names: Sequence[str], dtype: Any = np.float64
-) -> np.ndarray:
-    """Return columns as a float64 array (rows, columns) of numbers that are finite in `dtype`."""
-    arrays = []
-    for name in names:
-        values = column(path, columns, name)
-        array = np.array([_number(value) for value in values])
-        with np.errstate(over="ignore"):
-            finite = np.isfinite(array.astype(dtype))
-        if not finite.all():
-            row = int(np.argmin(finite))
-            accepted = f"finite {np.dtype(dtype)} numbers"
-            raise _cell_error(path, name, row, values[row], accepted)
-        arrays.append(array)
-    return np.stack(arrays, axis=1)
+def categories_of(sheet: Sheet, layout: Layout) -> dict[str, list[str]]:
+    """Return the categories of each categorical column, in order."""
+    found = {}
+    for name in layout.categorical:
+        texts = sheet.texts(name, layout.drop, "categories, text or numbers")
+        found[name] = sorted({text for text in texts if text is not None})
+    return found
 
 
-def _number(value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError, ArithmeticError):
-        return np.nan
+def encoded_names(layout: Layout, categories: Categories) -> list[str]:
+    """Return the names of the columns of x: a category has one of its own, such as plant=A."""
+    names: list[str] = []
+    for name in layout.inputs:
+        several = name in layout.categorical
+        names += [f"{name}={category}" for category in categories[name]] if several else [name]
+    return names
 
 
-def labels(path: Path, columns: dict[str, Sequence[Any]], name: str) -> Sequence[Any]:
-    """Return a column that says whose each row is."""
-    values = column(path, columns, name)
-    for row, value in enumerate(values):
-        missing = value in (None, "") or value != value  # which NaN is
-        if missing or not isinstance(value, Hashable):
-            raise _cell_error(path, name, row, value, "names of tasks, text or numbers")
-    return values
+def inputs_of(sheet: Sheet, layout: Layout, categories: Categories) -> np.ndarray:
+    """Return x (rows, columns), with NaN where a cell is missing."""
+    blocks = []
+    for name in layout.inputs:
+        if name not in layout.categorical:
+            blocks.append(sheet.numbers(name, layout.drop, layout.dtype)[:, None])
+            continue
+        texts = sheet.texts(name, layout.drop, "categories, text or numbers")
+        place = {category: i for i, category in enumerate(categories[name])}
+        for row, text in enumerate(texts):
+            if text is not None and text not in place:
+                known = ", ".join(map(repr, place))
+                raise sheet.error(name, row, f"the categories of the training, {known:.300}")
+        code = np.array([-1 if text is None else place[text] for text in texts])
+        block = np.zeros((len(texts), len(place)))
+        block[code >= 0, code[code >= 0]] = 1.0
+        block[code < 0] = np.nan
+        blocks.append(block)
+    return np.concatenate(blocks, axis=1)
 
 
-def _cell_error(path: Path, name: str, row: int, value: Any, accepted: str) -> CommandError:
-    return CommandError(
-        f"{path}, column {name!r}, row {row + 1} below the names, holds {value!r:.60}; "
-        f"accepted are {accepted}"
-    )
+# ---- tables
 
 
 def read_tasks(
-    path: Path,
-    task: str | None,
-    inputs: Sequence[str],
-    outputs: Sequence[str],
-    dtype: Any = np.float64,
-) -> TaskTable:
-    """Read a CSV or Parquet file; without outputs, y has no columns.
+    path: Path, layout: Layout, categories: Categories | None = None
+) -> tuple[TaskTable, dict[str, Sequence[str]]]:
+    """Return the rows of a file as tasks, and the categories; by default those that it has.
 
-    `task` None: all rows are one task. `dtype` is what the numbers will be used in.
+    Rows of a task are in an order of their own, whatever that in the file. So nothing that is
+    computed depends on how the file is sorted.
+
+    Raises
+    ------
+    CommandError
+        For a file or cells that are not accepted, and if no row is left.
     """
-    columns = read_columns(path, [*inputs, *outputs, *([] if task is None else [task])])
-    x = numbers(path, columns, inputs, dtype)
-    if not len(x):
-        raise CommandError(f"{path} has no rows; accepted are one or more")
-    y = numbers(path, columns, outputs, dtype) if outputs else None
+    sheet = read_sheet(path, layout.columns(), layout.form)
+    known = categories_of(sheet, layout) if categories is None else categories
+    table = tasks_of(sheet, layout, known)
+    say_of_missing(sheet, table, "left out")
+    keys = (*table.y.T[::-1], *table.x.T[::-1])
+    owner = np.repeat(np.arange(table.n_tasks), table.n_rows)
+    order = np.lexsort((*keys, owner))
+    rows = table.x[order], table.y[order], table.offsets, table.names, table.order[order]
+    return TaskTable(*rows), dict(known)
+
+
+def tasks_of(sheet: Sheet, layout: Layout, categories: Categories) -> TaskTable:
+    """Return a sheet as tasks, rows in the order of the file; without outputs, y has no columns."""
+    x = inputs_of(sheet, layout, categories)
+    y = np.empty((sheet.n_rows, 0))
+    if layout.outputs:
+        columns = [sheet.numbers(name, layout.drop, layout.dtype) for name in layout.outputs]
+        y = np.stack(columns, axis=1)
+    frame: dict[Any, Any] = {name: sheet.labels(name, layout.drop) for name in layout.task}
+    gone = np.isnan(x).any(axis=1) | np.isnan(y).any(axis=1)
+    for labels in frame.values():
+        gone |= [label is None for label in labels]
+    if gone.all():
+        raise CommandError(f"{sheet.path} has a missing cell in every row; accepted are whole rows")
+    task = list(frame) if len(layout.task) > 1 else next(iter(frame), None)
+    frame |= dict(enumerate([*x.T, *y.T]))
+    sides = [*range(x.shape[1])], [*range(x.shape[1], x.shape[1] + y.shape[1])]
     try:
-        return TaskTable.from_rows(x, y, None if task is None else labels(path, columns, task))
+        with aloud():
+            return TaskTable.from_frame(
+                frame, task, *sides, missing=layout.missing, short_tasks=layout.short_tasks
+            )
     except (TypeError, ValueError) as error:
-        raise CommandError(f"{path}, rows counted from 0: {error}") from error
+        raise CommandError(f"{sheet.path}, rows counted from 0: {error}") from error
+
+
+def say_of_missing(sheet: Sheet, table: TaskTable, what: str) -> None:
+    """Say how many rows of a sheet are not in the table, and `what` they are."""
+    n = sheet.n_rows - len(table.x)
+    if n:
+        say(f"warning: of {sheet.path}, {n} of {sheet.n_rows} rows miss a cell and are {what}")

@@ -40,6 +40,12 @@ class Parts(NamedTuple):
     test: TaskTable
 
 
+class NamedTasks(Tasks):
+    """A batch of tasks with their names, for messages."""
+
+    names: tuple[Any, ...] = ()
+
+
 @dataclass(frozen=True, eq=False)
 class TaskTable:
     """The rows of many tasks; `sample` draws batches as the families do.
@@ -310,7 +316,7 @@ class TaskTable:
 
     def by_task(self, rows: NDArray[Any]) -> list[NDArray[Any]]:
         """Cut an array of the rows of all tasks into one for each task."""
-        return np.split(rows, self.offsets[1:-1])
+        return np.split(rows, self.offsets[1:-1])[: self.n_tasks]
 
     def hold_out(
         self,
@@ -415,7 +421,7 @@ class TaskTable:
         random = as_choice("how", how, HOW) == "random"
         generator = as_rng("rng", rng) if random else None
         every = np.arange(self.n_tasks)
-        return self._batch(self.divide(every, n_support, n_query, generator))
+        return self._batch(every, self.divide(every, n_support, n_query, generator))
 
     def sample(
         self,
@@ -453,9 +459,8 @@ class TaskTable:
         generator = as_rng("rng", rng)
         random = as_choice("how", how, HOW) == "random"
         tasks = generator.choice(self.n_tasks, n_tasks, replace=False)
-        return self._batch(
-            self.divide(tasks, n_support, n_query, generator if random else None), dtype
-        )
+        division = self.divide(tasks, n_support, n_query, generator if random else None)
+        return self._batch(tasks, division, dtype)
 
     def divide(
         self,
@@ -477,14 +482,18 @@ class TaskTable:
         names = [self.names[i] for i in tasks.tolist()]
         return divide(rows, counts, *sizes(names, counts, n_support, n_query), rng)
 
-    def _batch(self, parts: Division, dtype: DTypeLike | None = None) -> Tasks:
+    def _batch(
+        self, tasks: NDArray[np.intp], parts: Division, dtype: DTypeLike | None = None
+    ) -> Tasks:
         sets = [(parts.support, parts.n_support), (parts.query, parts.n_query)]
         cut = [
             blocks(side[rows] if dtype is None else side[rows].astype(dtype, copy=False), counts)
             for rows, counts in sets[: 1 + bool(len(parts.query))]
             for side in (self.x, self.y)
         ]
-        return Tasks(*cut)
+        batch = NamedTasks(*cut)
+        batch.names = tuple(self.names[i] for i in tasks.tolist())
+        return batch
 
     def _rows_of(self, tasks: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """The rows of some tasks, one task after the other, and how many each has."""

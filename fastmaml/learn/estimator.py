@@ -37,6 +37,7 @@ from ..divergence import named_tasks
 from ..maml import MAML
 from ..models import MLP
 from ..models.base import MAX_SIZE
+from . import defaults
 from .adapted import TARGETS, AdaptedRegressor, StandardisedRegressor
 from .holdout import hold_out
 from .loop import TrainState, train
@@ -47,11 +48,6 @@ from .scaling import Scaling
 from .spec import describe
 
 __all__ = ["AdaptedRegressor", "MAMLRegressor"]
-
-#: Iterations from one check of the loss to the next, or a twentieth of all if that is less.
-CHECK_EVERY = 50
-#: The logarithms of the inner rates are learned so much faster than the parameters.
-RATE_FACTOR = 10.0
 
 SAVED = {"MAMLRegressor", "flat", "dtype", "grouped", "learned"}
 
@@ -203,21 +199,21 @@ class MAMLRegressor(StandardisedRegressor):
 
     def __init__(
         self,
-        hidden_layer_sizes: Any = (40, 40),
-        activation: str = "tanh",
+        hidden_layer_sizes: Any = defaults.HIDDEN_LAYER_SIZES,
+        activation: str = defaults.ACTIVATION,
         *,
-        inner_lr: Any = 0.05,
+        inner_lr: Any = defaults.INNER_LR,
         learn_rates: bool = True,
-        steps: int = 5,
+        steps: int = defaults.STEPS,
         shots: int | None = None,
         shuffle: bool = True,
-        meta_batch: int = 25,
-        learning_rate_init: float = 1e-3,
-        clip_norm: float | None = 10.0,
-        max_iter: int = 2000,
+        meta_batch: int = defaults.META_BATCH,
+        learning_rate_init: float = defaults.LEARNING_RATE,
+        clip_norm: float | None = defaults.CLIP_NORM,
+        max_iter: int = defaults.ITERATIONS,
         early_stopping: bool = True,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int = 10,
+        validation_fraction: float = defaults.VALIDATION_FRACTION,
+        n_iter_no_change: int = defaults.PATIENCE,
         tol: float = 1e-3,
         order: str = "exact",
         random_state: Any = None,
@@ -261,7 +257,7 @@ class MAMLRegressor(StandardisedRegressor):
             Itself.
         """
         max_iter = as_count("max_iter", self.max_iter, 1)
-        every = max(1, min(CHECK_EVERY, max_iter // 20))
+        every = max(1, min(defaults.CHECK_EVERY, max_iter // 20))
         patience = as_count("n_iter_no_change", self.n_iter_no_change, 1)
         tol = as_number("tol", self.tol)
         verbose = as_flag("verbose", self.verbose)
@@ -335,7 +331,7 @@ class MAMLRegressor(StandardisedRegressor):
 
         result = train(
             maml, theta, sampler, Adam(learning_rate), max_iter, callback,
-            rate_optimizer=Adam(RATE_FACTOR * learning_rate) if learns else None,
+            rate_optimizer=Adam(defaults.RATE_FACTOR * learning_rate) if learns else None,
             clip_norm=self.clip_norm, on_divergence="skip",
             validation=validation, validate_every=every,
         )  # fmt: skip

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
@@ -22,6 +22,7 @@ from ..checks import (
     shape_text,
     shown,
 )
+from ..divergence import DivergenceWarning, named_tasks
 from ..maml import MAML
 from .optimizers import SGD, Adam, Optimizer
 from .reptile import Reptile
@@ -164,6 +165,7 @@ def train(
         Parameters to start from; float32 stays float32, anything else computes in float64.
     sampler : callable
         Called without arguments once an iteration; returns (x, y) or (x, y, x_query, y_query).
+        If that has `names`, as the batches of a ``TaskTable`` have, errors call the tasks by them.
     optimizer : SGD, Adam or AdamW
         The meta-update.
     n_iterations : int
@@ -212,8 +214,9 @@ def train(
         For an argument of the wrong kind, shape or value.
     FloatingPointError
         With ``on_divergence="raise"``: the meta-objective or its gradient is not finite. The
-        message names the iteration and the tasks; the last good parameters are those that the
-        callback saw last.
+        message names the iteration, the tasks, the inner step and its rates. Unless it is
+        ``"keep"``: an update leaves parameters that are not finite. The last good parameters are
+        those that the callback saw last.
 
     Notes
     -----
@@ -284,14 +287,18 @@ def train(
             if since >= patience * validate_every:
                 break
         iteration = state.iteration + 1
-        tasks: Sequence[Any] = as_batch("sampler()", sampler(), maml)
+        batch = sampler()
+        names: Sequence[Any] | None = getattr(batch, "names", None)
+        tasks: Sequence[Any] = as_batch("sampler()", batch, maml)
         value, gradient, slope = _meta_gradient(problem, theta, tasks, learning)
         diverged: tuple[int, ...] = ()
         if not _finite(value, gradient, slope):
             tasks = _as_batch(tasks)
             alone = _diverged(problem, theta, tasks, learning)
             if on_divergence == "raise":
-                raise FloatingPointError(_report(value, gradient, iteration, alone, tasks))
+                report = _report(value, gradient, iteration, alone, tasks, names)
+                how = _how(problem, theta, tasks, alone[0], names) if alone else ""
+                raise FloatingPointError(report + how)
             diverged = alone or tuple(range(len(tasks[0])))
             if on_divergence == "skip":
                 value, gradient, slope = _meta_gradient_of_others(
@@ -300,13 +307,19 @@ def train(
         if gradient is not None:
             if clip_norm is not None:
                 gradient = _clip(gradient, clip_norm)
-            with np.errstate(all="ignore") if diverged else nullcontext():
+            with np.errstate(all="ignore"):
                 theta, optimizer_state = optimizer.update(theta, gradient, optimizer_state)
                 if rate_optimizer is not None:
                     inner_lr, rate_state = _update_rates(
                         rate_optimizer, inner_lr, slope, rate_state, log_rates, clip_norm
                     )
                     problem = replace(problem, inner_lr=inner_lr)
+            if on_divergence != "keep" and not all_finite(theta):
+                raise FloatingPointError(
+                    f"the parameters are not finite after iteration {iteration}, whose gradient "
+                    f"was: the update of {shown(optimizer)} is too large; a smaller learning_rate "
+                    "usually helps"
+                )
         validation_value = None
         if validation_tasks is not None and iteration % validate_every == 0:
             validation_value = float(problem.value(theta, *validation_tasks))
@@ -540,15 +553,32 @@ def _meta_gradient_of_others(
 
 
 def _report(
-    value: float, gradient: np.ndarray, iteration: int, diverged: tuple[int, ...], tasks: Any
-) -> str:
+    value: float, gradient: np.ndarray, iteration: int, diverged: tuple[int, ...], tasks: Any,
+    names: Sequence[Any] | None,
+) -> str:  # fmt: skip
     n_bad = int(np.count_nonzero(~np.isfinite(gradient)))
     described = f"is not finite in {n_bad} of {gradient.size} entries" if n_bad else "is finite"
     who = ""
     if diverged:
-        shown = ", ".join(map(str, diverged[:5])) + (", ..." if len(diverged) > 5 else "")
-        who = f" ({len(diverged)} of {len(tasks[0])} tasks diverged: {shown})"
+        called = diverged[:5] if names is None else [f"{names[i]!r:.60}" for i in diverged[:5]]
+        some = ", ".join(map(str, called)) + (", ..." if len(diverged) > 5 else "")
+        who = f" ({len(diverged)} of {len(tasks[0])} tasks diverged: {some})"
     return (
         f"the meta-objective is {value:.6g} and its gradient {described} in iteration {iteration}"
         f"{who}; a smaller inner_lr or learning_rate usually helps"
     )
+
+
+def _how(
+    maml: Any, theta: np.ndarray, tasks: Sequence[Any], task: int, names: Sequence[Any] | None
+) -> str:
+    """In which inner step a task diverged, at which rate, as far as `adapt` knows."""
+    if not hasattr(maml, "adapt"):
+        return ""
+    x, y = _some(tasks[:2], [task])
+    with warnings.catch_warnings(record=True) as caught, np.errstate(all="ignore"):
+        warnings.simplefilter("always")
+        with named_tasks([task if names is None else names[task]]):
+            maml.adapt(theta, x, y)
+    found = [str(w.message) for w in caught if issubclass(w.category, DivergenceWarning)]
+    return "".join(f"; {message.rpartition('; ')[0]}" for message in found)

@@ -1,0 +1,161 @@
+"""``fastmaml adapt``: adapt to the rows of a table, and predict other rows."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..datasets import TaskTable, label_text
+from ..divergence import named_tasks
+from . import runs
+from .common import CommandError, count, write
+from .config import Learner
+from .csvfile import Format, as_format, csv_text
+from .parquet import is_parquet, require_parquet, write_parquet
+from .sheet import Sheet, read_sheet
+from .table import Layout, say_of_missing, tasks_of
+
+__all__ = ["add"]
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser."""
+    text = "adapt to the rows of a table, and predict other rows"
+    parser = runs.add_command(commands, "adapt", _adapt, text)
+    runs.add_folder(parser)
+    parser.add_argument("support", type=Path, help="CSV or Parquet with inputs and outputs")
+    parser.add_argument("new", type=Path, help="CSV or Parquet with inputs to predict at")
+    parser.add_argument(
+        "--task", action="append", metavar="COLUMN",
+        help="says whose a row is; may be given several times (default: the configuration's, if "
+        "the support has it; else all rows are of one task)",
+    )  # fmt: skip
+    parser.add_argument("--steps", type=count(0), metavar="N", help="inner steps")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="CSV or Parquet (default: standard output)"
+    )
+    group = parser.add_argument_group("how the files are written (default: as in training)")
+    group.add_argument("--missing", choices=("error", "drop"), help="rows with missing cells")
+    for name in Format._fields:
+        group.add_argument(f"--{name}", metavar="TEXT")
+    runs.add_last(parser)
+
+
+def _adapt(arguments: argparse.Namespace) -> None:
+    run = runs.read_run(arguments.folder)
+    what = runs.trained(run, arguments.last)
+    if arguments.steps is not None:
+        what = what._replace(maml=runs.with_steps(what.maml, arguments.steps))
+    if arguments.out is not None and is_parquet(arguments.out):
+        require_parquet(arguments.out)
+    layout = _layout(arguments, run.learner, what)
+    categories = {} if run.record is None else run.record.categories
+    support_sheet = _read(arguments.support, [*layout.inputs, *layout.outputs], layout)
+    new_sheet = _read(arguments.new, layout.inputs, layout)
+    task = _task(layout.task, support_sheet, new_sheet, arguments.task is not None)
+    named = bool(task) and all(name in new_sheet.columns for name in task)
+    support = tasks_of(support_sheet, layout._replace(task=task), categories)
+    new_layout = layout._replace(task=task if named else (), outputs=())
+    new = tasks_of(new_sheet, new_layout, categories)
+    say_of_missing(support_sheet, support, "left out")
+    say_of_missing(new_sheet, new, "not predicted")
+    if named:
+        # By their texts, as the one file may be CSV, the other Parquet with integers.
+        place = {label_text(name): i for i, name in enumerate(support.names)}
+        for name in new.names:
+            if label_text(name) not in place:
+                where = f"{new_sheet.path} has task {name!r}"
+                raise CommandError(f"{where}, {support_sheet.path} has not")
+        support = support.take(np.array([place[label_text(name)] for name in new.names], np.intp))
+    columns = _columns(new_sheet, layout, support, task, named)
+    # Without names in the new file, all its rows are predicted for each task.
+    x_new = new.by_task(new.x) if named else [new.x] * support.n_tasks
+    starts = [0] if named else new_sheet.n_rows * np.arange(support.n_tasks)[:, None]
+    predicted = np.full((len(columns[0][1]), len(layout.outputs)), np.nan)
+    predicted[(new.order + starts).reshape(-1)] = np.concatenate(_predict(what, support, x_new))
+    for name, column in zip(layout.outputs, predicted.T, strict=True):
+        columns.append((f"{name}_predicted", [None if v != v else v for v in column.tolist()]))
+    _write(arguments.out, columns)
+
+
+def _layout(arguments: argparse.Namespace, learner: Learner, what: runs.Trained) -> Layout:
+    """How the files are to be read: as in training, but for what the command line says."""
+    layout = learner.layout or Layout((), tuple(learner.inputs), tuple(learner.outputs))
+    given = {name: getattr(arguments, name) for name in Format._fields}
+    changed = {name: text for name, text in given.items() if text is not None}
+    form = as_format({**layout.form._asdict(), **changed}, "--")
+    dtype = what.theta.dtype if what.scaling is None else layout.dtype
+    task = layout.task if arguments.task is None else tuple(dict.fromkeys(arguments.task))
+    missing = arguments.missing or layout.missing
+    # A task of which no row is whole has no prediction, which is said of its rows.
+    return layout._replace(form=form, missing=missing, dtype=dtype, task=task, short_tasks="drop")
+
+
+def _read(path: Path, wanted: Sequence[str], layout: Layout) -> Sheet:
+    """Read a file, with the columns that name tasks if it has them."""
+    return read_sheet(path, wanted, layout.form, layout.task)
+
+
+def _task(names: tuple[str, ...], support: Sheet, new: Sheet, asked: bool) -> tuple[str, ...]:
+    """The columns that name tasks; none if the support has none, unless they were asked for."""
+    for name in names if asked else ():
+        support.column(name)
+    if all(name in support.columns for name in names):
+        return names
+    if there := [name for name in names if name in new.columns]:
+        raise CommandError(
+            f"{new.path} has the column {there[0]!r}, which says whose a row is, {support.path} "
+            "has not; accepted are both with it, neither, and the support alone"
+        )
+    return ()
+
+
+def _predict(what: runs.Trained, support: TaskTable, x_new: list[np.ndarray]) -> list[np.ndarray]:
+    """Adapt to each task and predict its new rows, all in the user's units."""
+    x, y = support.by_task(support.x), support.by_task(support.y)
+    with named_tasks(support.names):
+        if what.scaling is None:
+            return list(what.maml.predict(what.theta, x, y, x_new))
+        x, y, x_new = ([scale(each) for each in side] for scale, side in (
+            (what.scaling.scale_x, x), (what.scaling.scale_y, y), (what.scaling.scale_x, x_new),
+        ))  # fmt: skip
+        return [what.scaling.unscale_y(f) for f in what.maml.predict(what.theta, x, y, x_new)]
+
+
+Columns = list[tuple[str, list[Any]]]
+
+
+def _columns(
+    sheet: Sheet, layout: Layout, support: TaskTable, task: tuple[str, ...], named: bool
+) -> Columns:
+    """The columns of the result but for the predictions: whose each row is, and the inputs."""
+    columns: Columns = []
+    for name in layout.inputs:
+        if name in layout.categorical:
+            cells = sheet.texts(name, True, "categories")
+        else:
+            cells = [None if v != v else v for v in sheet.numbers(name, True).tolist()]
+        columns.append((name, list(cells)))
+    if named:
+        return [(name, sheet.labels(name, True)) for name in task] + columns
+    n = support.n_tasks
+    whose = [support.names[i] for i in np.repeat(np.arange(n), sheet.n_rows).tolist()]
+    labels = [[name[i] for name in whose] if len(task) > 1 else whose for i in range(len(task))]
+    return [*zip(task, labels, strict=True), *((name, cells * n) for name, cells in columns)]
+
+
+def _write(path: Path | None, columns: Columns) -> None:
+    names, cells = [name for name, _ in columns], [column for _, column in columns]
+    if path is not None and is_parquet(path):
+        write(path, lambda file: write_parquet(file, dict(columns)))
+        return
+    text = csv_text(names, zip(*cells, strict=True))
+    if path is None:
+        sys.stdout.write(text)
+    else:
+        write(path, lambda file: file.write(text.encode()))

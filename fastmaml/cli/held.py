@@ -1,0 +1,183 @@
+"""A table in its three parts: training, validation and test, scaled by the training's rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..checks import as_count, as_number
+from ..datasets import Parts, Tasks, TaskTable, label_text
+from ..datasets.base import MOST
+from ..learn import Scaling
+from ..learn.defaults import META_BATCH
+from .common import CommandError, aloud
+from .record import Record
+from .table import Layout, read_tasks
+
+__all__ = ["N_TASKS", "Sizes", "Tables", "as_sizes", "read_tables"]
+
+#: of a meta-batch, unless [tasks] says it
+N_TASKS = META_BATCH
+
+#: so many tasks to validate on are made of those held out, by splitting each again, but none more
+#: often than that
+TASKS, REPEATS = 32, 8
+
+
+class Sizes(NamedTuple):
+    """Tasks and rows, as [tasks] has them."""
+
+    n_tasks: int | None = None  # N_TASKS, or all if there are fewer
+    n_support: Any = None  # a number, or a share of a task's rows; None: half of them
+    n_query: int | None = None  # None: all rows that are not support
+    n_validation: int = 0
+    n_test: int = 0
+
+    @property
+    def min_rows(self) -> int:
+        """The fewest rows that a task may have."""
+        if isinstance(self.n_support, int) and self.n_query is not None:
+            return self.n_support + self.n_query
+        return 1 + (1 if self.n_query is None else self.n_query)
+
+
+def as_sizes(given: Mapping[str, Any]) -> Sizes:
+    """Return the sizes of some of the fields."""
+    sizes = Sizes(**given)
+    if isinstance(sizes.n_support, float):
+        share = as_number("n_support", sizes.n_support)
+        if not 0 < share < 1:
+            raise ValueError(
+                f"n_support is {share}; accepted are numbers of rows, and shares between 0 and 1"
+            )
+    elif sizes.n_support is not None:
+        as_count("n_support", sizes.n_support, 1, MOST)
+    if sizes.n_tasks is not None:
+        as_count("n_tasks", sizes.n_tasks, 1, MOST)
+    for name in ("n_query", "n_validation", "n_test"):
+        if getattr(sizes, name) is not None:
+            as_count(name, getattr(sizes, name), 0, MOST)
+    return sizes
+
+
+class Tables(NamedTuple):
+    """The tasks of a file, in parts.
+
+    Attributes
+    ----------
+    parts : Parts
+        In the user's units.
+    training : TaskTable
+        Scaled.
+    record : Record
+        What the checkpoint is to hold.
+    changes : str
+        What has become of the tasks since the record that was given.
+    """
+
+    parts: Parts
+    training: TaskTable
+    record: Record
+    changes: str
+
+    @property
+    def n_validation(self) -> int:
+        """How many tasks validate."""
+        return self.parts.validation.n_tasks
+
+    def validation_tasks(
+        self, sizes: dict[str, Any], rng: np.random.Generator, dtype: np.dtype[Any]
+    ) -> Tasks | None:
+        """Split the tasks to validate on, each several times if they are few."""
+        n = self.n_validation
+        if not n:
+            return None
+        times = min(REPEATS, -(-TASKS // n))
+        tasks = self.parts.validation.take(np.tile(np.arange(n), times))
+        scaled = _scaled(tasks, self.record.scaling)
+        scaled = replace(scaled, x=scaled.x.astype(dtype), y=scaled.y.astype(dtype))
+        return scaled.split(sizes["n_support"], "random", rng, sizes["n_query"])
+
+    def test_tasks(
+        self, sizes: dict[str, Any], rng: np.random.Generator, dtype: np.dtype[Any], n_query: int
+    ) -> tuple[Tasks, Sequence[Any]]:
+        """Split the tasks to test on, in the user's units; return them with their names."""
+        table = self.parts.test
+        if not table.n_tasks:
+            raise CommandError(
+                "no tasks are held out: [tasks] n_test is 0 in the configuration, or none of them "
+                "is left in the file"
+            )
+        return table.split(sizes["n_support"], "random", rng, sizes["n_query"]), table.names
+
+
+def read_tables(
+    path: Path,
+    layout: Layout,
+    sizes: Sizes,
+    scale: bool,
+    seed: int,
+    record: Record | None,
+    training: bool,
+) -> Tables:
+    """Read a file and hold tasks out, those of the record if there is one.
+
+    Without `training` it is to be evaluated: a file of which the record knows no task is then all
+    test.
+
+    Raises
+    ------
+    CommandError
+        For a file, rows or tasks that do not do.
+    """
+    table, categories = read_tasks(path, layout, None if record is None else record.categories)
+    try:
+        with aloud():
+            table = table.require_rows(sizes.min_rows, layout.short_tasks)
+        parts = _parts(table, sizes, seed, record, training)
+    except ValueError as error:
+        hint = ""
+        if "rows; accepted" in str(error) and layout.short_tasks == "error":
+            hint = ' (short_tasks = "drop" leaves such tasks out)'
+        raise CommandError(f"{path}, [tasks] {error}{hint}") from error
+    changes = ""
+    if record is None:
+        scaling = Scaling.fit(parts.training.x, parts.training.y) if scale else None
+        record = Record.of(parts, scaling, categories)
+    else:
+        changes = record.changes(parts)
+        record = record.merged(parts)
+    return Tables(parts, _scaled(parts.training, record.scaling), record, changes)
+
+
+def _parts(
+    table: TaskTable, sizes: Sizes, seed: int, record: Record | None, training: bool
+) -> Parts:
+    if record is None:
+        if sizes.n_validation + sizes.n_test + (sizes.n_tasks or 1) > table.n_tasks:
+            raise ValueError(
+                f"n_tasks is {sizes.n_tasks or 1}, n_validation {sizes.n_validation}, n_test "
+                f"{sizes.n_test}; accepted are together up to {table.n_tasks}, the tasks of the "
+                "file"
+            )
+        return table.hold_out(sizes.n_validation, sizes.n_test, seed)
+    parts = table.hold_out(known={name: list(tasks) for name, tasks in record.parts.items()})
+    known = {task for tasks in record.parts.values() for task in tasks}
+    if not training and known.isdisjoint(map(label_text, table.names)):
+        return Parts(parts.test, parts.validation, parts.training)
+    if training and parts.training.n_tasks < (sizes.n_tasks or 1):
+        raise ValueError(
+            f"n_tasks is {sizes.n_tasks or 1}; accepted are up to {parts.training.n_tasks}, the "
+            f"tasks of the file that are for training ({record.changes(parts)})"
+        )
+    return parts
+
+
+def _scaled(table: TaskTable, scaling: Scaling | None) -> TaskTable:
+    if scaling is None or not table.n_tasks:
+        return table
+    return replace(table, x=scaling.scale_x(table.x), y=scaling.scale_y(table.y))
