@@ -359,8 +359,8 @@ def test_divergence_names_the_task_the_step_and_the_rate(
     Path("run.toml").write_text(large.replace("iterations = 3", "iterations = 9"), encoding="utf-8")
     assert cli.main(["train", "--config", "run.toml", "--out", "large"]) == 2
     assert re.search(
-        r"tasks diverged: 'd\d+'.*; task 'd\d+' diverged in inner step \d+, at inner_lr 1e\+30: its "
-        r"support loss went from [\d.]+ to", said(capsys),
+        r"tasks diverged: 'd\d+'.*; task 'd\d+' diverged in inner step \d+, at inner_lr 1e\+30: "
+        r"its support loss went from [\d.]+ to", said(capsys),
     )  # fmt: skip
     assert not Path("large").exists()
 
