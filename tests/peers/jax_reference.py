@@ -21,12 +21,12 @@ def _compiler_options():
     options = {"xla_cpu_use_fusion_emitters": False}
     try:
         jax.jit(jnp.negative, compiler_options=options)(0.0)
-    except jax.errors.JaxRuntimeError:  # no such option in this version
-        return None
-    return options
+    except (TypeError, jax.errors.JaxRuntimeError):  # no options, or no such one, in this version
+        return {}
+    return {"compiler_options": options}
 
 
-compiled = functools.partial(jax.jit, compiler_options=_compiler_options())
+compiled = functools.partial(jax.jit, **_compiler_options())
 
 ACTIVATIONS = {
     "identity": lambda z: z,
