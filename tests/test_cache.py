@@ -458,7 +458,8 @@ def test_a_folder_that_others_can_write_to_is_not_trusted(
     elif os.getuid() == 0:
         os.chown(tmp_path / level, 12345, -1)
     else:
-        monkeypatch.setattr(os, "getuid", lambda: 12345)
+        another = os.getuid() + 1
+        monkeypatch.setattr(os, "getuid", lambda: another)
     assert folder_of() is None
 
 
