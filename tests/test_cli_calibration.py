@@ -15,7 +15,7 @@ import fastmaml as fm
 from fastmaml import cli
 from fastmaml.cli import config
 from fastmaml.cli.csvfile import Format
-from fastmaml.cli.starter import guessed_format
+from fastmaml.cli.guess import guessed_format
 from fastmaml.learn import defaults
 
 if sys.version_info >= (3, 11):
@@ -62,8 +62,8 @@ def test_from_a_table_to_predictions(capsys: pytest.CaptureFixture[str]) -> None
     assert cli.main(["evaluate", "sensors"]) == 0
     printed = capsys.readouterr().out
     before, after = (line.split() for line in printed.splitlines()[-2:])
-    assert float(after[-2]) < 4.5 < 12.0 < float(before[-2])  # ppm, root of the mean square
-    assert float(after[-1]) > 0.96
+    assert float(after[-2]) < 6.5 < 12.0 < float(before[-2])  # ppm, root of the mean square
+    assert float(after[-1]) > 0.93
 
     # A device that is new, of which a few rows are known.
     columns = calibration_table(seed=1)
@@ -132,12 +132,12 @@ def test_the_format_of_a_file_is_guessed(delimiter: str, decimal: str, encoding:
 
 
 def test_what_says_nothing_is_not_an_input(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = ["row,who,kind,note,constant,a,b"]
+    lines = ["row,unit,kind,note,constant,a,b"]
     lines += [f"{i},{i % 9 + 100},{'xyz'[i % 3]},n{i},5,{i % 7},{i / 3}" for i in range(90)]
     Path("t.csv").write_text("\n".join(lines), encoding="utf-8")
     assert cli.main(["init", "t.csv"]) == 0
     assert capsys.readouterr().out.splitlines()[1:6] == [
-        "task      who (9 tasks)",
+        "task      unit (9 tasks)",
         "inputs    kind, a",
         "of these categories kind",
         "outputs   b",

@@ -778,7 +778,7 @@ import pathlib, sys
 import pyarrow
 from pyarrow import parquet
 from fastmaml.cli.common import CommandError
-from fastmaml.cli.table import read_tasks
+from fastmaml.cli.table import Layout, read_tasks
 
 path = pathlib.Path(sys.argv[1], "a.parquet")
 columns = {"device": ["a", "b"] * 4, "t": range(8), "u": range(8), "v": range(8)}
@@ -791,7 +791,7 @@ for at in range(len(whole) - 8 - footer, len(whole) - 8):
     content[at] ^= 1
     path.write_bytes(content)
     try:
-        read_tasks(path, "device", ["t", "u"], ["v"])
+        read_tasks(path, Layout(("device",), ("t", "u"), ("v",)))
     except CommandError as error:
         assert str(error).startswith(str(path)), error
         told += 1

@@ -6,10 +6,9 @@ out has Python's default. docs/cli.md shows a whole file.
 
 from __future__ import annotations
 
-import inspect
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,22 +17,20 @@ import numpy as np
 from ..checks import MAX_SEED, as_count, as_flag, as_float_dtype
 from ..datasets import FAMILIES, Tasks
 from ..datasets.base import MOST
-from ..learn import SGD, Adam, AdamW, Cosine, Scaling, Step, train
+from ..learn import Scaling, train
 from ..maml import MAML
 from ..models import MLP, Linear
 from ..npz import DEPTH, require_shallow
-from .common import CommandError, meant, require
+from . import calls
+from .common import CommandError, require
 from .held import N_TASKS, Tables, as_sizes, read_tables
 from .record import Record
 from .table import LAYOUT_KEYS, Layout, as_layout, encoded_names
 
-__all__ = ["Learner", "Run", "build", "learner", "read", "table_of", "with_data"]
+__all__ = ["Learner", "Run", "build", "learner", "read", "with_data"]
 
 MODELS = {"MLP": MLP, "Linear": Linear}
-OPTIMIZERS = {"SGD": SGD, "Adam": Adam, "AdamW": AdamW}
-SCHEDULES = {"Cosine": Cosine, "Step": Step}
 SIZES = ("n_tasks", "n_support", "n_query", "n_validation", "n_test")
-TABLES = ("model", "maml", "tasks", "optimizer", "rate_optimizer", "train")
 #: what [train] hands on to `fastmaml.learn.train`
 LOOP = ("log_rates", "clip_norm", "on_divergence", "validate_every", "patience")
 
@@ -174,15 +171,15 @@ def learner(configuration: Mapping[str, Any], record: Record | None = None) -> L
     CommandError
         For what is missing, unknown or not accepted; the text names the table and the key.
     """
-    tables = _tables(configuration)
+    tables = calls.tables_of(configuration)
     tasks = tables["tasks"]
-    model = _made("model", MODELS, {"name": "MLP", **tables["model"]})
-    maml = _call("maml", MAML, {"model": model, **tables["maml"]})
+    model = calls.made("model", MODELS, {"name": "MLP", **tables["model"]})
+    maml = calls.call("maml", MAML, {"model": model, **tables["maml"]})
     if ("family" in tasks) == ("file" in tasks):
         raise CommandError("[tasks] needs either family or file")
     if "family" in tasks:
         return Learner(maml, None, _made_up("x", model.n_inputs), _made_up("y", model.n_outputs))
-    _known("[tasks]", tasks, ("file", *LAYOUT_KEYS, "scale", *SIZES))
+    calls.known("[tasks]", tasks, ("file", *LAYOUT_KEYS, "scale", *SIZES))
     layout = as_layout(tasks)
     categories = {} if record is None else record.categories
     if set(categories) != set(layout.categorical) and record is not None:
@@ -205,7 +202,7 @@ def with_data(configuration: Mapping[str, Any], path: Path | None) -> dict[str, 
     """
     if path is None:
         return dict(configuration)
-    tasks = table_of(configuration, "tasks")
+    tasks = calls.table_of(configuration, "tasks")
     if "file" not in tasks:
         raise CommandError(f"--data is {path}; accepted is none, as the tasks are of a family")
     return {**configuration, "tasks": {**tasks, "file": str(path.resolve())}}
@@ -246,23 +243,23 @@ def build(
     CommandError
         As `learner`, and for data that does not fit.
     """
-    tables, learned = _tables(configuration), learner(configuration, record)
+    tables, learned = calls.tables_of(configuration), learner(configuration, record)
     maml = learned.maml
-    optimizer = _optimizer("optimizer", {"name": "Adam", **tables["optimizer"]})
+    optimizer = calls.optimizer("optimizer", {"name": "Adam", **tables["optimizer"]})
     rates = tables["rate_optimizer"]
     options = dict(tables["train"])
     accepted = ("iterations", "seed", "dtype", "checkpoint_every", *LOOP)
-    _known("[train]", options, accepted)
-    seed = _checked("train", as_count, "seed", options.pop("seed", 0), 0, MAX_SEED)
+    calls.known("[train]", options, accepted)
+    seed = calls.checked("train", as_count, "seed", options.pop("seed", 0), 0, MAX_SEED)
     iterations = options.pop("iterations", None)
     numbers = {
-        "n_iterations": _checked("train", as_count, "iterations", iterations, 1),
-        "dtype": _checked("train", as_float_dtype, "dtype", options.pop("dtype", "float64")),
-        "checkpoint_every": _checked(
+        "n_iterations": calls.checked("train", as_count, "iterations", iterations, 1),
+        "dtype": calls.checked("train", as_float_dtype, "dtype", options.pop("dtype", "float64")),
+        "checkpoint_every": calls.checked(
             "train", as_count, "checkpoint_every", options.pop("checkpoint_every", 100), 1
         ),
     }  # fmt: skip
-    rate_optimizer = _optimizer("rate_optimizer", rates) if rates else None
+    rate_optimizer = calls.optimizer("rate_optimizer", rates) if rates else None
     layout, inputs = learned.layout, learned.inputs
     if layout is not None and tables["tasks"].get("scale") is False:
         layout = layout._replace(dtype=numbers["dtype"])
@@ -275,7 +272,7 @@ def build(
         sizes=sizes, source=source, inputs=inputs, outputs=learned.outputs, **numbers,
     )  # fmt: skip
     # What the loop would refuse is refused before the training.
-    _call("train", train, {
+    calls.call("train", train, {
         "maml": maml, "theta": np.zeros(maml.model.n_params), "sampler": tuple,
         "optimizer": optimizer, "n_iterations": 0, "rate_optimizer": rate_optimizer,
         "validation": (None, None) if source.n_validation else None, **options,
@@ -288,17 +285,19 @@ def _tasks(
 ) -> tuple[dict[str, Any], Families | Tables]:
     """The sizes of a meta-batch, and where tasks come from."""
     if layout is not None:
-        scale = _checked("tasks", as_flag, "scale", table.get("scale", True))
+        scale = calls.checked("tasks", as_flag, "scale", table.get("scale", True))
         if not isinstance(table["file"], str):
             raise CommandError(f"[tasks] file is {table['file']!r}; accepted is a text")
-        sizes = _checked("tasks", as_sizes, {name: table[name] for name in SIZES if name in table})
+        sizes = calls.checked(
+            "tasks", as_sizes, {name: table[name] for name in SIZES if name in table}
+        )
         source = read_tables(Path(table["file"]), layout, sizes, scale, seed, record, training)
         n_tasks = sizes.n_tasks or min(N_TASKS, max(source.parts.training.n_tasks, 1))
         n_support = sizes.n_support
         return {"n_tasks": n_tasks, "n_support": n_support, "n_query": sizes.n_query}, source
     table = dict(table)
     counts = {
-        name: _checked("tasks", as_count, name, table.pop(name, default), least, MOST)
+        name: calls.checked("tasks", as_count, name, table.pop(name, default), least, MOST)
         for name, default, least in (
             ("n_tasks", 25, 1), ("n_support", 10, 1), ("n_query", 10, 0), ("n_validation", 0, 0),
             ("n_test", 600, 0),
@@ -307,68 +306,8 @@ def _tasks(
     table["name"] = table.pop("family")
     # What validates comes from a stream of its own.
     sampled, test = (
-        _made("tasks", FAMILIES, {"part": part, **table}, "family") for part in ("train", "test")
+        calls.made("tasks", FAMILIES, {"part": part, **table}, "family")
+        for part in ("train", "test")
     )
     n_validation, n_test = counts.pop("n_validation"), counts.pop("n_test")
     return counts, Families(sampled, test, n_validation, n_test)
-
-
-# ---- tables of a file as calls
-
-
-def _tables(configuration: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    _known("the configuration", configuration, TABLES)
-    return {name: table_of(configuration, name) for name in TABLES}
-
-
-def table_of(configuration: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return a table of the configuration, empty if it is not there."""
-    found = configuration.get(name, {})
-    if not isinstance(found, dict):
-        raise CommandError(f"{name} is {found!r:.60}; accepted is a table, [{name}]")
-    return found
-
-
-def _known(where: str, table: Iterable[str], accepted: Iterable[str]) -> None:
-    for key in table:
-        if key not in accepted:
-            raise CommandError(
-                f"{where} has {key!r:.60}; accepted are {', '.join(accepted)}{meant(key, accepted)}"
-            )
-
-
-def _made(where: str, classes: Mapping[str, Any], table: dict[str, Any], key: str = "name") -> Any:
-    """The object whose class a table names, made with the rest of the table."""
-    rest = dict(table)
-    name = rest.pop("name", None)
-    if not isinstance(name, str) or name not in classes:
-        raise CommandError(
-            f"[{where}] {key} is {name!r:.60}; accepted are {', '.join(classes)}"
-            f"{meant(name, classes)}"
-        )
-    return _call(where, classes[name], rest)
-
-
-def _optimizer(where: str, table: dict[str, Any]) -> Any:
-    rate = table.get("learning_rate")
-    if isinstance(rate, dict):
-        rate = _made(f"{where}.learning_rate", SCHEDULES, rate)
-        table = {**table, "learning_rate": rate}
-    return _made(where, OPTIMIZERS, table)
-
-
-def _call(where: str, function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
-    """Call a function with a table's keys as its arguments."""
-    parameters = inspect.signature(function).parameters
-    _known(f"[{where}]", arguments, parameters)
-    for name, parameter in parameters.items():
-        if parameter.default is parameter.empty and name not in arguments:
-            raise CommandError(f"[{where}] lacks {name}")
-    return _checked(where, function, **arguments)
-
-
-def _checked(where: str, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
-    try:
-        return function(*arguments, **keywords)
-    except (TypeError, ValueError, ArithmeticError) as error:
-        raise CommandError(f"[{where}] {error}") from error

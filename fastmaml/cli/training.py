@@ -24,7 +24,7 @@ from ..learn import (
     train,
 )
 from ..learn.loop import with_rates
-from . import config, runs
+from . import calls, config, runs
 from .common import CommandError, count, new_folder, require, say, show
 from .runs import CHECKPOINT, LOG, MODEL, PICTURE, RECORD, RunFolder
 from .signals import undisturbed
@@ -63,7 +63,7 @@ def _resume(arguments: argparse.Namespace) -> None:
     before = runs.read_run(arguments.folder)
     configuration = config.with_data(before.configuration, arguments.data)
     if arguments.iterations is not None:
-        train_table = config.table_of(configuration, "train")
+        train_table = calls.table_of(configuration, "train")
         configuration["train"] = {**train_table, "iterations": arguments.iterations}
     _run(arguments.folder, configuration, before)
 
