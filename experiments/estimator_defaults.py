@@ -50,6 +50,13 @@ CHANGES: list[dict[str, Any]] = [
     {"meta_batch": 10}, {"meta_batch": 50},
     {"n_iter_no_change": 20, "max_iter": 5000},
     {"validation_fraction": 0.2}, {"early_stopping": False},
+    # What did well alone, together.
+    {"max_iter": 5000},
+    {"inner_lr": 0.02},
+    {"inner_lr": 0.02, "n_iter_no_change": 20, "max_iter": 5000},
+    {"inner_lr": 0.02, "n_iter_no_change": 20, "max_iter": 5000, "meta_batch": 10},
+    {"inner_lr": 0.02, "validation_fraction": 0.2},
+    {"inner_lr": 0.01, "learning_rate_init": 3e-3},
 ]  # fmt: skip
 
 

@@ -263,9 +263,10 @@ def interrupt_in_iteration(monkeypatch: pytest.MonkeyPatch, n: int, action: Any)
 def signals_as_in_a_terminal() -> Any:
     """Whoever started the tests may have told them to ignore some."""
     numbers = [getattr(signal, name) for name in ENDING]
-    before = [signal.signal(number, signal.SIG_DFL) for number in numbers]
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in numbers}
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
-    for number, handler in zip(numbers, before, strict=True):
+    for number, handler in before.items():
         signal.signal(number, handler)
 
 

@@ -16,10 +16,10 @@ LEARNING_RATE = 1e-3
 #: the logarithms of the inner rates are learned so much faster than the parameters
 RATE_FACTOR = 10.0
 CLIP_NORM = 10.0
-ITERATIONS = 2000
+ITERATIONS = 5000
 #: share of the tasks that validate
 VALIDATION_FRACTION = 0.1
 #: iterations from one validation to the next, or a twentieth of all if that is less
 CHECK_EVERY = 50
 #: validations without a new best after which a training ends
-PATIENCE = 10
+PATIENCE = 20
