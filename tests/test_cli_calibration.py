@@ -50,8 +50,8 @@ def test_from_a_table_to_predictions(capsys: pytest.CaptureFixture[str]) -> None
         "missing": "drop", "short_tasks": "drop", "n_tasks": 25, "n_support": 0.5,
         "n_validation": 8, "n_test": 16,
     }  # fmt: skip
-    # A short training: a sixth of the iterations, at thrice the rate.
-    text = text.replace("iterations = 2000", "iterations = 350")
+    # A short training, at thrice the rate.
+    text = text.replace(f"iterations = {defaults.ITERATIONS}", "iterations = 350")
     Path("sensors.toml").write_text(text.replace("= 0.001\n", "= 0.003\n"), encoding="utf-8")
     assert cli.main(["train", "--config", "sensors.toml"]) == 0
     errors = capsys.readouterr().err
