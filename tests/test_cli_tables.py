@@ -330,6 +330,22 @@ def test_a_table_in_natural_units_is_learned(capsys: pytest.CaptureFixture[str])
     assert errors[0] < 0.2 * variance < variance < errors[1]
 
 
+def test_numbers_that_overflow_when_scaled_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    write_rows(made())
+    text = CONFIGURATION.replace("[train]", '[train]\ndtype = "float32"')
+    Path("run.toml").write_text(text, encoding="utf-8")
+    train()
+    rows = made()
+    rows[2][1] = 1e60
+    write_rows(rows, "far.csv")
+    error = "far.csv, task 'd0', holds a number that is not finite in float32 once it is scaled; "
+    pairs = [["far.csv", "rows.csv"], ["rows.csv", "far.csv"]]
+    adapt = [["adapt", "run", *files] for files in pairs]
+    for command in (*adapt, ["evaluate", "run", "--data", "far.csv"]):
+        assert cli.main(command) == 2
+        assert error in said(capsys)
+
+
 def test_the_folder_holds_what_load_reads(capsys: pytest.CaptureFixture[str]) -> None:
     write_rows(made())
     train()

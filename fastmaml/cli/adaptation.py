@@ -16,6 +16,7 @@ from . import runs
 from .common import CommandError, count, write
 from .config import Learner
 from .csvfile import Format, as_format, csv_text
+from .held import require_finite
 from .parquet import is_parquet, require_parquet, write_parquet
 from .sheet import Sheet, read_sheet
 from .table import Layout, say_of_missing, tasks_of
@@ -74,6 +75,8 @@ def _adapt(arguments: argparse.Namespace) -> None:
         support = support.take(np.array([place[label_text(name)] for name in new.names], np.intp))
     columns = _columns(new_sheet, layout, support, task, named)
     # Without names in the new file, all its rows are predicted for each task.
+    for sheet, table in ((support_sheet, support), (new_sheet, new)):
+        require_finite(sheet.path, table, what.scaling, what.theta.dtype)
     x_new = new.by_task(new.x) if named else [new.x] * support.n_tasks
     starts = [0] if named else new_sheet.n_rows * np.arange(support.n_tasks)[:, None]
     predicted = np.full((len(columns[0][1]), len(layout.outputs)), np.nan)

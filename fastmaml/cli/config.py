@@ -263,7 +263,7 @@ def build(
     layout, inputs = learned.layout, learned.inputs
     if layout is not None and tables["tasks"].get("scale") is False:
         layout = layout._replace(dtype=numbers["dtype"])
-    sizes, source = _tasks(tables["tasks"], layout, seed, record, training)
+    sizes, source = _tasks(tables["tasks"], layout, seed, record, training, numbers["dtype"])
     if isinstance(source, Tables) and layout is not None:
         _require_width(maml, layout, source.record.categories)
         inputs = encoded_names(layout, source.record.categories)
@@ -281,7 +281,12 @@ def build(
 
 
 def _tasks(
-    table: dict[str, Any], layout: Layout | None, seed: int, record: Record | None, training: bool
+    table: dict[str, Any],
+    layout: Layout | None,
+    seed: int,
+    record: Record | None,
+    training: bool,
+    dtype: np.dtype[Any],
 ) -> tuple[dict[str, Any], Families | Tables]:
     """The sizes of a meta-batch, and where tasks come from."""
     if layout is not None:
@@ -291,7 +296,9 @@ def _tasks(
         sizes = calls.checked(
             "tasks", as_sizes, {name: table[name] for name in SIZES if name in table}
         )
-        source = read_tables(Path(table["file"]), layout, sizes, scale, seed, record, training)
+        source = read_tables(
+            Path(table["file"]), layout, sizes, scale, seed, record, training, dtype
+        )
         n_tasks = sizes.n_tasks or min(N_TASKS, max(source.parts.training.n_tasks, 1))
         n_support = sizes.n_support
         return {"n_tasks": n_tasks, "n_support": n_support, "n_query": sizes.n_query}, source

@@ -18,7 +18,7 @@ from .common import CommandError, aloud
 from .record import Record
 from .table import Layout, read_tasks
 
-__all__ = ["N_TASKS", "Sizes", "Tables", "as_sizes", "read_tables"]
+__all__ = ["N_TASKS", "Sizes", "Tables", "as_sizes", "read_tables", "require_finite"]
 
 #: of a meta-batch, unless [tasks] says it
 N_TASKS = META_BATCH
@@ -123,11 +123,12 @@ def read_tables(
     seed: int,
     record: Record | None,
     training: bool,
+    dtype: np.dtype[Any],
 ) -> Tables:
     """Read a file and hold tasks out, those of the record if there is one.
 
     Without `training` it is to be evaluated: a file of which the record knows no task is then all
-    test.
+    test. `dtype` is what is computed in.
 
     Raises
     ------
@@ -151,6 +152,8 @@ def read_tables(
     else:
         changes = record.changes(parts)
         record = record.merged(parts)
+    for part in parts:
+        require_finite(path, part, record.scaling, dtype)
     return Tables(parts, _scaled(parts.training, record.scaling), record, changes)
 
 
@@ -180,4 +183,21 @@ def _parts(
 def _scaled(table: TaskTable, scaling: Scaling | None) -> TaskTable:
     if scaling is None or not table.n_tasks:
         return table
-    return replace(table, x=scaling.scale_x(table.x), y=scaling.scale_y(table.y))
+    # A table of rows to predict at has no outputs.
+    y = scaling.scale_y(table.y) if table.y.size else table.y
+    return replace(table, x=scaling.scale_x(table.x), y=y)
+
+
+def require_finite(
+    path: Path, table: TaskTable, scaling: Scaling | None, dtype: np.dtype[Any]
+) -> None:
+    """Refuse numbers so far from those of the training that they overflow when scaled."""
+    scaled = _scaled(table, scaling)
+    with np.errstate(over="ignore"):
+        finite = [np.isfinite(side.astype(dtype)).all(axis=1) for side in (scaled.x, scaled.y)]
+    for row in np.flatnonzero(~(finite[0] & finite[1]))[:1].tolist():
+        name = table.names[int(np.searchsorted(table.offsets, row, "right")) - 1]
+        raise CommandError(
+            f"{path}, task {name!r:.60}, holds a number that is not finite in {dtype} once it is "
+            "scaled; accepted are numbers nearer to those of the training"
+        )
