@@ -17,7 +17,7 @@ def find_kernels() -> None:
     name, package = "fastmaml.kernels", Path(__file__).parent
     beside = package.parent / "kernels"
     is_clone = (package.parent / "pyproject.toml").is_file() and (beside / "__init__.py").is_file()
-    if name in sys.modules or (package / "kernels").is_dir() or not is_clone:
+    if name in sys.modules or (package / "kernels" / "__init__.py").is_file() or not is_clone:
         return
     spec = importlib.util.spec_from_file_location(
         name, beside / "__init__.py", submodule_search_locations=[str(beside)]

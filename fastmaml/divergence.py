@@ -7,6 +7,7 @@ if its support loss is not finite at the end, or `GROWTH` times what it was befo
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +25,9 @@ from .tasks import Rows
 __all__ = ["DivergenceWarning", "may_have_diverged", "named_tasks", "warn_of_divergence"]
 
 #: adapted parameters this many times as long as theta (or as 1, if that is longer) are looked into
-SUSPICIOUS = 10.0
+SUSPICIOUS = 30.0
+#: numbers of an array (tasks, P) that are looked into at a time
+BLOCK = 4_000_000
 #: a support loss this many times what it was is a divergence
 GROWTH = 100.0
 #: how many tasks a message names
@@ -63,8 +66,11 @@ def named_tasks(names: Sequence[Any]) -> Iterator[None]:
 
 def may_have_diverged(squares: NDArray[np.float64]) -> bool:
     """Whether any task is suspicious; `squares` are those of `fastmaml.run.adapt`."""
-    # Two microseconds less than a comparison of each; so written that NaN is suspicious, and inf.
     bound = _bound(squares)
+    # So written that NaN is suspicious, and inf.
+    if squares.size > 8192:  # where vdot would start the threads of BLAS
+        return not squares.max() < bound
+    # Two microseconds less than a comparison of each.
     return not np.vdot(squares, squares) < bound * bound
 
 
@@ -76,52 +82,72 @@ def warn_of_divergence(
     problem: Problem, theta: NDArray[Any], support: Rows, squares: NDArray[np.float64]
 ) -> None:
     """Warn of the tasks that diverged, if any of those that are suspicious did."""
-    suspects = np.flatnonzero(~(squares[:-1] <= _bound(squares)))
-    found = [_looked_at(problem, theta, support, int(task)) for task in suspects]
-    diverged = [divergence for divergence in found if divergence is not None]
+    suspects = np.flatnonzero(~(squares[:-1] < _bound(squares)))
+    block = max(1, BLOCK // len(theta))
+    diverged: list[tuple[int, float, float]] = []
+    for first in range(0, len(suspects), block):
+        tasks = suspects[first : first + block]
+        before, after = _losses(problem, theta, support.take(tasks), 0, problem.steps)
+        found = np.flatnonzero([_grew(*pair) for pair in zip(before, after, strict=True)])
+        diverged += [(int(tasks[i]), float(before[i]), float(after[i])) for i in found]
     if diverged:
-        message = _message(diverged, support)
+        task, before_first, after_first = diverged[0]
+        step = _first_step(problem, theta, support.part(task, task + 1))
+        per_layer, per_parameter, _ = problem.rate
+        rates = per_parameter if per_layer is None else per_layer[step - 1]
+        assert rates is not None
+        worst = Divergence(task, step, rates, before_first, after_first)
+        message = _message(worst, [found[0] for found in diverged], support)
         warnings.warn(message, DivergenceWarning, stacklevel=4)
 
 
-def _looked_at(
-    problem: Problem, theta: NDArray[Any], support: Rows, task: int
-) -> Divergence | None:
-    rows = support.part(task, task + 1)
-    losses = [_loss(problem, theta, rows, steps) for steps in range(problem.steps + 1)]
-    limit = GROWTH * losses[0]
-    if losses[-1] <= limit:
-        return None
-    step = next(s for s, loss in enumerate(losses) if not loss <= limit)
-    per_layer, per_parameter, _ = problem.rate
-    rates = per_parameter if per_layer is None else per_layer[max(step - 1, 0)]
-    assert rates is not None
-    return Divergence(task, max(step, 1), rates, losses[0], losses[-1])
+def _grew(before: float, after: float) -> bool:
+    return not (math.isfinite(after) and after / GROWTH <= before)
 
 
-def _loss(problem: Problem, theta: NDArray[Any], rows: Rows, steps: int) -> float:
-    """The support loss of one task after the first `steps` inner steps."""
+def _first_step(problem: Problem, theta: NDArray[Any], task: Rows) -> int:
+    """The step after which a task that diverged had done so, from 1.
+
+    By doubling and halving: each look takes all steps until there.
+    """
+    low, high = 0, 1
+    while high < problem.steps and not _grew(*_losses(problem, theta, task, 0, high)[:, 0]):
+        low, high = high, min(2 * high, problem.steps)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _grew(*_losses(problem, theta, task, 0, middle)[:, 0]):
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+def _losses(problem: Problem, theta: NDArray[Any], rows: Rows, *steps: int) -> NDArray[np.float64]:
+    """The support losses (len(steps), n_tasks) of tasks after the first so many inner steps."""
+    return np.array([_loss(problem, theta, rows, n) for n in steps])
+
+
+def _loss(problem: Problem, theta: NDArray[Any], rows: Rows, steps: int) -> NDArray[np.float64]:
     rate = problem.rate
     if rate.per_layer is not None:
         rate = rate._replace(per_layer=rate.per_layer[:steps])
     shorter = replace(problem, steps=steps, rate=rate, _plans={}, _rates={})
     adapted = run.adapt(shorter, theta, rows)[0] if steps else theta[None]
-    return float(run.hessian_products(problem.model, adapted, None, rows, problem.loss).values[0])
+    return run.hessian_products(problem.model, adapted, None, rows, problem.loss).values
 
 
-def _message(diverged: Sequence[Divergence], support: Rows) -> str:
+def _message(first: Divergence, tasks: Sequence[int], support: Rows) -> str:
     names = _names.get()
-    called = [f"{d.task if names is None else names[d.task]!r}" for d in diverged[:SHOWN]]
-    first = "the task" if support.single and names is None else f"task {called[0]}"
-    _, step, rates, before, after = diverged[0]
-    low, high = rates.min(), rates.max()
+    called = [f"{task if names is None else names[task]!r}" for task in tasks[:SHOWN]]
+    the_first = "the task" if support.single and names is None else f"task {called[0]}"
+    low, high = first.rates.min(), first.rates.max()
     rate = f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
     who = ""
     if support.n_tasks > 1:
-        more = ", ..." if len(diverged) > SHOWN else ""
-        who = f" ({len(diverged)} of {support.n_tasks} tasks diverged: {', '.join(called)}{more})"
+        more = ", ..." if len(tasks) > SHOWN else ""
+        who = f" ({len(tasks)} of {support.n_tasks} tasks diverged: {', '.join(called)}{more})"
     return (
-        f"{first} diverged in inner step {step}, at inner_lr {rate}: its support loss went from "
-        f"{before:.3g} to {after:.3g}{who}; a smaller inner_lr, or data scaled to about 1, "
-        "usually helps"
+        f"{the_first} diverged in inner step {first.step}, at inner_lr {rate}: its support loss "
+        f"went from {first.before:.3g} to {first.after:.3g}{who}; a smaller inner_lr, or data "
+        "scaled to about 1, usually helps"
     )

@@ -27,7 +27,8 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         If the file cannot be written, or if `path` is a folder, a device or a pipe.
     """
     mode = _mode(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    # Shortened, so that it is no longer than a name may be.
+    temporary = path.with_name(f".{path.name[:60]}.{secrets.token_hex(8)}.tmp")
     with temporary.open("xb") as file:  # refuses what is there, links too
         try:
             if mode is not None:

@@ -269,7 +269,9 @@ def test_counts_beyond_reason():
     for name in ("n_tasks", "n_support", "n_query"):
         sizes = {"n_tasks": 1, "n_support": 1, "n_query": 1, name: 10**30}
         error(lambda sizes=sizes: Sinusoid().sample(**sizes), ValueError, f"{name} is 1000")
-    fm.MAML(MODEL, max_memory=10**30, cg_maxiter=10**30).gradient(THETA, X, Y)
+    for name in ("max_memory", "cg_maxiter"):
+        fm.MAML(MODEL, **{name: 2**63 - 1}).gradient(THETA, X, Y)
+        error(lambda name=name: fm.MAML(MODEL, **{name: 10**30}), ValueError, f"{name} is 1000")
 
 
 def test_memory_that_the_machine_does_not_have():

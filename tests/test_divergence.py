@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import fastmaml as fm
+from fastmaml import divergence
 from fastmaml.divergence import named_tasks
 
 MODEL = fm.MLP([1, 8, 1])
@@ -132,3 +133,38 @@ def test_as_an_error():
         with pytest.raises(fm.DivergenceWarning, match="diverged in inner step 1"):
             fm.MAML(MODEL, 1e9).adapt(THETA, X, Y)
     fm.MAML(MODEL, 0.01).adapt(THETA, X, Y)
+
+
+@pytest.mark.parametrize("steps", [1, 5, 14, 16])
+def test_what_was_infinite_at_first_is_no_excuse(steps):
+    """A loss that overflows before the first step, and parameters that run away."""
+    with pytest.warns(fm.DivergenceWarning, match="to inf"):
+        fm.MAML(LINEAR, 1e10, steps).adapt([0.0, 0.0], [[[1.0]]], [[1e154]])
+
+
+def test_many_steps_are_not_taken_one_by_one_again():
+    """The step is found by doubling and halving: the first whose loss is too large."""
+    rates = np.full((3000, 1), 1e-6)
+    rates[1234] = 1e9
+    text = r"in inner step 1235, at inner_lr 1e\+09:"
+    with pytest.warns(fm.DivergenceWarning, match=text):
+        fm.MAML(LINEAR, rates, 3000).adapt([0.5, 0.0], X[0], Y[0])
+
+
+def test_tasks_far_away_are_looked_at_together(monkeypatch):
+    """Data in units of their own make every task suspicious: two kernel calls for all of them."""
+    seen = []
+    original = divergence.run.hessian_products
+    monkeypatch.setattr(
+        divergence.run, "hessian_products", lambda *args: seen.append(1) or original(*args)
+    )
+    x = np.linspace(-1, 1, 3000).reshape(300, 10, 1)
+    fm.MAML(LINEAR, 0.1, 20).predict([0.0, 0.0], x, 1e4 * x, x)
+    assert len(seen) == 2
+
+
+def test_many_tasks():
+    x = np.tile(X, (3000, 1, 1))
+    x[7] *= 1e4
+    with pytest.warns(fm.DivergenceWarning, match=r"^task 7 .*\(1 of 12000 tasks diverged: 7\)"):
+        fm.MAML(LINEAR, 0.1, 2, loss="mse").adapt([0.5, 0.0], x, np.tile(Y, (3000, 1, 1)))

@@ -57,6 +57,7 @@ def test_what_numpy_writes_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "error"),
     [
+        (npy("<U0", "(5000000,)", b""), "accepted are arrays of booleans"),
         (npy("|O"), "holds b\"{'descr': '|O'"),
         (npy("<M8[s]"), "holds b\"{'descr': '<M8[s]'"),
         (npy("<c16"), "accepted are arrays of booleans, integers, floats or text"),
