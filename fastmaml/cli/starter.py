@@ -62,7 +62,7 @@ def configuration(sheet: Sheet, guess: Guess, out: Path) -> str:
     width = len(guess.inputs) - len(guess.categorical) + sum(guess.categorical.values())
     layers = [width, *defaults.HIDDEN_LAYER_SIZES, len(guess.outputs)]
     rates = [[defaults.INNER_LR] * (len(layers) - 1)] * defaults.STEPS
-    every = defaults.check_every(defaults.ITERATIONS)
+    every = max(1, min(defaults.CHECK_EVERY, defaults.ITERATIONS // 20))
     comment = {
         "file": "beside this file; a row an observation",
         "task": "the column that says whose a row is; or several, as a list",

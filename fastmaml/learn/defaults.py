@@ -19,12 +19,7 @@ CLIP_NORM = 10.0
 ITERATIONS = 5000
 #: share of the tasks that validate
 VALIDATION_FRACTION = 0.1
-#: iterations from one validation to the next, or a hundredth of all if that is less
+#: iterations from one validation to the next, or a twentieth of all if that is less
 CHECK_EVERY = 50
 #: validations without a new best after which a training ends
 PATIENCE = 20
-
-
-def check_every(iterations: int) -> int:
-    """Return the iterations from one validation to the next: a short training has as many looks."""
-    return max(1, min(CHECK_EVERY, iterations // 100))

@@ -257,7 +257,7 @@ class MAMLRegressor(StandardisedRegressor):
             Itself.
         """
         max_iter = as_count("max_iter", self.max_iter, 1)
-        every = defaults.check_every(max_iter)
+        every = max(1, min(defaults.CHECK_EVERY, max_iter // 20))
         patience = as_count("n_iter_no_change", self.n_iter_no_change, 1)
         tol = as_number("tol", self.tol)
         verbose = as_flag("verbose", self.verbose)
