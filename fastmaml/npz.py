@@ -27,7 +27,7 @@ DEPTH = 100
 #: magic and version 1.0, the header's length, and the header as numpy.lib.format writes it
 MAGIC = b"\x93NUMPY\x01\x00"
 NPY_HEADER = re.compile(
-    rb"\{'descr': '([<>|](?:b1|[iu][1248]|f[248]|U[1-9]\d{0,8}))', "
+    rb"\{'descr': '([<>|](?:b1|[iu][1248]|f[248]|U[1-9]\d{0,7}))', "
     rb"'fortran_order': (False|True), 'shape': \(((?:\d{1,18}, ?)*\d{0,18})\), \} *\n"
 )
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from processes import python
 
 import fastmaml as fm
 from fastmaml import cli
-from fastmaml.cli import config, runs, training
+from fastmaml.cli import config, csvfile, runs, training
 from fastmaml.cli.common import CommandError
+from fastmaml.cli.parquet import read_parquet
 from fastmaml.cli.table import Layout, read_tasks
 from fastmaml.learn import load_checkpoint
 
@@ -778,6 +780,7 @@ import pathlib, sys
 import pyarrow
 from pyarrow import parquet
 from fastmaml.cli.common import CommandError
+from fastmaml.cli.parquet import read_parquet
 from fastmaml.cli.table import Layout, read_tasks
 
 path = pathlib.Path(sys.argv[1], "a.parquet")
@@ -998,3 +1001,50 @@ def test_parquet_without_pyarrow_is_named(
     assert said(capsys) == (
         'rows.parquet needs pyarrow, which comes with pip install "fastmaml[parquet]"'
     )
+
+
+# ---- what a review found
+
+
+def test_a_text_that_many_rows_share_is_held_once() -> None:
+    """A kilobyte of Parquet that would be hundreds of megabytes if each row had its own."""
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    n = 3000
+    table = {"device": ["a" * 50_000] * (n - 1) + ["b"], "t": np.arange(n), "u": np.ones(n)}
+    parquet.write_table(pyarrow.table(table), "a.parquet", compression="gzip")
+    assert Path("a.parquet").stat().st_size < 40_000
+    pool = pyarrow.default_memory_pool()
+    tracemalloc.start()
+    names, (device, t, _) = read_parquet(Path("a.parquet"), ["device", "t", "u"])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert names == ["device", "t", "u"]
+    assert device == table["device"]
+    assert list(t) == list(range(n))
+    assert peak < 2_000_000
+    assert pool.bytes_allocated() < 2_000_000
+
+
+@pytest.mark.parametrize("label", ["a;=cmd|' /C calc'!A1", "a\t=1", "a|=1", "'=a", "''+1", "a;b"])
+def test_a_formula_behind_another_separator_is_within_quotes(label: str) -> None:
+    text = csvfile.csv_text(["@t", "x"], [[label, -1.5], ["plain", None]])
+    assert text.splitlines()[0] == "'@t,x"
+    assert text.endswith("plain,\n")
+    if re.search("[;|\t]", label):
+        assert f'"{label}",-1.5' in text
+    Path("a.csv").write_text(text, encoding="utf-8", newline="")
+    names, rows = csvfile.read_csv(Path("a.csv"), csvfile.Format())[:2]
+    assert list(names) == ["@t", "x"]
+    assert rows == [[label, "-1.5"], ["plain", ""]]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+@pytest.mark.parametrize("name", ["run.toml", "a.csv", "a.parquet"])
+def test_a_pipe_is_no_file(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """It would be waited for without end."""
+    Path(name).unlink(missing_ok=True)
+    os.mkfifo(name)
+    command = ["train", "--config", name] if name == "run.toml" else ["init", name]
+    assert cli.main(command) == 2
+    assert f"{name} " in said(capsys)

@@ -71,8 +71,8 @@ def test_what_numpy_writes_is_read(tmp_path: Path) -> None:
         (npy(shape="(3,)"), "'a.npy' that claims 24 bytes, and has 16"),
         (npy(shape="(1,)"), "'a.npy' that claims 8 bytes, and has 16"),
         (npy(shape="(999999999999999999, 9)"), "claims 71999999999999999928 bytes, and has 16"),
-        (npy("<U300000000", "()"), "claims 1200000000 bytes, and has 16"),
-        (npy("<U999999999", "()"), "is no whole npz file (TypeError("),
+        (npy("<U30000000", "()"), "claims 120000000 bytes, and has 16"),
+        (npy("<U999999999", "()"), "accepted are arrays"),  # which some NumPy take for less than 0
         (npy()[:40], "accepted are arrays"),
         (npy()[:9], "accepted are arrays"),
         (b"", "accepted are arrays"),

@@ -17,6 +17,7 @@ import numpy as np
 from ..checks import MAX_SEED, as_count, as_flag, as_float_dtype
 from ..datasets import FAMILIES, Tasks
 from ..datasets.base import MOST
+from ..files import open_file
 from ..learn import Scaling, train
 from ..maml import MAML
 from ..models import MLP, Linear
@@ -137,7 +138,7 @@ def read(path: Path) -> dict[str, Any]:
     else:
         require("train", "cli", "tomli")
         import tomli as tomllib
-    with path.open("rb") as file:
+    with open_file(path) as file:
         content = file.read(SIZE_LIMIT + 1)
     try:
         if len(content) > SIZE_LIMIT:

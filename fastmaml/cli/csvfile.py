@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import codecs
 import csv
+import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+from ..files import open_file
 from .common import CommandError, meant
 
 __all__ = ["Format", "as_format", "csv_text", "guarded", "no_column", "read_csv", "unguarded"]
 
 #: what a spreadsheet takes for a formula, but for numbers; and such a text behind a quote
 FORMULA = re.compile(r"(?![-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?\Z)[=+\-@\t\r\n＝＋－＠]")
+
+#: what ends a cell or a row for some reader
+ENDS = re.compile('[,;|"\t\n\r\v\f\x1c-\x1e\x85\u2028\u2029]')
 
 DELIMITERS = (",", ";", "\t", "|")
 
@@ -88,7 +92,7 @@ def read_csv(path: Path, form: Format) -> Table:
     """
     encoding = "utf-8-sig" if codecs.lookup(form.encoding).name == "utf-8" else form.encoding
     try:
-        with path.open(encoding=encoding, newline="") as file:
+        with io.TextIOWrapper(open_file(path), encoding=encoding, newline="") as file:
             text = file.read()
     except UnicodeError as error:
         raise CommandError(
@@ -180,13 +184,16 @@ def _require_no_row_within(path: Path, record: _Record, n_columns: int, delimite
 
 
 def guarded(cell: Any) -> Any:
-    """A cell for a CSV file; a text that a spreadsheet would run gets a quote before it."""
-    return f"'{cell}" if isinstance(cell, str) and FORMULA.match(cell) else cell
+    """A cell for a CSV file; a text that a spreadsheet would run gets a quote before it.
+
+    So does one that has such quotes already, for `unguarded` takes one off.
+    """
+    return f"'{cell}" if isinstance(cell, str) and FORMULA.match(cell.lstrip("'")) else cell
 
 
 def unguarded(cell: str) -> str:
     """The cell that `guarded` was given."""
-    return cell[1:] if cell.startswith("'") and FORMULA.match(cell, 1) else cell
+    return cell[1:] if cell.startswith("'") and FORMULA.match(cell.lstrip("'")) else cell
 
 
 def _unguard(path: Path, names: Sequence[str], rows: list[list[str]]) -> None:
@@ -208,13 +215,21 @@ def _unguard(path: Path, names: Sequence[str], rows: list[list[str]]) -> None:
 
 def csv_text(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Return a table as the text of a CSV file; a cell of None is empty."""
-    lines: list[str] = []
-    # Only what is in the end of a line is sure to be quoted within a cell: a lone \r would not be.
-    sink = SimpleNamespace(write=lambda line: lines.append(line.removesuffix("\r\n") + "\n"))
-    writer = csv.writer(sink, lineterminator="\r\n")
-    writer.writerow(map(guarded, names))
-    writer.writerows(map(guarded, row) for row in rows)
-    return "".join(lines)
+    lines = (",".join(map(_field, row)) for row in (names, *rows))
+    return "".join(f"{line or chr(34) * 2}\n" for line in lines)  # an empty line would be no row
+
+
+def _field(cell: Any) -> str:
+    """A cell as it stands in the file.
+
+    Text is quoted around whatever some spreadsheet or other takes for the end of a cell or a row:
+    what comes after it would be a cell of its own, which may run.
+    """
+    cell = guarded(cell)
+    text = "" if cell is None else repr(cell) if isinstance(cell, float) else str(cell)
+    if isinstance(cell, str) and ENDS.search(text):
+        return '"' + text.replace('"', '""') + '"'
+    return text
 
 
 def no_column(path: Path, name: str, names: Sequence[str]) -> CommandError:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..datasets import label_text
 from ..datasets.labels import is_missing
+from ..files import open_file
 from .common import CommandError
 from .csvfile import DELIMITERS, Format
 from .sheet import Sheet, missing_number, number_reader
@@ -48,7 +49,7 @@ class Guess(NamedTuple):
 
 def guessed_format(path: Path) -> Format:
     """Return the format that the beginning of a CSV file seems to have."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         content = file.read(SAMPLE)
     encoding = "utf-8"
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from ..files import open_file
 from .common import CommandError, require
 
 __all__ = ["flat_columns", "is_parquet", "read_parquet", "require_parquet", "write_parquet"]
@@ -30,15 +31,22 @@ def read_parquet(path: Path, wanted: Sequence[str]) -> tuple[list[str], list[Seq
     """Return the names of all columns, and of those that are wanted the values."""
     require_parquet(path)
     from pyarrow import parquet
+    from pyarrow.types import is_large_string, is_string
 
-    with path.open("rb") as file:
+    with open_file(path) as file:
         try:
             source = parquet.ParquetFile(file)
             names = list(source.schema_arrow.names)
             read = [name for name in dict.fromkeys(wanted) if names.count(name) == 1]
             _require_sizes(path, source, read)
+            kinds = {name: source.schema_arrow.field(name).type for name in read}
+            texts = [
+                name for name, kind in kinds.items() if is_string(kind) or is_large_string(kind)
+            ]
+            # A text that a million rows share is in the file once, and so it stays.
+            source = parquet.ParquetFile(file, metadata=source.metadata, read_dictionary=texts)
             table = source.read(columns=read)
-            columns = {name: table.column(name).to_pylist() for name in read}
+            columns = {name: _values(table.column(name)) for name in read}
         except CommandError:
             raise
         except Exception as error:  # pyarrow has an error of its own beside each of Python's
@@ -48,6 +56,20 @@ def read_parquet(path: Path, wanted: Sequence[str]) -> tuple[list[str], list[Seq
     return names, [columns.get(name, ()) for name in names]
 
 
+def _values(column: Any) -> list[Any]:
+    """The values of a column; those of a dictionary are made once."""
+    from pyarrow import DictionaryArray
+
+    values: list[Any] = []
+    for chunk in column.chunks:
+        if isinstance(chunk, DictionaryArray):
+            known = chunk.dictionary.to_pylist()
+            values += [None if i is None else known[i] for i in chunk.indices.to_pylist()]
+        else:
+            values += chunk.to_pylist()
+    return values
+
+
 def flat_columns(path: Path) -> list[str]:
     """Return the names of the columns that are no lists or the like."""
     require_parquet(path)
@@ -55,7 +77,8 @@ def flat_columns(path: Path) -> list[str]:
     from pyarrow.types import is_nested
 
     try:
-        schema = parquet.read_schema(path)
+        with open_file(path) as file:
+            schema = parquet.read_schema(file)
     except Exception as error:
         raise CommandError(
             f"{path} cannot be read: it is missing, damaged, or no Parquet file ({error!s:.200})"
