@@ -1,8 +1,8 @@
 """Tasks whose inner steps diverge: found for next to nothing, and named with the step and the rate.
 
-A kernel that adapts says of each task how long its adapted parameters are. Only where that is not
-finite, or far from where the task began, are the steps looked at one by one: a task has diverged
-if its support loss is not finite at the end, or `GROWTH` times what it was before the first step.
+A kernel that adapts counts the parameters of each task that are far larger than all of theta, or
+NaN. Only tasks that have some are looked into: one has diverged if its support loss is not finite
+at the end, or `GROWTH` times what it was before the first step.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from . import run
 from .plan import Problem
 from .tasks import Rows
 
-__all__ = ["DivergenceWarning", "may_have_diverged", "named_tasks", "warn_of_divergence"]
+__all__ = ["DivergenceWarning", "any_of", "limit_of", "named_tasks", "warn_of_divergence"]
 
-#: adapted parameters this many times as long as theta (or as 1, if that is longer) are looked into
+#: an adapted parameter this many times as large as theta is long (or as 1) is looked into
 SUSPICIOUS = 30.0
 #: numbers of an array (tasks, P) that are looked into at a time
 BLOCK = 4_000_000
@@ -64,25 +64,23 @@ def named_tasks(names: Sequence[Any]) -> Iterator[None]:
         _names.reset(token)
 
 
-def may_have_diverged(squares: NDArray[np.float64]) -> bool:
-    """Whether any task is suspicious; `squares` are those of `fastmaml.run.adapt`."""
-    bound = _bound(squares)
-    # So written that NaN is suspicious, and inf.
-    if squares.size > 8192:  # where vdot would start the threads of BLAS
-        return not squares.max() < bound
-    # Two microseconds less than a comparison of each.
-    return not np.vdot(squares, squares) < bound * bound
+def any_of(beyond: NDArray[np.float64]) -> bool:
+    """Whether any task has parameters beyond the limit."""
+    if beyond.size > 8192:  # where vdot would start the threads of BLAS
+        return bool(beyond.any())
+    return bool(np.vdot(beyond, beyond))  # a microsecond less
 
 
-def _bound(squares: NDArray[np.float64]) -> float:
-    return SUSPICIOUS**2 * max(squares.item(-1), 1.0)
+def limit_of(theta: NDArray[Any]) -> float:
+    """The size of a parameter beyond which a task is looked into."""
+    return SUSPICIOUS * max(1.0, math.sqrt(np.vdot(theta, theta)))
 
 
 def warn_of_divergence(
-    problem: Problem, theta: NDArray[Any], support: Rows, squares: NDArray[np.float64]
+    problem: Problem, theta: NDArray[Any], support: Rows, beyond: NDArray[np.float64]
 ) -> None:
     """Warn of the tasks that diverged, if any of those that are suspicious did."""
-    suspects = np.flatnonzero(~(squares[:-1] < _bound(squares)))
+    suspects = np.flatnonzero(beyond)
     block = max(1, BLOCK // len(theta))
     diverged: list[tuple[int, float, float]] = []
     for first in range(0, len(suspects), block):

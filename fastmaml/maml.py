@@ -24,7 +24,7 @@ from .checks import (
     as_theta,
     rate_gradient,
 )
-from .divergence import may_have_diverged, warn_of_divergence
+from .divergence import any_of, limit_of, warn_of_divergence
 from .models.base import Network, as_model
 from .plan import METHODS, Loss, Problem, default_max_memory
 from .run import GRADIENT, RATES, VALUE, Result
@@ -345,9 +345,11 @@ class MAML:
         return split(self._adapt(parameters, support, new), new, support.flat)
 
     def _adapt(self, theta: NDArray[Any], support: Rows, new: Rows | None = None) -> NDArray[Any]:
-        result, squares = run.adapt(self._problem, theta, support, new)
-        if self.check_finite and may_have_diverged(squares):
-            warn_of_divergence(self._problem, theta, support, squares)
+        if not self.check_finite:
+            return run.adapt(self._problem, theta, support, new)[0]
+        result, beyond = run.adapt(self._problem, theta, support, new, limit_of(theta))
+        if any_of(beyond):
+            warn_of_divergence(self._problem, theta, support, beyond)
         return result
 
     def value(

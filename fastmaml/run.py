@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -164,16 +165,20 @@ def _solve(
 
 
 def adapt(
-    problem: Problem, theta: NDArray[Any], support: Rows, new: Rows | None = None
+    problem: Problem,
+    theta: NDArray[Any],
+    support: Rows,
+    new: Rows | None = None,
+    limit: float = math.inf,
 ) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """Each task's parameters after the inner steps, or its predictions at new rows.
 
-    Second come the sums of squares of the tasks' parameters and, last, of theta.
+    Second comes how many of each task's parameters are larger than the limit, or NaN.
     """
     plan = plan_for(problem, theta.dtype, support, new or support, VALUE, "dense")
     n_tasks = support.n_tasks
     workers = workers_for(plan.work, n_tasks)
-    squares = np.empty(n_tasks + 1)
+    beyond, largest = np.empty(n_tasks), theta.dtype.type(limit)
     nothing = np.empty((0, 0), theta.dtype)
     adapted, f, rows = nothing, nothing, new or support
     if new is None:
@@ -187,10 +192,10 @@ def adapt(
             dense_kernels.adapt(
                 workers, plan.table, theta, support.x, support.y, support.offsets[ends],
                 problem.loss.scale, problem.loss.mean, plan.rates, plan.parameter_rates,
-                problem.momentum, problem.proximal, scratch, squares[ends], adapted[tasks],
-                rows.x, rows.offsets[ends], f,
+                problem.momentum, problem.proximal, scratch, largest, beyond[tasks],
+                adapted[tasks], rows.x, rows.offsets[ends], f,
             )  # fmt: skip
-    return adapted if new is None else f, squares
+    return adapted if new is None else f, beyond
 
 
 def _canonical(problem: Problem, plan: Plan, total: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -58,7 +58,7 @@ from .mlp import (
 )  # fmt: skip
 from .modes import GRADIENT, RATES, VALUE
 from .predict import MAX_ROWS, predict_rows
-from .reduce import add_rows, sum_of_squares
+from .reduce import add_rows, count_beyond
 from .simd import offset, on_line
 
 
@@ -326,8 +326,8 @@ def dense(
 @linked
 def _adapt_work(
     worker, n_workers, table, theta, x, y, offsets, n_tasks, loss_scale, loss_mean, rates,
-    parameter_rates, per_parameter, momentum, proximal, steps, scratch, scratch_stride, squares,
-    adapted, with_adapted, x_new, new_offsets, f, with_f,
+    parameter_rates, per_parameter, momentum, proximal, steps, scratch, scratch_stride, limit,
+    beyond, adapted, with_adapted, x_new, new_offsets, f, with_f,
 ):  # fmt: skip
     scratch = offset(scratch, worker * scratch_stride)
     size, transposed = table[N_PADDED], table[N_TRANSPOSED]
@@ -335,8 +335,6 @@ def _adapt_work(
     t, blocks = t_first + transposed if steps else t_first, t_first + 3 * transposed
     spread(table, theta, 0, scratch, 0)
     transpose(table, scratch, 0, scratch, t_first)
-    if worker == 0:
-        squares[n_tasks] = sum_of_squares(scratch, 0, size)
     for task in range(worker, n_tasks, n_workers):
         r0, r1 = offsets[task], offsets[task + 1]
         scale = loss_scale / (r1 - r0) if loss_mean else loss_scale
@@ -344,7 +342,7 @@ def _adapt_work(
             table, x, y, r0, r1, scale, rates, parameter_rates, per_parameter, momentum, proximal,
             steps, scratch, scratch_stride - steps * size,
         )  # fmt: skip
-        squares[task] = sum_of_squares(scratch, steps * size, size)
+        beyond[task] = count_beyond(scratch, steps * size, size, limit)
         if with_adapted:
             gather(table, scratch, steps * size, adapted, task * table[N_THETA])
         if with_f:
@@ -355,19 +353,19 @@ def _adapt_work(
 @kernel
 def adapt(
     n_workers, table, theta, x, y, offsets, loss_scale, loss_mean, rates, parameter_rates,
-    momentum, proximal, scratch, squares, adapted, x_new, new_offsets, f,
+    momentum, proximal, scratch, limit, beyond, adapted, x_new, new_offsets, f,
 ):  # fmt: skip
     """Equation 8 alone: parameters into ``adapted`` (n_tasks, P), or predictions into ``f``.
 
-    The one of the two outputs that is empty is left out. ``squares`` (n_tasks + 1,) takes the sum
-    of squares of each task's parameters, which tells of those that diverged, and that of theta.
+    The one of the two outputs that is empty is left out. ``beyond`` (n_tasks,) takes how many
+    of a task's parameters are larger than ``limit``, which tells of tasks that diverged.
     """
     for worker in prange(n_workers):
         _adapt_work(
             worker, n_workers, table, theta, x, y, offsets, offsets.size - 1, loss_scale, loss_mean,
             rates, parameter_rates, parameter_rates.size > 0, momentum, proximal, rates.shape[0],
-            scratch, scratch.shape[1], squares, adapted, adapted.size > 0, x_new, new_offsets, f,
-            f.size > 0,
+            scratch, scratch.shape[1], limit, beyond, adapted, adapted.size > 0, x_new, new_offsets,
+            f, f.size > 0,
         )  # fmt: skip
 
 
