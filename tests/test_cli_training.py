@@ -1026,6 +1026,70 @@ def test_a_text_that_many_rows_share_is_held_once() -> None:
     assert pool.bytes_allocated() < 2_000_000
 
 
+ONE_TEXT = """
+import sys, tracemalloc
+from pathlib import Path
+import pyarrow.parquet
+from fastmaml.cli.parquet import read_parquet
+
+tracemalloc.start()
+(device,) = read_parquet(Path(sys.argv[1], "a.parquet"), ["device"])[1]
+print(len(device), len(device[0]))
+print(tracemalloc.get_traced_memory()[1] < 16_000_000)
+print(pyarrow.default_memory_pool().max_memory() < 32_000_000)
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "encoding"),
+    [
+        *((kind, None) for kind in ("string", "large_string", "binary", "large_binary")),
+        ("string", "DELTA_BYTE_ARRAY"),
+    ],
+)
+def test_a_text_of_any_kind_is_read_once(kind: str, encoding: str | None, tmp_path: Path) -> None:
+    """The peak of pyarrow's own memory too, in a process that did not make the table."""
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    texts = pyarrow.array(["a" * 50_000] * 2000).cast(getattr(pyarrow, kind)())
+    how = {"use_dictionary": False, "column_encoding": encoding} if encoding else {}
+    table = pyarrow.table({"device": texts})
+    parquet.write_table(table, tmp_path / "a.parquet", compression="gzip", **how)
+    assert (tmp_path / "a.parquet").stat().st_size < 1000
+    assert python(ONE_TEXT, tmp_path) == "2000 50000\nTrue\nTrue\n"
+
+
+@pytest.mark.parametrize("encoding", ["DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY"])
+def test_texts_that_share_beginnings_are_read(encoding: str) -> None:
+    """Other programs write them so."""
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    device = [None if i == 7 else f"device {i // 10}" for i in range(1000)]
+    table = pyarrow.table({"t": np.arange(1000), "device": device})
+    how = {"use_dictionary": False, "column_encoding": {"device": encoding}}
+    parquet.write_table(table, "a.parquet", **how)
+    names, (t, read) = read_parquet(Path("a.parquet"), ["device", "t"])
+    assert (names, list(t), read) == (["t", "device"], list(range(1000)), device)
+
+    long = pyarrow.table({"device": ["a" * 50_000 + str(i) for i in range(500)]})
+    how = {"use_dictionary": False, "column_encoding": "DELTA_BYTE_ARRAY"}
+    parquet.write_table(long, "a.parquet", compression="gzip", **how)
+    with pytest.raises(CommandError, match=r"^a\.parquet unfolds from \d+ bytes to \d+ bytes; "):
+        read_parquet(Path("a.parquet"), ["device"])
+
+
+def test_only_bytes_of_columns_that_are_read_count() -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    fixed = pyarrow.array([b"a" * 2_000_000] * 2, pyarrow.binary(2_000_000))
+    table = pyarrow.table({"t": [1.0, 2.0], "note": ["a" * 2_000_000] * 2, "fixed": fixed})
+    parquet.write_table(table, "a.parquet", compression="gzip", use_dictionary=False)
+    assert read_parquet(Path("a.parquet"), ["t"])[1] == [[1.0, 2.0], (), ()]
+    for name in ("note", "fixed"):
+        with pytest.raises(CommandError, match=r"^a\.parquet unfolds from \d+ bytes to \d+ bytes;"):
+            read_parquet(Path("a.parquet"), ["t", name])
+
+
 @pytest.mark.parametrize("label", ["a;=cmd|' /C calc'!A1", "a\t=1", "a|=1", "'=a", "''+1", "a;b"])
 def test_a_formula_behind_another_separator_is_within_quotes(label: str) -> None:
     text = csvfile.csv_text(["@t", "x"], [[label, -1.5], ["plain", None]])
