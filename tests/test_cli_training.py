@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
+import itertools
 import os
 import random
 import re
@@ -531,7 +533,8 @@ def test_texts_that_a_spreadsheet_would_run_are_written_behind_a_quote(
     with Path("p.csv").open(encoding="utf-8", newline="") as file:
         head, *written = csv.reader(file)
     assert head == ["'@t", "'-t", "+2", "'=v_predicted"]
-    assert [row[0] for row in written] == [*("'" + label for label in DANGEROUS), *HARMLESS]
+    behind = ["'" + re.sub("([\\t\\r])=", r"\1'=", label) for label in DANGEROUS]
+    assert [row[0] for row in written] == [*behind, *HARMLESS]
     assert {row[1] for row in written} == {"-1.0"}
 
     # What was written is read as what it was: its tasks are found, and written again.
@@ -1096,11 +1099,24 @@ def test_a_formula_behind_another_separator_is_within_quotes(label: str) -> None
     assert text.splitlines()[0] == "'@t,x"
     assert text.endswith("plain,\n")
     if re.search("[;|\t]", label):
-        assert f'"{label}",-1.5' in text
+        assert f'"{csvfile.guarded(label)}",-1.5' in text
     Path("a.csv").write_text(text, encoding="utf-8", newline="")
     names, rows = csvfile.read_csv(Path("a.csv"), csvfile.Format())[:2]
     assert list(names) == ["@t", "x"]
     assert rows == [[label, "-1.5"], ["plain", ""]]
+
+
+def test_no_reader_finds_a_formula_in_a_label() -> None:
+    """A quote that is not the first of a line is a character to a reader with another separator."""
+    found: dict[str, str] = {}
+    for label in map("".join, itertools.product("=-'a;\t\"\n\r", repeat=4)):
+        cell = csvfile.guarded(label)
+        assert csvfile.unguarded(cell) == label
+        assert found.setdefault(cell, label) == label
+        text = csvfile.csv_text(["x", "y"], [["z", label], [label, "z"]])
+        for delimiter in ",;\t|":
+            for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter):
+                assert not [read for read in row if read.startswith(("=", "-"))], (label, row)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
@@ -1112,3 +1128,20 @@ def test_a_pipe_is_no_file(name: str, capsys: pytest.CaptureFixture[str]) -> Non
     command = ["train", "--config", name] if name == "run.toml" else ["init", name]
     assert cli.main(command) == 2
     assert f"{name} " in said(capsys)
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="there are no such devices")
+@pytest.mark.parametrize("command", [["init"], ["train", "--config"]])
+def test_a_device_is_no_file(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """It would be read without end."""
+    assert cli.main([*command, "/dev/zero"]) == 2
+    assert "/dev/zero is no regular file" in said(capsys)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+def test_a_pipe_is_no_table(name: str) -> None:
+    """By the readers that train and adapt use, too, behind which init's guess does not stand."""
+    os.mkfifo(name)
+    with pytest.raises((OSError, CommandError), match=f"{name} is no regular file"):
+        read_tasks(Path(name), Layout(("device",), ("t",), ("v",)))
