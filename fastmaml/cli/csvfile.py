@@ -21,6 +21,9 @@ FORMULA = re.compile(r"(?![-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?\Z)[=+\-@\t\r
 #: what ends a cell or a row for some reader
 ENDS = re.compile('[,;|"\t\n\r\v\f\x1c-\x1e\x85\u2028\u2029]')
 
+#: where a formula begins for a reader with another separator than the comma: all before its sign
+INNER = re.compile("([;|\t\n\r\v\f\x1c-\x1e\x85\u2028\u2029][\"']*)(?=[=+\\-@＝＋－＠])")
+
 DELIMITERS = (",", ";", "\t", "|")
 
 
@@ -186,20 +189,27 @@ def _require_no_row_within(path: Path, record: _Record, n_columns: int, delimite
 def guarded(cell: Any) -> Any:
     """A cell for a CSV file; a text that a spreadsheet would run gets a quote before it.
 
-    So does one that has such quotes already, for `unguarded` takes one off.
+    So does one that has such quotes already, for `unguarded` takes one off. Within a text, so does
+    what a reader with another separator would run: quotes around a cell do not hold it together
+    for such a reader, unless it is the first of its line.
     """
-    return f"'{cell}" if isinstance(cell, str) and FORMULA.match(cell.lstrip("'")) else cell
+    if not isinstance(cell, str):
+        return cell
+    cell = INNER.sub(r"\1'", cell)
+    return f"'{cell}" if FORMULA.match(cell.lstrip("'")) else cell
 
 
 def unguarded(cell: str) -> str:
     """The cell that `guarded` was given."""
-    return cell[1:] if cell.startswith("'") and FORMULA.match(cell.lstrip("'")) else cell
+    if cell.startswith("'") and FORMULA.match(cell.lstrip("'")):
+        cell = cell[1:]
+    return INNER.sub(lambda found: found[1].removesuffix("'"), cell)
 
 
 def _unguard(path: Path, names: Sequence[str], rows: list[list[str]]) -> None:
     """Take the quotes off, in place."""
     for i, name in enumerate(names):
-        quoted = {c: unguarded(c) for row in rows if (c := row[i]).startswith("'")}
+        quoted = {c: unguarded(c) for row in rows if "'" in (c := row[i])}
         bare = {cell for cell in quoted.values() if cell not in quoted}
         if bare and (both := bare & {row[i] for row in rows}):
             raise CommandError(

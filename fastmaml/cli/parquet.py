@@ -13,8 +13,13 @@ __all__ = ["flat_columns", "is_parquet", "read_parquet", "require_parquet", "wri
 
 #: What a Parquet file of any size may unfold to, and what for each byte that it has: values, and
 #: bytes that are not compressed. A value takes some hundred bytes while it is read.
-VALUES, VALUES_PER_BYTE = 100_000, 4
-UNPACKED, UNPACKED_PER_BYTE = 1_000_000, 100
+LIMITS = {"values": (100_000, 4), "bytes": (1_000_000, 100)}
+
+#: Arrow's types of columns whose values have lengths of their own
+TEXTS = {"string", "large_string", "string_view", "binary", "large_binary", "binary_view"}
+
+#: rows at a time, where each may have a text of its own
+BATCH = 64
 
 
 def is_parquet(path: Path) -> bool:
@@ -31,7 +36,6 @@ def read_parquet(path: Path, wanted: Sequence[str]) -> tuple[list[str], list[Seq
     """Return the names of all columns, and of those that are wanted the values."""
     require_parquet(path)
     from pyarrow import parquet
-    from pyarrow.types import is_large_string, is_string
 
     with open_file(path) as file:
         try:
@@ -39,14 +43,18 @@ def read_parquet(path: Path, wanted: Sequence[str]) -> tuple[list[str], list[Seq
             names = list(source.schema_arrow.names)
             read = [name for name in dict.fromkeys(wanted) if names.count(name) == 1]
             _require_sizes(path, source, read)
-            kinds = {name: source.schema_arrow.field(name).type for name in read}
-            texts = [
-                name for name, kind in kinds.items() if is_string(kind) or is_large_string(kind)
-            ]
+            texts = [name for name in read if str(source.schema_arrow.field(name).type) in TEXTS]
             # A text that a million rows share is in the file once, and so it stays.
-            source = parquet.ParquetFile(file, metadata=source.metadata, read_dictionary=texts)
-            table = source.read(columns=read)
-            columns = {name: _values(table.column(name)) for name in read}
+            shared = parquet.ParquetFile(file, metadata=source.metadata, read_dictionary=texts)
+            try:
+                table = shared.read(columns=read)
+            except Exception:
+                if not texts:
+                    raise
+                # Texts of the encodings DELTA_... are not read so. If it is damage, it is so again.
+                columns = _values_in_batches(path, source, read)
+            else:
+                columns = {name: _values(table.column(name)) for name in read}
         except CommandError:
             raise
         except Exception as error:  # pyarrow has an error of its own beside each of Python's
@@ -70,6 +78,26 @@ def _values(column: Any) -> list[Any]:
     return values
 
 
+def _values_in_batches(path: Path, source: Any, read: list[str]) -> dict[str, list[Any]]:
+    """The values of columns whose texts may be short in the file and long in each row.
+
+    Of a text that comes again only the first is kept, and counted.
+    """
+    size, n_bytes = path.stat().st_size, 0
+    columns: dict[str, list[Any]] = {name: [] for name in read}
+    known: dict[str | bytes, str | bytes] = {}
+    for batch in source.iter_batches(batch_size=BATCH, columns=read):
+        for name in read:
+            for value in batch.column(batch.schema.names.index(name)).to_pylist():
+                if isinstance(value, str | bytes):
+                    if value not in known:
+                        n_bytes += len(value)
+                    value = known.setdefault(value, value)
+                columns[name].append(value)
+        _require_few(path, size, "bytes", n_bytes)
+    return columns
+
+
 def flat_columns(path: Path) -> list[str]:
     """Return the names of the columns that are no lists or the like."""
     require_parquet(path)
@@ -89,29 +117,41 @@ def flat_columns(path: Path) -> list[str]:
 def _require_sizes(path: Path, source: Any, read: list[str]) -> None:
     """Refuse a file whose columns would take far more memory than the file has bytes.
 
-    The sizes are those of groups of rows. What the file says of each column is left alone: where it
-    is damaged, pyarrow ends the process.
+    Only the columns that are read count. But of texts the sizes are those of groups of rows, with
+    all their columns: where what the file says of a single one is damaged, pyarrow ends the
+    process.
     """
     from pyarrow.types import is_nested
 
-    for name in read:  # lists have more values than rows
+    metadata = source.metadata
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    n_rows = sum(group.num_rows for group in groups)
+    n_bytes, lengths_vary = 0, False
+    for name in read:
         kind = source.schema_arrow.field(name).type
-        if is_nested(getattr(kind, "storage_type", kind)):
+        kind = getattr(kind, "storage_type", kind)
+        if is_nested(kind):  # lists have more values than rows
             raise CommandError(
                 f"{path}, column {name!r:.60}, holds {kind!s:.60}; accepted are numbers and texts"
             )
-    size, metadata = path.stat().st_size, source.metadata
-    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
-    n_values = len(read) * sum(group.num_rows for group in groups)
-    n_bytes = sum(group.total_byte_size for group in groups)
-    for what, found, accepted in (
-        ("values", n_values, max(VALUES, VALUES_PER_BYTE * size)),
-        ("bytes", n_bytes, max(UNPACKED, UNPACKED_PER_BYTE * size)),
-    ):
-        if found > accepted:
-            raise CommandError(
-                f"{path} unfolds from {size} bytes to {found} {what}; accepted are up to {accepted}"
-            )
+        try:
+            n_bytes += n_rows * kind.bit_width // 8
+        except ValueError:  # of no fixed width
+            lengths_vary = True
+        lengths_vary |= hasattr(kind, "value_type")  # a dictionary, whose width is that of indices
+    if lengths_vary:
+        n_bytes = max(n_bytes, sum(group.total_byte_size for group in groups))
+    size = path.stat().st_size
+    _require_few(path, size, "values", len(read) * n_rows)
+    _require_few(path, size, "bytes", n_bytes)
+
+
+def _require_few(path: Path, size: int, what: str, found: int) -> None:
+    least, per_byte = LIMITS[what]
+    if found > (accepted := max(least, per_byte * size)):
+        raise CommandError(
+            f"{path} unfolds from {size} bytes to {found} {what}; accepted are up to {accepted}"
+        )
 
 
 def write_parquet(file: IO[bytes], columns: Mapping[str, Sequence[Any]]) -> None:
