@@ -73,7 +73,9 @@ def any_of(beyond: NDArray[np.float64]) -> bool:
 
 def limit_of(theta: NDArray[Any]) -> float:
     """The size of a parameter beyond which a task is looked into."""
-    return SUSPICIOUS * max(1.0, math.sqrt(np.vdot(theta, theta)))
+    # As in any_of: on long arrays vdot would start the threads of BLAS, which einsum does not.
+    squares = np.vdot(theta, theta) if theta.size <= 8192 else np.einsum("p,p->", theta, theta)
+    return SUSPICIOUS * max(1.0, math.sqrt(squares))
 
 
 def warn_of_divergence(

@@ -338,7 +338,8 @@ def test_cross_val_score_of_a_pipeline(routing):
     X, y, groups = lines(40, 8)
     pipeline = make_pipeline(PolynomialFeatures(2, include_bias=False), short(max_iter=150))
     scores = cross_val_score(pipeline, X, y, params={"groups": groups}, cv=GroupKFold(3))
-    assert scores.min() > 0.6
+    hands_groups = tuple(map(int, sklearn.__version__.split(".")[:2])) >= (1, 8)
+    assert scores.min() > (0.8 if hands_groups else 0.6)
     pipeline.fit(X, y, groups=groups)
     assert r2_score(y, pipeline.predict(X, groups=groups)) > 0.9
 
