@@ -33,7 +33,11 @@ def require_parquet(path: Path) -> None:
 
 
 def read_parquet(path: Path, wanted: Sequence[str]) -> tuple[list[str], list[Sequence[Any]]]:
-    """Return the names of all columns, and of those that are wanted the values."""
+    """Return the names of all columns, and of those that are wanted the values.
+
+    Without pyarrow's threads: one of them may let go of the file, which is Python's, when Python
+    is about to end, and then the process dies ("terminate called without an active exception").
+    """
     require_parquet(path)
     from pyarrow import parquet
 
@@ -47,7 +51,7 @@ def read_parquet(path: Path, wanted: Sequence[str]) -> tuple[list[str], list[Seq
             # A text that a million rows share is in the file once, and so it stays.
             shared = parquet.ParquetFile(file, metadata=source.metadata, read_dictionary=texts)
             try:
-                table = shared.read(columns=read)
+                table = shared.read(columns=read, use_threads=False)
             except Exception:
                 if not texts:
                     raise
@@ -86,7 +90,7 @@ def _values_in_batches(path: Path, source: Any, read: list[str]) -> dict[str, li
     size, n_bytes = path.stat().st_size, 0
     columns: dict[str, list[Any]] = {name: [] for name in read}
     known: dict[str | bytes, str | bytes] = {}
-    for batch in source.iter_batches(batch_size=BATCH, columns=read):
+    for batch in source.iter_batches(batch_size=BATCH, columns=read, use_threads=False):
         for name in read:
             for value in batch.column(batch.schema.names.index(name)).to_pylist():
                 if isinstance(value, str | bytes):
