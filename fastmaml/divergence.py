@@ -1,8 +1,8 @@
 """Tasks whose inner steps diverge: found for next to nothing, and named with the step and the rate.
 
-A kernel that adapts counts the parameters of each task that are far larger than all of theta, or
-NaN. Only tasks that have some are looked into: one has diverged if its support loss is not finite
-at the end, or `GROWTH` times what it was before the first step.
+A kernel that adapts counts the parameters that are far larger than all of theta, or NaN. Only
+where there are some are tasks looked into: one has diverged if its support loss is not finite at
+the end, or `GROWTH` times what it was before the first step.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from . import run
 from .plan import Problem
 from .tasks import Rows
 
-__all__ = ["DivergenceWarning", "any_of", "limit_of", "named_tasks", "warn_of_divergence"]
+__all__ = ["SUSPICIOUS", "DivergenceWarning", "named_tasks", "warn_of_divergence"]
 
 #: an adapted parameter this many times as large as theta is long (or as 1) is looked into
 SUSPICIOUS = 30.0
@@ -64,32 +64,16 @@ def named_tasks(names: Sequence[Any]) -> Iterator[None]:
         _names.reset(token)
 
 
-def any_of(beyond: NDArray[np.float64]) -> bool:
-    """Whether any task has parameters beyond the limit."""
-    if beyond.size > 8192:  # where vdot would start the threads of BLAS
-        return bool(beyond.any())
-    return bool(np.vdot(beyond, beyond))  # a microsecond less
-
-
-def limit_of(theta: NDArray[Any]) -> float:
-    """The size of a parameter beyond which a task is looked into."""
-    # As in any_of: on long arrays vdot would start the threads of BLAS, which einsum does not.
-    squares = np.vdot(theta, theta) if theta.size <= 8192 else np.einsum("p,p->", theta, theta)
-    return SUSPICIOUS * max(1.0, math.sqrt(squares))
-
-
-def warn_of_divergence(
-    problem: Problem, theta: NDArray[Any], support: Rows, beyond: NDArray[np.float64]
-) -> None:
-    """Warn of the tasks that diverged, if any of those that are suspicious did."""
-    suspects = np.flatnonzero(beyond)
+def warn_of_divergence(problem: Problem, theta: NDArray[Any], support: Rows) -> None:
+    """Warn of the tasks that diverged, if any did."""
     block = max(1, BLOCK // len(theta))
     diverged: list[tuple[int, float, float]] = []
-    for first in range(0, len(suspects), block):
-        tasks = suspects[first : first + block]
-        before, after = _losses(problem, theta, support.take(tasks), 0, problem.steps)
+    for first in range(0, support.n_tasks, block):
+        tasks = range(support.n_tasks)[first : first + block]
+        rows = support.part(tasks.start, tasks.stop)
+        before, after = _losses(problem, theta, rows, 0, problem.steps)
         found = np.flatnonzero([_grew(*pair) for pair in zip(before, after, strict=True)])
-        diverged += [(int(tasks[i]), float(before[i]), float(after[i])) for i in found]
+        diverged += [(tasks[int(i)], float(before[i]), float(after[i])) for i in found]
     if diverged:
         task, before_first, after_first = diverged[0]
         step = _first_step(problem, theta, support.part(task, task + 1))

@@ -24,7 +24,7 @@ from .checks import (
     as_theta,
     rate_gradient,
 )
-from .divergence import any_of, limit_of, warn_of_divergence
+from .divergence import SUSPICIOUS, warn_of_divergence
 from .models.base import Network, as_model
 from .plan import METHODS, Loss, Problem, default_max_memory
 from .run import GRADIENT, RATES, VALUE, Result
@@ -347,9 +347,9 @@ class MAML:
     def _adapt(self, theta: NDArray[Any], support: Rows, new: Rows | None = None) -> NDArray[Any]:
         if not self.check_finite:
             return run.adapt(self._problem, theta, support, new)[0]
-        result, beyond = run.adapt(self._problem, theta, support, new, limit_of(theta))
-        if any_of(beyond):
-            warn_of_divergence(self._problem, theta, support, beyond)
+        result, n_beyond = run.adapt(self._problem, theta, support, new, SUSPICIOUS)
+        if n_beyond:
+            warn_of_divergence(self._problem, theta, support)
         return result
 
     def value(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -169,18 +170,18 @@ def adapt(
     theta: NDArray[Any],
     support: Rows,
     new: Rows | None = None,
-    limit: float = math.inf,
-) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    reach: float = math.inf,
+) -> tuple[NDArray[Any], float]:
     """Each task's parameters after the inner steps, or its predictions at new rows.
 
-    Second comes how many of each task's parameters are larger than the limit, or NaN.
+    Second comes how many adapted parameters are NaN, or larger than `reach` times the length of
+    theta (or than `reach`).
     """
     plan = plan_for(problem, theta.dtype, support, new or support, VALUE, "dense")
     n_tasks = support.n_tasks
     workers = workers_for(plan.work, n_tasks)
-    beyond, largest = np.empty(n_tasks), theta.dtype.type(limit)
-    nothing = np.empty((0, 0), theta.dtype)
-    adapted, f, rows = nothing, nothing, new or support
+    nothing = _nothing(theta.dtype)
+    adapted, f, rows, n_beyond = nothing, nothing, new or support, 0.0
     if new is None:
         adapted = np.empty((n_tasks, problem.model.n_params), theta.dtype)
     else:
@@ -189,13 +190,18 @@ def adapt(
     with borrow(rows_of(theta.dtype, workers, plan.scratch)) as (scratch,):
         for first in range(0, n_tasks, piece):
             tasks, ends = slice(first, first + piece), slice(first, first + piece + 1)
-            dense_kernels.adapt(
+            n_beyond += dense_kernels.adapt(
                 workers, plan.table, theta, support.x, support.y, support.offsets[ends],
                 problem.loss.scale, problem.loss.mean, plan.rates, plan.parameter_rates,
-                problem.momentum, problem.proximal, scratch, largest, beyond[tasks],
-                adapted[tasks], rows.x, rows.offsets[ends], f,
+                problem.momentum, problem.proximal, scratch, reach, adapted[tasks],
+                rows.x, rows.offsets[ends], f,
             )  # fmt: skip
-    return adapted if new is None else f, beyond
+    return adapted if new is None else f, n_beyond
+
+
+@lru_cache(maxsize=2)
+def _nothing(dtype: np.dtype[Any]) -> NDArray[Any]:
+    return np.empty((0, 0), dtype)
 
 
 def _canonical(problem: Problem, plan: Plan, total: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -50,13 +50,6 @@ class Rows(NamedTuple):
         rows = slice(ends[0], ends[-1])
         return Rows(self.x[rows], self.y[rows], _frozen(ends - ends[0]), self.ragged)
 
-    def take(self, tasks: NDArray[np.intp]) -> Rows:
-        """Some tasks, as copies."""
-        starts, counts = self.offsets[tasks], np.diff(self.offsets)[tasks]
-        ends = np.concatenate(([0], np.cumsum(counts)))
-        rows = np.arange(ends[-1]) + np.repeat(starts - ends[:-1], counts)
-        return Rows(self.x[rows], self.y[rows], _frozen(ends.astype(np.int64)), self.ragged)
-
     def repeated(self, n_tasks: int) -> Rows:
         """The rows of a single task as those of each of `n_tasks`."""
         return Rows(

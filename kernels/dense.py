@@ -26,6 +26,8 @@ rows and, with momentum, the S velocities at its end.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numba import prange
 
@@ -58,7 +60,7 @@ from .mlp import (
 )  # fmt: skip
 from .modes import GRADIENT, RATES, VALUE
 from .predict import MAX_ROWS, predict_rows
-from .reduce import add_rows, count_beyond
+from .reduce import add_rows, count_beyond, squares
 from .simd import offset, on_line
 
 
@@ -327,11 +329,13 @@ def dense(
 def _adapt_work(
     worker, n_workers, table, theta, x, y, offsets, n_tasks, loss_scale, loss_mean, rates,
     parameter_rates, per_parameter, momentum, proximal, steps, scratch, scratch_stride, limit,
-    beyond, adapted, with_adapted, x_new, new_offsets, f, with_f,
+    adapted, with_adapted, x_new, new_offsets, f, with_f,
 ):  # fmt: skip
+    """Leave how many parameters are beyond the limit at the start of the worker's scratch."""
     scratch = offset(scratch, worker * scratch_stride)
+    n_beyond = 0
     size, transposed = table[N_PADDED], table[N_TRANSPOSED]
-    t_first = (steps + 5) * size
+    g, t_first = (steps + 1) * size, (steps + 5) * size
     t, blocks = t_first + transposed if steps else t_first, t_first + 3 * transposed
     spread(table, theta, 0, scratch, 0)
     transpose(table, scratch, 0, scratch, t_first)
@@ -342,31 +346,39 @@ def _adapt_work(
             table, x, y, r0, r1, scale, rates, parameter_rates, per_parameter, momentum, proximal,
             steps, scratch, scratch_stride - steps * size,
         )  # fmt: skip
-        beyond[task] = count_beyond(scratch, steps * size, size, limit)
+        scratch[g] = limit  # the gradient has done its service
+        n_beyond += count_beyond(scratch, steps * size, size, g)
         if with_adapted:
             gather(table, scratch, steps * size, adapted, task * table[N_THETA])
         if with_f:
             n0, n1 = new_offsets[task], new_offsets[task + 1]
             predict_rows(table, x_new, n0, n1, scratch, blocks, steps * size, t, f)
+    scratch[0] = n_beyond
 
 
 @kernel
 def adapt(
     n_workers, table, theta, x, y, offsets, loss_scale, loss_mean, rates, parameter_rates,
-    momentum, proximal, scratch, limit, beyond, adapted, x_new, new_offsets, f,
-):  # fmt: skip
+    momentum, proximal, scratch, reach, adapted, x_new, new_offsets, f,
+) -> float:  # fmt: skip
     """Equation 8 alone: parameters into ``adapted`` (n_tasks, P), or predictions into ``f``.
 
-    The one of the two outputs that is empty is left out. ``beyond`` (n_tasks,) takes how many
-    of a task's parameters are larger than ``limit``, which tells of tasks that diverged.
+    The one of the two outputs that is empty is left out. Returns how many adapted parameters are
+    NaN, or larger than `reach` times the length of theta (or than `reach`): where there are some,
+    a task may have diverged.
     """
+    limit = reach * max(1.0, math.sqrt(squares(theta, theta.size)))
     for worker in prange(n_workers):
         _adapt_work(
             worker, n_workers, table, theta, x, y, offsets, offsets.size - 1, loss_scale, loss_mean,
             rates, parameter_rates, parameter_rates.size > 0, momentum, proximal, rates.shape[0],
-            scratch, scratch.shape[1], limit, beyond, adapted, adapted.size > 0, x_new, new_offsets,
-            f, f.size > 0,
+            scratch, scratch.shape[1], limit, adapted, adapted.size > 0, x_new, new_offsets, f,
+            f.size > 0,
         )  # fmt: skip
+    n_beyond = 0.0
+    for worker in range(n_workers):
+        n_beyond += scratch[worker, 0]
+    return n_beyond
 
 
 @linked

@@ -77,7 +77,7 @@ if hasattr(os, "register_at_fork"):
     )
 
 
-def _entry(function: Callable[..., None], *, parallel: bool) -> Any:
+def _entry(function: Callable[..., Any], *, parallel: bool) -> Any:
     dispatcher = njit(parallel=parallel, **_OPTIONS)(function)
     if not config.DISABLE_JIT:
         twin = "parallel" if parallel else "serial"
@@ -85,7 +85,7 @@ def _entry(function: Callable[..., None], *, parallel: bool) -> Any:
     return dispatcher
 
 
-def serial_kernel(function: Callable[..., None]) -> Any:
+def serial_kernel(function: Callable[..., Any]) -> Any:
     """Compile an entry function that runs in the calling thread; kept on disk as a kernel is."""
     return _entry(function, parallel=False)
 
@@ -93,25 +93,24 @@ def serial_kernel(function: Callable[..., None]) -> Any:
 class Kernel:
     """The two compiled twins of one entry function, and the choice between them."""
 
-    def __init__(self, function: Callable[..., None]) -> None:
+    def __init__(self, function: Callable[..., Any]) -> None:
         self.__name__ = function.__name__
         self.__doc__ = function.__doc__
         self.serial = _entry(function, parallel=False)
         self.parallel = _entry(function, parallel=True)
 
-    def __call__(self, n_workers: int, *args: Any) -> None:
+    def __call__(self, n_workers: int, *args: Any) -> Any:
         """Run with ``n_workers`` workers, or with one where threads cannot be had."""
         if n_workers < 2 or _forked:
-            self.serial(1, *args)
-        elif threading_layer() != "workqueue":
-            self.parallel(n_workers, *args)
-        elif _workqueue.acquire(blocking=False):
-            try:
-                self.parallel(n_workers, *args)
-            finally:
-                _workqueue.release()
-        else:
-            self.serial(1, *args)
+            return self.serial(1, *args)
+        if threading_layer() != "workqueue":
+            return self.parallel(n_workers, *args)
+        if not _workqueue.acquire(blocking=False):
+            return self.serial(1, *args)
+        try:
+            return self.parallel(n_workers, *args)
+        finally:
+            _workqueue.release()
 
     def compile_parallel(self) -> None:
         """Compile the parallel twin for all types of arguments that the serial one has met."""
@@ -120,7 +119,7 @@ class Kernel:
                 self.parallel.compile(types)
 
 
-def kernel(function: Callable[..., None]) -> Kernel:
+def kernel(function: Callable[..., Any]) -> Kernel:
     """Compile an entry function, whose first argument is the number of workers, as two twins."""
     return Kernel(function)
 

@@ -6,12 +6,28 @@ from .link import linked
 
 
 @linked
-def count_beyond(a, a0, n, limit) -> float:
-    """How many of ``a[a0 : a0 + n]`` are beyond the limit, or NaN; a sum that may be vectors."""
+def count_beyond(a, a0, n, place) -> float:
+    """How many of ``a[a0 : a0 + n]`` are beyond ``a[place]``, or NaN; a sum that may be vectors."""
+    limit = a[place]  # of the dtype of a, which an argument would not be
     count = 0
     for i in range(a0, a0 + n):
         count += not abs(a[i]) <= limit
     return count
+
+
+@linked
+def squares(a, n) -> float:
+    """The sum of squares of ``a[:n]``, in four sums, so that one needs not wait for another."""
+    s0 = s1 = s2 = s3 = 0.0
+    end = n - n % 4
+    for i in range(0, end, 4):
+        s0 += a[i] * a[i]
+        s1 += a[i + 1] * a[i + 1]
+        s2 += a[i + 2] * a[i + 2]
+        s3 += a[i + 3] * a[i + 3]
+    for i in range(end, n):
+        s0 += a[i] * a[i]
+    return (s0 + s1) + (s2 + s3)
 
 
 @linked

@@ -43,13 +43,15 @@ def read_parquet(path: Path, wanted: Sequence[str]) -> tuple[list[str], list[Seq
 
     with open_file(path) as file:
         try:
-            source = parquet.ParquetFile(file)
+            source = parquet.ParquetFile(file, pre_buffer=False)
             names = list(source.schema_arrow.names)
             read = [name for name in dict.fromkeys(wanted) if names.count(name) == 1]
             _require_sizes(path, source, read)
             texts = [name for name in read if str(source.schema_arrow.field(name).type) in TEXTS]
             # A text that a million rows share is in the file once, and so it stays.
-            shared = parquet.ParquetFile(file, metadata=source.metadata, read_dictionary=texts)
+            shared = parquet.ParquetFile(
+                file, metadata=source.metadata, read_dictionary=texts, pre_buffer=False
+            )
             try:
                 table = shared.read(columns=read, use_threads=False)
             except Exception:
