@@ -175,15 +175,19 @@ def _holds_masked(name: str, value: Any, depth: int = 0) -> bool:
     return isinstance(value, np.ma.MaskedArray)
 
 
-def all_finite(array: NDArray[Any]) -> bool:
-    """Return whether no entry of a contiguous float array is NaN or inf."""
+def all_finite(array: NDArray[Any], other: NDArray[Any] | None = None) -> bool:
+    """Return whether no entry of a contiguous float array is NaN or inf, nor of another."""
     # A sum of squares has no cancellation, so it is finite unless an entry is not, or is huge: then
-    # the full scan decides. np.vdot is the cheapest way to it and, unlike sum and dot, never warns
-    # of overflow. Long arrays are scanned at once: on them vdot would start the threads of BLAS,
-    # which go on spinning on the cores that the kernel needs next.
-    if array.size <= 8192 and math.isfinite(np.vdot(array, array)):
-        return True
-    return bool(np.isfinite(array).all())
+    # the full scan decides. Nor is a sum of products finite if a factor of one is not. np.vdot is
+    # the cheapest way to it and, unlike sum and dot, never warns of overflow. Long arrays are
+    # scanned at once: on them vdot would start the threads of BLAS, which go on spinning on the
+    # cores that the kernel needs next.
+    if other is None or other.size == array.size:
+        factor = array if other is None else other
+        if array.size <= 8192 and math.isfinite(np.vdot(array, factor)):
+            return True
+        return bool(np.isfinite(array).all()) and (other is None or bool(np.isfinite(other).all()))
+    return all_finite(array) and all_finite(other)
 
 
 def require_finite(name: str, array: NDArray[Any], axes: Sequence[str] = ()) -> None:

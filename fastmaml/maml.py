@@ -23,6 +23,7 @@ from .checks import (
     as_step_weights,
     as_theta,
     rate_gradient,
+    require_finite,
 )
 from .divergence import SUSPICIOUS, warn_of_divergence
 from .models.base import Network, as_model
@@ -305,7 +306,7 @@ class MAML:
         TypeError, ValueError
             For data of the wrong kind or shape, or that is not finite.
         """
-        parameters = as_theta(self.model, theta, check_finite=self.check_finite)
+        parameters = as_theta(self.model, theta, check_finite=False)  # _adapt does it
         support = as_rows(self.model, x, y, parameters.dtype, check_finite=self.check_finite)
         return by_task(self._adapt(parameters, support), support)
 
@@ -335,7 +336,7 @@ class MAML:
             For data of the wrong kind or shape, or that is not finite.
         """
         check = self.check_finite
-        parameters = as_theta(self.model, theta, check_finite=check)
+        parameters = as_theta(self.model, theta, check_finite=False)  # _adapt does it
         dtype = parameters.dtype
         support = as_rows(self.model, x, y, dtype, check_finite=check)
         new = as_rows(self.model, x_new, NO_Y, dtype, names=("x_new", ""), check_finite=check)
@@ -348,7 +349,8 @@ class MAML:
         if not self.check_finite:
             return run.adapt(self._problem, theta, support, new)[0]
         result, n_beyond = run.adapt(self._problem, theta, support, new, SUSPICIOUS)
-        if n_beyond:
+        if n_beyond:  # as always where theta is not finite
+            require_finite("theta", theta, ("parameter",))
             warn_of_divergence(self._problem, theta, support)
         return result
 
@@ -488,16 +490,16 @@ class MAML:
         self, mode: int, theta: Any, x: Any, y: Any, x_query: Any, y_query: Any, out: Any = None
     ) -> tuple[Result, Rows]:
         """What was computed, and the support rows, which say what form the data had."""
-        check = self.check_finite
-        parameters = as_theta(self.model, theta, check_finite=check)
+        check, implicitly = self.check_finite, self.order == "implicit"
+        parameters = as_theta(self.model, theta, check_finite=check and implicitly)
         if out is not None:
             out = as_out(self.model, out, parameters.dtype)
         support, query = as_tasks(self.model, x, y, x_query, y_query, parameters.dtype, check)
-        if self.order == "implicit":
+        if implicitly:
             options = (self.cg_rtol, self.cg_maxiter)
             result = implicit.solve(self._problem, parameters, support, query, mode, *options)
         else:
-            result = run.solve(self._problem, parameters, support, query, mode)
+            result = run.solve(self._problem, parameters, support, query, mode, check)
         if self.task_mean:
             result = result._replace(
                 gradient=result.gradient / support.n_tasks,

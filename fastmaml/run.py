@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .checks import FLOAT32, FLOAT64, InnerRate, all_finite
+from .checks import FLOAT32, FLOAT64, InnerRate, all_finite, require_finite
 from .kernels import dense as dense_kernels
 from .kernels import explicit as explicit_kernels
 from .kernels import factored as factored_kernels
@@ -55,21 +55,32 @@ class Result(NamedTuple):
     residuals: NDArray[np.float64] | None = None  # of the implicit gradient's systems
 
 
-def solve(problem: Problem, theta: NDArray[Any], support: Rows, query: Rows, mode: int) -> Result:
-    """The result of the problem's method, or `_anew` where that is not finite."""
+def solve(
+    problem: Problem, theta: NDArray[Any], support: Rows, query: Rows, mode: int, check: bool
+) -> Result:  # fmt: skip
+    """The result of the problem's method, or `_anew` where that is not finite.
+
+    With `check`, NaN or inf in theta is an error. (That comes after the fact because theta and the
+    gradient are looked through in one go.)
+    """
     result = _solve(problem, theta, support, query, mode)
     explicit = problem.method == "explicit"
-    if _is_finite(result, mode) and not (explicit and not all_finite(result.task_values)):
+    finite = _is_finite(result, mode, theta if check else None)
+    if finite and not (explicit and not all_finite(result.task_values)):
         return result
+    if check:
+        require_finite("theta", theta, ("parameter",))
     return _anew(problem, theta, support, query, mode, result)
 
 
-def _is_finite(result: Result, mode: int) -> bool:
+def _is_finite(result: Result, mode: int, theta: NDArray[Any] | None = None) -> bool:
+    """Whether the result is finite, and theta too if it is given."""
     if mode == VALUE:
-        return all_finite(result.task_values)
+        return all_finite(result.task_values) and (theta is None or all_finite(theta))
     # A residual that is not finite is in the gradient, too. The square of a finite one may not be:
     # of the methods, only ``explicit`` can then still have a finite gradient.
-    return all_finite(result.gradient) and (mode == GRADIENT or all_finite(result.rate_gradient))
+    finite = all_finite(result.gradient, theta)
+    return finite and (mode == GRADIENT or all_finite(result.rate_gradient))
 
 
 def _anew(
@@ -179,7 +190,8 @@ def adapt(
     """
     plan = plan_for(problem, theta.dtype, support, new or support, VALUE, "dense")
     n_tasks = support.n_tasks
-    workers = workers_for(plan.work, n_tasks)
+    in_memory = problem.max_memory // (plan.scratch * theta.itemsize)
+    workers = min(workers_for(plan.work, n_tasks), max(1, in_memory))
     nothing = _nothing(theta.dtype)
     adapted, f, rows, n_beyond = nothing, nothing, new or support, 0.0
     if new is None:
@@ -189,12 +201,11 @@ def adapt(
     piece = tasks_of_piece(plan.work, n_tasks, workers)
     with borrow(rows_of(theta.dtype, workers, plan.scratch)) as (scratch,):
         for first in range(0, n_tasks, piece):
-            tasks, ends = slice(first, first + piece), slice(first, first + piece + 1)
             n_beyond += dense_kernels.adapt(
-                workers, plan.table, theta, support.x, support.y, support.offsets[ends],
-                problem.loss.scale, problem.loss.mean, plan.rates, plan.parameter_rates,
-                problem.momentum, problem.proximal, scratch, reach, adapted[tasks],
-                rows.x, rows.offsets[ends], f,
+                workers, plan.table, theta, support.x, support.y, support.offsets,
+                first, min(first + piece, n_tasks), problem.loss.scale, problem.loss.mean,
+                plan.rates, plan.parameter_rates, problem.momentum, problem.proximal, scratch,
+                reach, adapted, rows.x, rows.offsets, f,
             )  # fmt: skip
     return adapted if new is None else f, n_beyond
 
@@ -313,7 +324,8 @@ def predict_rows(
     size = predict_kernels.scratch_size(table, longest)
     with borrow(rows_of(theta.dtype, workers, size)) as (scratch,):
         for first in range(0, n_tasks, piece):
-            own = parameters if shared else parameters[first : first + piece]
-            ends = offsets[first : first + piece + 1]
-            predict_kernels.predict(workers, table, own, x, ends, scratch, out)
+            last = min(first + piece, n_tasks)
+            predict_kernels.predict(
+                workers, table, parameters, x, offsets, first, last, scratch, out
+            )
     return out

@@ -136,11 +136,9 @@ def as_rows(
     offsets = (
         _frozen(np.cumsum([0, *x_counts], dtype=np.int64)) if ragged else offsets_of(*x_counts)
     )
-    if check_finite:
-        if not all_finite(x_rows):
-            raise _finite_error(names[0], x_rows, offsets)
-        if not all_finite(y_rows):
-            raise _finite_error(names[1], y_rows, offsets)
+    if check_finite and not all_finite(x_rows, y_rows if len(y_rows) else None):
+        wrong = 1 if all_finite(x_rows) else 0
+        raise _finite_error(names[wrong], (x_rows, y_rows)[wrong], offsets)
     return Rows(x_rows, y_rows, offsets, ragged, single, flat)
 
 

@@ -170,6 +170,8 @@ def _adapt(
     for step in range(steps):
         before, after = step * size, (step + 1) * size
         t0 = t_first if step == 0 else t
+        if step > 0:
+            transpose(table, scratch, before, scratch, t)
         _sweep(table, x, y, r0, r1, scale, scratch, blocks, before, t0, g, 0, 0, 0, True, False)
         if proximal != 0 and step > 0:
             for i in range(size):
@@ -184,7 +186,6 @@ def _adapt(
         _rate_times(table, rates, step, parameter_rates, per_parameter, scratch, moved, after)
         for i in range(size):
             scratch[after + i] = scratch[before + i] - scratch[after + i]
-        transpose(table, scratch, after, scratch, t)
 
 
 @linked
@@ -207,7 +208,7 @@ def _carry_back(
         scratch[direction + i] = 0
     for step in range(steps, -1, -1):
         w0, t0 = step * size, t_first if step == 0 else t
-        if 0 < step < steps:
+        if step > 0:
             transpose(table, scratch, w0, scratch, t)
         if step < steps and (mode == RATES or (exact and mode == GRADIENT)):
             moved, scaled = (velocities + step * size, hv) if momentum != 0 else (g, direction)
@@ -327,7 +328,7 @@ def dense(
 
 @linked
 def _adapt_work(
-    worker, n_workers, table, theta, x, y, offsets, n_tasks, loss_scale, loss_mean, rates,
+    worker, n_workers, table, theta, x, y, offsets, first, last, loss_scale, loss_mean, rates,
     parameter_rates, per_parameter, momentum, proximal, steps, scratch, scratch_stride, limit,
     adapted, with_adapted, x_new, new_offsets, f, with_f,
 ):  # fmt: skip
@@ -339,7 +340,7 @@ def _adapt_work(
     t, blocks = t_first + transposed if steps else t_first, t_first + 3 * transposed
     spread(table, theta, 0, scratch, 0)
     transpose(table, scratch, 0, scratch, t_first)
-    for task in range(worker, n_tasks, n_workers):
+    for task in range(first + worker, last, n_workers):
         r0, r1 = offsets[task], offsets[task + 1]
         scale = loss_scale / (r1 - r0) if loss_mean else loss_scale
         _adapt(
@@ -352,25 +353,27 @@ def _adapt_work(
             gather(table, scratch, steps * size, adapted, task * table[N_THETA])
         if with_f:
             n0, n1 = new_offsets[task], new_offsets[task + 1]
+            if steps > 0:
+                transpose(table, scratch, steps * size, scratch, t)
             predict_rows(table, x_new, n0, n1, scratch, blocks, steps * size, t, f)
     scratch[0] = n_beyond
 
 
 @kernel
 def adapt(
-    n_workers, table, theta, x, y, offsets, loss_scale, loss_mean, rates, parameter_rates,
-    momentum, proximal, scratch, reach, adapted, x_new, new_offsets, f,
+    n_workers, table, theta, x, y, offsets, first, last, loss_scale, loss_mean, rates,
+    parameter_rates, momentum, proximal, scratch, reach, adapted, x_new, new_offsets, f,
 ) -> float:  # fmt: skip
     """Equation 8 alone: parameters into ``adapted`` (n_tasks, P), or predictions into ``f``.
 
-    The one of the two outputs that is empty is left out. Returns how many adapted parameters are
-    NaN, or larger than `reach` times the length of theta (or than `reach`): where there are some,
-    a task may have diverged.
+    Of the tasks first:last. The one of the two outputs that is empty is left out. Returns how many
+    adapted parameters are NaN, or larger than `reach` times the length of theta (or than `reach`):
+    where there are some, a task may have diverged.
     """
     limit = reach * max(1.0, math.sqrt(squares(theta, theta.size)))
     for worker in prange(n_workers):
         _adapt_work(
-            worker, n_workers, table, theta, x, y, offsets, offsets.size - 1, loss_scale, loss_mean,
+            worker, n_workers, table, theta, x, y, offsets, first, last, loss_scale, loss_mean,
             rates, parameter_rates, parameter_rates.size > 0, momentum, proximal, rates.shape[0],
             scratch, scratch.shape[1], limit, adapted, adapted.size > 0, x_new, new_offsets, f,
             f.size > 0,

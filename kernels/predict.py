@@ -52,12 +52,13 @@ def predict_rows(table, x, r0, r1, buf, blocks, w, t, out):
 
 @linked
 def _work(
-    worker, n_workers, table, theta, theta_stride, x, offsets, n_tasks, scratch, scratch_stride, out
-):
+    worker, n_workers, table, theta, theta_stride, x, offsets, first, last, scratch, scratch_stride,
+    out,
+):  # fmt: skip
     scratch = offset(scratch, worker * scratch_stride)
     size = table[N_PADDED]
-    for task in range(worker, n_tasks, n_workers):
-        if theta_stride > 0 or task == worker:
+    for task in range(first + worker, last, n_workers):
+        if theta_stride > 0 or task == first + worker:
             spread(table, theta, task * theta_stride, scratch, 0)
             transpose(table, scratch, 0, scratch, size)
         blocks = size + table[N_TRANSPOSED]
@@ -65,11 +66,14 @@ def _work(
 
 
 @kernel
-def predict(n_workers, table, theta, x, offsets, scratch, out):
-    """Write (N, n_outputs); theta is (1, P) or (n_tasks, P), ``scratch`` has a row per worker."""
+def predict(n_workers, table, theta, x, offsets, first, last, scratch, out):
+    """Write f (N, n_outputs) of the tasks first:last; theta is (1, P) or (n_tasks, P).
+
+    ``scratch`` has a row per worker.
+    """
     stride = theta.shape[1] if theta.shape[0] > 1 else 0
     for worker in prange(n_workers):
         _work(
-            worker, n_workers, table, theta, stride, x, offsets, offsets.size - 1,
-            scratch, scratch.shape[1], out,
+            worker, n_workers, table, theta, stride, x, offsets, first, last, scratch,
+            scratch.shape[1], out,
         )  # fmt: skip

@@ -7,11 +7,14 @@ from .link import linked
 
 @linked
 def count_beyond(a, a0, n, place) -> float:
-    """How many of ``a[a0 : a0 + n]`` are beyond ``a[place]``, or NaN; a sum that may be vectors."""
+    """How many of ``a[a0 : a0 + n]`` are not below ``a[place]``; a sum that may be vectors.
+
+    Infinite ones and NaN are not, whatever the limit is.
+    """
     limit = a[place]  # of the dtype of a, which an argument would not be
     count = 0
     for i in range(a0, a0 + n):
-        count += not abs(a[i]) <= limit
+        count += not abs(a[i]) < limit
     return count
 
 
