@@ -8,14 +8,13 @@
 derivation as functions; `learn` trains, `datasets` samples tasks.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from . import clone as clone  # before whatever needs the kernels
 
 # isort: split
-from . import datasets as datasets
 from . import equations as equations
-from . import learn as learn
 from . import models as models
 from .divergence import DivergenceWarning as DivergenceWarning
 from .implicit import ConvergenceWarning as ConvergenceWarning
@@ -29,22 +28,37 @@ from .models import Linear as Linear
 from .runtime import set_num_threads as set_num_threads
 from .runtime import threads as threads
 from .runtime import warmup as warmup
-from .saving import load as load
-from .saving import save as save
 from .version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from . import datasets as datasets
+    from . import learn as learn
     from .learn import MAMLRegressor as MAMLRegressor
+    from .saving import load as load
+    from .saving import save as save
 
 __all__ = [
     "MAML", "MLP", "ConvergenceWarning", "DivergenceWarning", "ImplicitMetaGradient", "Linear",
     "MetaGradient", "anil_inner_lr", "datasets", "equations", "learn", "load", "meta_gradient",
-    "models", "save",
-    "set_num_threads", "threads", "warmup",
+    "models", "save", "set_num_threads", "threads", "warmup",
 ]  # fmt: skip
 
 
+#: imported when they are asked for: a gradient needs none of them, and MAMLRegressor scikit-learn
+_LATER = {
+    "MAMLRegressor": ".learn", "datasets": ".datasets", "learn": ".learn", "load": ".saving",
+    "save": ".saving",
+}  # fmt: skip
+
+
 def __getattr__(name: str) -> Any:
-    if name == "MAMLRegressor":  # which needs scikit-learn
-        return learn.MAMLRegressor
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(_LATER[name], __name__)
+    value = module if _LATER[name] == f".{name}" else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})
