@@ -7,6 +7,7 @@ is accepted. No function here writes to what it was given.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import operator
 import os
@@ -78,13 +79,24 @@ def shown(value: Any, width: int = 60) -> str:
         return f"<{type(value).__name__}>"
 
 
+#: where Linux says what a container may have; the older file holds a huge number for "no limit"
+CONTAINER_LIMITS = (
+    "/sys/fs/cgroup/memory.max",
+    "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+)
+
+
 @lru_cache(maxsize=1)
 def physical_memory() -> int:
-    """Bytes of the machine's memory, or 8 GiB where that is unknown."""
+    """Bytes of the machine's or the container's memory, or 8 GiB where that is unknown."""
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):
-        return 8 << 30
+        memory = 8 << 30
+    for path in CONTAINER_LIMITS:
+        with contextlib.suppress(OSError, ValueError), open(path, encoding="ascii") as file:
+            memory = min(memory, int(file.read()))  # the word "max" is no number
+    return memory
 
 
 def require_memory(needed: int, what: str) -> None:

@@ -185,8 +185,10 @@ class MAML:
     A task whose inner steps diverge makes `value` and the gradients inf or NaN, without an error;
     `fastmaml.learn.train` has ``on_divergence`` for it. Before that comes about, a float32 call
     that overflowed on its way is computed again in float64, and a float64 call by the other
-    method. So every `method` gives the same finite numbers, or the same inf and NaN. (Nothing
-    tells of products that are too small: what underflows counts as 0, where each method forms it.)
+    method. So every `method` gives the same finite numbers, or the same inf and NaN. (But for two
+    ends of what floats hold: nothing tells of products that are too small, and what underflows
+    counts as 0 where each method forms it; and on float64 numbers beyond about 1e60 ``"explicit"``
+    may still be finite where the others are not.)
 
     Examples
     --------

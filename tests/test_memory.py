@@ -15,7 +15,7 @@ from cases import METHODS
 from fastmaml.kernels import modes
 
 import fastmaml as fm
-from fastmaml import plan, run, workspace
+from fastmaml import checks, plan, run, workspace
 from fastmaml.tasks import as_tasks
 
 compiled_only = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="would take too long")
@@ -290,3 +290,14 @@ def test_plans_are_remembered_by_their_problem_alone(monkeypatch):
     del maml
     gc.collect()
     assert problem() is None
+
+
+def test_memory_of_a_container_counts(tmp_path, monkeypatch):
+    """The file of its limit holds a number, or a word where there is none."""
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr(checks, "CONTAINER_LIMITS", (str(tmp_path / "none"), str(limit)))
+    known = checks.physical_memory.__wrapped__
+    machine = known()
+    for text, expected in (("max\n", machine), (f"{2**30}\n", 2**30), (f"{2**63}\n", machine)):
+        limit.write_text(text)
+        assert known() == expected

@@ -21,6 +21,8 @@ else:
 
 #: what floors require without a bound, whose newer versions warn of what the old callers do
 COMPANIONS = {"matplotlib": "pyparsing<3.3"}
+#: the first Python that came after them
+TOO_NEW = (3, 13)
 REQUIREMENT = re.compile(r"([\w.-]+)(?:\[([\w, -]+)\])?(?:>=([\w.]+))?\s*(;.*)?")
 
 
@@ -55,6 +57,9 @@ def floors(project: dict[str, Any], extras: list[str]) -> list[str]:
 
 def main() -> None:
     """Print the floors of some extras."""
+    if sys.version_info >= TOO_NEW:
+        first = ".".join(map(str, TOO_NEW))
+        sys.exit(f"the floors have no wheels for Python {first} or newer: make VENV=... PYTHON=...")
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("extras", nargs="*", help="of pyproject.toml")
     pyproject = Path(__file__).parents[1] / "pyproject.toml"
