@@ -6,10 +6,14 @@ import warnings
 
 import numpy as np
 import pytest
+from numba import config
 
 import fastmaml as fm
 from fastmaml import divergence
 from fastmaml.divergence import named_tasks
+
+if config.DISABLE_JIT:  # then NumPy does the kernels' arithmetic, and says what it thinks of it
+    pytestmark = pytest.mark.filterwarnings("ignore:(overflow|invalid value) enc:RuntimeWarning")
 
 MODEL = fm.MLP([1, 8, 1])
 THETA = MODEL.init(0)
