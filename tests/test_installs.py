@@ -165,7 +165,7 @@ def only_read(folder):
 
 
 @pytest.fixture
-def world(tmp_path):
+def world(tmp_path, usual_umask):
     """A home, a temporary folder, and the variables that name them and nothing else."""
     for name in ("home", "temporary", "start"):
         (tmp_path / name).mkdir()
