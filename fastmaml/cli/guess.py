@@ -9,11 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ..datasets import label_text
-from ..datasets.labels import is_missing
 from ..files import open_file
 from .common import CommandError
 from .csvfile import DELIMITERS, Format
-from .sheet import Sheet, missing_number, number_reader
+from .sheet import Sheet, missing_number, missing_text, number_reader
 
 __all__ = ["Guess", "guessed", "guessed_format"]
 
@@ -132,7 +131,7 @@ def _column(sheet: Sheet, name: str) -> _Column:
     gone = np.array([missing_number(cell) for cell in cells])
     number = bool((np.isfinite(values) | gone).all() and not gone.all())
     if not number:
-        gone = np.array([is_missing(cell) for cell in cells])
+        gone = np.array([missing_text(cell) for cell in cells])
     try:
         known = values.tolist() if number else cells
         there = [cell for cell, missing in zip(known, gone.tolist(), strict=True) if not missing]

@@ -177,6 +177,11 @@ def _parts(
             f"n_tasks is {sizes.n_tasks or 1}; accepted are up to {parts.training.n_tasks}, the "
             f"tasks of the file that are for training ({record.changes(parts)})"
         )
+    if training and record.parts["validation"] and not parts.validation.n_tasks:
+        raise ValueError(
+            f"n_validation was {len(record.parts['validation'])}, and the file has none of those "
+            f"tasks; accepted are files with them ({record.changes(parts)})"
+        )
     return parts
 
 
