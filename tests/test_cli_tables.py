@@ -671,6 +671,25 @@ def test_a_categorical_column_is_one_of_0_and_1_for_each(
         ) in said(capsys)
 
 
+def test_a_category_that_only_held_out_tasks_have_is_a_warning(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_rows(made())
+    train()
+    record = runs.read_run(Path("run")).record
+    assert record is not None
+    tested = record.parts["test"]
+    write_rows([[d, 0.0, "new" if d in tested else "old", v] for d, _, _, v in made()])
+    text = CONFIGURATION.replace("[2, 5, 1]", "[3, 5, 1]").replace(
+        "[tasks]", '[tasks]\ncategorical = ["u"]'
+    )
+    Path("run.toml").write_text(text, encoding="utf-8")
+    capsys.readouterr()
+    train("--out", "other")
+    errors = capsys.readouterr().err
+    assert "warning: no task of the training has 'u=new', so nothing is learned of it" in errors
+
+
 def test_the_model_has_the_columns_of_the_categories(capsys: pytest.CaptureFixture[str]) -> None:
     with_categories()
     text = Path("run.toml").read_text(encoding="utf-8").replace("[4, 5, 1]", "[2, 5, 1]")

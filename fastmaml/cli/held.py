@@ -12,11 +12,12 @@ import numpy as np
 from ..checks import as_count, as_number
 from ..datasets import Parts, Tasks, TaskTable, label_text
 from ..datasets.base import MOST
+from ..datasets.labels import list_some
 from ..learn import Scaling
 from ..learn.defaults import META_BATCH
-from .common import CommandError, aloud
+from .common import CommandError, aloud, say
 from .record import Record
-from .table import Layout, read_tasks
+from .table import Layout, encoded_names, read_tasks
 
 __all__ = ["N_TASKS", "Sizes", "Tables", "as_sizes", "read_tables", "require_finite"]
 
@@ -147,6 +148,7 @@ def read_tables(
         raise CommandError(f"{path}, [tasks] {error}{hint}") from error
     changes = ""
     if record is None:
+        _say_of_categories(parts, layout, categories)
         scaling = Scaling.fit(parts.training.x, parts.training.y) if scale else None
         record = Record.of(parts, scaling, categories)
     else:
@@ -155,6 +157,16 @@ def read_tables(
     for part in parts:
         require_finite(path, part, record.scaling, dtype)
     return Tables(parts, _scaled(parts.training, record.scaling), record, changes)
+
+
+def _say_of_categories(
+    parts: Parts, layout: Layout, categories: Mapping[str, Sequence[str]]
+) -> None:
+    """Warn of categories that only tasks have which are held out: nothing is learned of them."""
+    columns = zip(encoded_names(layout, categories), parts.training.x.any(axis=0), strict=True)
+    gone = [repr(name) for name, seen in columns if not seen and name not in layout.inputs]
+    if gone:
+        say(f"warning: no task of the training has {list_some(gone)}, so nothing is learned of it")
 
 
 def _parts(
