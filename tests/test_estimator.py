@@ -1074,6 +1074,7 @@ def test_one_group_for_all_rows_is_a_warning():
         ({"verbose": 2}, TypeError, "verbose is 2"),
         ({"warm_start": None}, TypeError, "warm_start is None"),
         ({"learning_rate_init": 0.0}, ValueError, "learning_rate_init is 0.0"),
+        ({"inner_lr": 0.0}, ValueError, "inner_lr is 0, and learn_rates=True learns its logarithm"),
         ({"inner_lr": np.nan}, ValueError, "inner_lr holds nan"),
         ({"order": "second"}, ValueError, "order is 'second'"),
         ({"order": "implicit"}, ValueError, "order is 'implicit'; accepted are 'exact', 'first'"),

@@ -308,6 +308,11 @@ class MAMLRegressor(StandardisedRegressor):
         if learns:
             full = as_inner_lr(model, rates, maml.steps).per_layer
             maml = self._maml(model, rates if full is None else full)
+            if not np.any(maml.inner_lr):
+                raise ValueError(
+                    "inner_lr is 0, and learn_rates=True learns its logarithm; accepted are rates "
+                    "to start from, and learn_rates=False"
+                )
         held = hold_out(_scaled(used, scaling), fraction, shots, rng, shuffle)
         training, validation = held
         drawn = training  # the groups of the batch of the moment
