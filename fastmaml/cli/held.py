@@ -163,8 +163,9 @@ def _say_of_categories(
     parts: Parts, layout: Layout, categories: Mapping[str, Sequence[str]]
 ) -> None:
     """Warn of categories that only tasks have which are held out: nothing is learned of them."""
-    columns = zip(encoded_names(layout, categories), parts.training.x.any(axis=0), strict=True)
-    gone = [repr(name) for name, seen in columns if not seen and name not in layout.inputs]
+    seen = np.flatnonzero(parts.training.x.any(axis=0)).tolist()
+    names = enumerate(encoded_names(layout, categories))
+    gone = [repr(name) for i, name in names if i not in seen and name not in layout.inputs]
     if gone:
         say(f"warning: no task of the training has {list_some(gone)}, so nothing is learned of it")
 
