@@ -55,8 +55,8 @@ class Divergence(NamedTuple):
 
 
 @contextmanager
-def named_tasks(names: Sequence[Any]) -> Iterator[None]:
-    """Let warnings inside a ``with`` block call the tasks by their names."""
+def named_tasks(names: Sequence[Any] | None) -> Iterator[None]:
+    """Let warnings inside a ``with`` block call the tasks by their names; None: by numbers."""
     token = _names.set(names)
     try:
         yield

@@ -29,7 +29,12 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     mode = _mode(path)
     # Shortened, so that it is no longer than a name may be.
     temporary = path.with_name(f".{path.name[:60]}.{secrets.token_hex(8)}.tmp")
-    with temporary.open("xb") as file:  # refuses what is there, links too
+    try:
+        opened = temporary.open("xb")  # refuses what is there, links too
+    except (FileNotFoundError, NotADirectoryError, PermissionError) as error:  # of the folder
+        error.filename = str(path)
+        raise
+    with opened as file:
         try:
             if mode is not None:
                 os.chmod(file.fileno() if os.chmod in os.supports_fd else temporary, mode)

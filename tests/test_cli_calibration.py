@@ -131,6 +131,25 @@ def test_the_format_of_a_file_is_guessed(delimiter: str, decimal: str, encoding:
     assert sum(part.n_tasks for part in run.source.parts) == 20
 
 
+@pytest.mark.parametrize("delimiter", [",", ";"])
+@pytest.mark.parametrize(
+    ("cells", "decimal", "thousands"),
+    [
+        (["1,234.5", "1,000,234.25", "3"], ".", ","),
+        (["1.234,5", "1.000.234,25", "3"], ",", "."),
+        (["0,125", "0,250", "3"], ",", ""),
+        (["1234,5", "2,25", "3"], ",", ""),
+        (["1234.5", "2.25", "3"], ".", ""),
+    ],
+)
+def test_the_marks_of_numbers_are_guessed_in_quotes_too(
+    delimiter: str, cells: list[str], decimal: str, thousands: str
+) -> None:
+    lines = [f'a{delimiter}"{cell}"' for cell in cells]
+    Path("t.csv").write_text("\n".join([f"name{delimiter}number", *lines]), encoding="utf-8")
+    assert guessed_format(Path("t.csv")) == Format(delimiter, decimal, thousands, "utf-8")
+
+
 def test_what_says_nothing_is_not_an_input(capsys: pytest.CaptureFixture[str]) -> None:
     lines = ["row,unit,kind,note,constant,a,b"]
     lines += [f"{i},{i % 9 + 100},{'xyz'[i % 3]},n{i},5,{i % 7},{i / 3}" for i in range(90)]

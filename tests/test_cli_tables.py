@@ -188,6 +188,18 @@ def test_another_path_can_be_given(capsys: pytest.CaptureFixture[str]) -> None:
     assert errors == "fastmaml: the table has no task of the training: all are tested on\n"
 
 
+def test_another_table_is_evaluated_by_a_run_that_stopped_early(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = CONFIGURATION.replace("iterations = 3", "iterations = 3\npatience = 5")
+    Path("run.toml").write_text(text, encoding="utf-8")
+    write_rows(made())
+    train()
+    write_rows(made([f"new{i}" for i in range(4)], seed=1), "new.csv")
+    assert cli.main(["evaluate", "run", "--data", "new.csv"]) == 0
+    assert "Error on 4 held-out tasks" in capsys.readouterr().out
+
+
 def test_data_of_a_family_or_without_what_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
     write_rows(made())
     train()
@@ -199,6 +211,9 @@ def test_data_of_a_family_or_without_what_is_needed(capsys: pytest.CaptureFixtur
     write_rows([row for row in made() if row[0] in record.parts["test"]])
     assert cli.main(["resume", "run", "--iterations", "5"]) == 2
     assert "n_tasks is 4; accepted are up to 0, the tasks of the file that are for" in said(capsys)
+    write_rows([row for row in made() if row[0] not in record.parts["validation"]])
+    assert cli.main(["resume", "run", "--iterations", "5"]) == 2
+    assert "n_validation was 2, and the file has none of those tasks; accepted are" in said(capsys)
     family = '[model]\nlayer_sizes = [1, 5, 1]\n[tasks]\nfamily = "sinusoid"\n'
     Path("run.toml").write_text(f"{family}[train]\niterations = 1", encoding="utf-8")
     train("--out", "family")
@@ -396,6 +411,18 @@ def test_divergence_names_the_task_the_step_and_the_rate(
     assert re.match(r"fastmaml: error: task 'd\d+' diverged in inner step 1, at inner_lr ", errors)
 
 
+def test_a_training_whose_tasks_diverge_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    """All its losses are finite, and far too large."""
+    write_rows(made())
+    for options in ("n_validation = 2", "n_validation = 0"):
+        text = CONFIGURATION.replace("n_validation = 2", options)
+        text += '[maml]\ninner_lr = 1e4\nsteps = 2\nloss = "mse"\n'
+        Path("run.toml").write_text(text, encoding="utf-8")
+        assert cli.main(["train", "--config", "run.toml", "--out", options[-1]]) == 2
+        assert re.match(r"task 'd\d+' diverged in inner step \d, at inner_lr 1e\+04", said(capsys))
+        assert np.isfinite(load_checkpoint(Path(options[-1], "checkpoint.npz")).state.value)
+
+
 def test_an_update_that_is_too_large_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     write_rows(made())
     text = CONFIGURATION + '[optimizer]\nname = "SGD"\nlearning_rate = 3e38\n'
@@ -509,7 +536,7 @@ def test_the_way_a_file_is_written_is_an_option(capsys: pytest.CaptureFixture[st
     ("name", "value", "error"),
     [
         ("delimiter", '";;"', "[tasks] delimiter is ';;'; accepted is one character"),
-        ("decimal", '","', "[tasks] delimiter is ',', as is decimal; accepted are different"),
+        ("thousands", '"."', "[tasks] thousands is '.', as is decimal; accepted are different"),
         ("thousands", "1", "[tasks] thousands is 1; accepted is a text"),
         ("encoding", '"klingon"', "[tasks] encoding is 'klingon'; accepted are Python's"),
         ("encoding", '"hex"', "[tasks] encoding is 'hex'; accepted are Python's"),
@@ -535,6 +562,55 @@ def test_wrong_options_of_a_table_are_one_line(
     configure(**{name: value})
     assert cli.main(["train", "--config", "run.toml"]) == 2
     assert error in said(capsys)
+
+
+def test_a_mark_of_numbers_may_be_the_delimiter_where_cells_are_quoted(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = made()
+    write_rows(rows)
+    train("--out", "plain")
+    write_rows([[d, *(repr(v).replace(".", ",") for v in numbers)] for d, *numbers in rows])
+    configure(decimal='","')
+    train("--out", "quoted")
+    write_rows([[d, t, u, f"{v * 1e6:,.4f}"] for d, t, u, v in rows])
+    configure(thousands='","')
+    train("--out", "grouped")
+    plain, quoted, grouped = (
+        load_checkpoint(f"{name}/checkpoint.npz").state.theta
+        for name in ("plain", "quoted", "grouped")
+    )
+    np.testing.assert_array_equal(quoted, plain)
+    np.testing.assert_allclose(grouped, plain, rtol=1e-6)
+    Path("rows.csv").write_text("device;t;u;v\nd0;1,5;2;3\n", encoding="utf-8")
+    configure()
+    assert cli.main(["train", "--config", "run.toml"]) == 2
+    assert said(capsys).endswith(
+        "line 2, has 2 entries; accepted are 1, as many as names (is its delimiter ';'? "
+        "--delimiter, or [tasks] delimiter, says so)"
+    )
+
+
+@pytest.mark.parametrize("text", ["NA", "nan", "NULL", "None"])
+@pytest.mark.parametrize("column", ["device", "kind"])
+def test_a_missing_name_of_a_task_or_category_is_none(
+    column: str, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [[text if i % 9 == 8 else d, "none", u, v] for i, (d, _, u, v) in enumerate(made())]
+    if column == "kind":
+        rows = [[d, text if i % 9 == 8 else "none", u, v] for i, (d, _, u, v) in enumerate(made())]
+    write_rows(rows)
+    configure(categorical='["t"]')
+    assert cli.main(["train", "--config", "run.toml"]) == 2
+    where = "device" if column == "device" else "t"
+    assert f"column '{where}', line 10, holds '{text}'; accepted are" in said(capsys)
+    configure(categorical='["t"]', missing='"drop"', short_tasks='"drop"')
+    train()
+    assert "8 of 72 rows miss a cell and are left out" in capsys.readouterr().err
+    record = runs.read_run(Path("run")).record
+    assert record is not None
+    assert record.categories == {"t": ["none"]}
+    assert text not in set(chain(*record.parts.values()))
 
 
 def test_several_columns_name_a_task(capsys: pytest.CaptureFixture[str]) -> None:
@@ -593,6 +669,25 @@ def test_a_categorical_column_is_one_of_0_and_1_for_each(
             "column 'u', line 3, holds 'stell'; accepted are the categories of the training, "
             "'glass', 'steel', 'wood'"
         ) in said(capsys)
+
+
+def test_a_category_that_only_held_out_tasks_have_is_a_warning(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_rows(made())
+    train()
+    record = runs.read_run(Path("run")).record
+    assert record is not None
+    tested = record.parts["test"]
+    write_rows([[d, 0.0, "new" if d in tested else "old", v] for d, _, _, v in made()])
+    text = CONFIGURATION.replace("[2, 5, 1]", "[3, 5, 1]").replace(
+        "[tasks]", '[tasks]\ncategorical = ["u"]'
+    )
+    Path("run.toml").write_text(text, encoding="utf-8")
+    capsys.readouterr()
+    train("--out", "other")
+    errors = capsys.readouterr().err
+    assert "warning: no task of the training has 'u=new', so nothing is learned of it" in errors
 
 
 def test_the_model_has_the_columns_of_the_categories(capsys: pytest.CaptureFixture[str]) -> None:

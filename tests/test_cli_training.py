@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -479,6 +480,24 @@ def test_adapt_predicts_in_the_order_of_the_rows(capsys: pytest.CaptureFixture[s
 
     assert cli.main([*arguments, "--out", "p.csv"]) == 0
     assert [line.split(",") for line in Path("p.csv").read_text().splitlines()] == rows
+
+
+@pytest.mark.parametrize(
+    "rates", [[0.1, 0.2, 0.05], [[0.1], [0.2], [0.05]], [[0.1, 0.2]], [0.1] * 19, [[0.1] * 19]]
+)
+def test_rates_of_any_form_have_other_steps(rates: Any) -> None:
+    maml = fm.MAML(fm.MLP([1, 6, 1]), rates, steps=3, loss="mse")
+    x = np.random.default_rng(0).normal(size=(4, 5, 1))
+    theta = maml.model.init(0)
+    for steps, expected in ((1, 0.1), (5, None)):
+        other = runs.with_steps(maml, steps)
+        assert other.steps == steps
+        if np.shape(rates) in ((3,), (3, 1)):
+            given = [expected] if expected else [0.1, 0.2, 0.05, 0.05, 0.05]
+            same = replace(maml, steps=steps, inner_lr=np.array(given)[:, None])
+        else:
+            same = replace(maml, steps=steps)
+        np.testing.assert_array_equal(other.adapt(theta, x, x**2), same.adapt(theta, x, x**2))
 
 
 def test_adapt_of_one_task_with_other_steps(capsys: pytest.CaptureFixture[str]) -> None:

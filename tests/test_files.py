@@ -35,6 +35,13 @@ def test_temporary_names_cannot_be_foreseen(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def test_without_a_folder_the_file_itself_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "none" / "file"
+    with pytest.raises(FileNotFoundError) as found:
+        write(path)
+    assert found.value.filename == str(path)
+
+
 @posix
 def test_a_planted_link_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files.secrets, "token_hex", lambda _: "guessed")

@@ -563,6 +563,16 @@ def test_rates_that_cannot_change_are_not_learned(changes: Any, text: str) -> No
         minimize(maml, theta, TASKS, 1, learn_rates=True)
 
 
+@pytest.mark.parametrize("on_divergence", ["raise", "keep"])
+def test_rates_that_an_update_makes_infinite_are_named(on_divergence: str) -> None:
+    text = r"the inner rates after iteration \d are none .*inner_lr holds .*: the update of SGD\(l"
+    with pytest.raises(FloatingPointError, match=text):
+        train(
+            MAML, MAML.model.init(0), lambda: TASKS, SGD(1e-9), 9,
+            rate_optimizer=SGD(1e30), on_divergence=on_divergence,
+        )  # fmt: skip
+
+
 def test_rates_of_zero_are_learned_without_logarithms() -> None:
     maml, theta = maml_with(inner_lr=0.0), MAML.model.init(0)
     result = train(

@@ -207,6 +207,9 @@ def test_short_tasks_are_an_error_or_left_out_with_a_count():
         (["a", None, "b"], "None in row 1"),
         (["a", np.nan, "b"], "nan in row 1"),
         (np.array(["a", np.nan, "b"]), "'nan' in row 1"),
+        (np.array(["a", None, "b"], str), "'None' in row 1"),
+        ([b"a", b" ", b"b"], "b' ' in row 1"),
+        (np.array([b"a", b"", b"b"]), "b'' in row 1"),
         (np.array(["a", None, None], object), "None in row 1, 2"),
         (np.array([1.0, np.nan, 2.0]), "nan in row 1"),
         (
@@ -224,6 +227,15 @@ def test_missing_labels_are_no_task(labels, where):
     with pytest.raises(ValueError, match=f"groups holds {where}; accepted is a label for each row"):
         as_labels("groups", labels, 3)
     assert (as_labels("groups", labels, 3, "drop").code[1:] < 0).any()
+
+
+def test_columns_without_an_order_or_of_a_frame_are_no_labels():
+    pd = pytest.importorskip("pandas")
+    with pytest.raises(TypeError, match=r"groups is \{.*\}; accepted is one label for each"):
+        as_labels("groups", {1, 2, 3}, 3)
+    frame = pd.DataFrame(np.eye(3, dtype=int), columns=["a", "b", "c"])
+    with pytest.raises(ValueError, match=r"groups has shape \(3, 3\); accepted is one entry for"):
+        as_labels("groups", frame, 3)
 
 
 def test_missing_labels_of_pandas_are_no_task():
@@ -269,7 +281,9 @@ def test_labels_are_of_one_kind(labels, kinds):
         as_labels("groups", labels, 2)
 
 
-@pytest.mark.parametrize("labels", [[" a", "a"], ["e\u0301", "\u00e9"], ["a  b", "a b"]])
+@pytest.mark.parametrize(
+    "labels", [[" a", "a"], ["e\u0301", "\u00e9"], ["a  b", "a b"], [b"a ", b"a"]]
+)
 def test_text_that_looks_the_same_is_not_two_tasks(labels):
     for given in (labels, np.array(labels)):
         with pytest.raises(ValueError, match=r"\(row [01]\) and .* \(row [01]\), text that looks"):

@@ -276,7 +276,7 @@ def build(
     calls.call("train", train, {
         "maml": maml, "theta": np.zeros(maml.model.n_params), "sampler": tuple,
         "optimizer": optimizer, "n_iterations": 0, "rate_optimizer": rate_optimizer,
-        "validation": (None, None) if source.n_validation else None, **options,
+        "validation": (None, None) if source.n_validation or not training else None, **options,
     })  # fmt: skip
     return result
 

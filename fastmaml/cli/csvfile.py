@@ -55,11 +55,11 @@ def as_format(given: Mapping[str, Any], where: str) -> Format:
             continue
         if len(mark) != 1 or mark.isalnum() or mark in '"+\r\n\0' or (mark == "-"):
             raise CommandError(f"{where}{name} is {mark!r:.60}; accepted is one character")
-        others = [other for other, m in marks.items() if m == mark and other != name]
-        if others:
-            raise CommandError(
-                f"{where}{name} is {mark!r}, as is {others[0]}; accepted are different characters"
-            )
+    if form.thousands == form.decimal:  # but a delimiter that is in quotes is no delimiter
+        raise CommandError(
+            f"{where}thousands is {form.thousands!r}, as is decimal; accepted are different "
+            "characters"
+        )
     try:
         codecs.lookup(form.encoding)
         "".encode(form.encoding)
@@ -110,7 +110,7 @@ def read_csv(path: Path, form: Format) -> Table:
         if len(record.cells) != len(names):
             raise CommandError(
                 f"{path}, line {record.line}, has {len(record.cells)} entries; "
-                f"accepted are {len(names)}, as many as names"
+                f"accepted are {len(names)}, as many as names{_other_delimiter(names)}"
             )
         if record.lines > 1:
             _require_no_row_within(path, record, len(names), form.delimiter)
@@ -244,8 +244,13 @@ def _field(cell: Any) -> str:
 
 def no_column(path: Path, name: str, names: Sequence[str]) -> CommandError:
     """The error for a column that is not there."""
-    hint = meant(name, names)
-    if len(names) == 1 and (marks := [m for m in DELIMITERS if m in names[0]]):
-        hint = f" (is its delimiter {marks[0]!r}? --delimiter, or [tasks] delimiter, says so)"
+    hint = _other_delimiter(names) or meant(name, names)
     known = ", ".join(map(repr, names))
     return CommandError(f"{path} has no column {name!r:.60}; it has {known:.500}{hint}")
+
+
+def _other_delimiter(names: Sequence[str]) -> str:
+    """A hint for a table whose line of names was not cut; else nothing."""
+    if len(names) == 1 and (marks := [mark for mark in DELIMITERS if mark in names[0]]):
+        return f" (is its delimiter {marks[0]!r}? --delimiter, or [tasks] delimiter, says so)"
+    return ""

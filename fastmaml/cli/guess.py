@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from ..datasets import label_text
-from ..datasets.labels import is_missing
 from ..files import open_file
 from .common import CommandError
 from .csvfile import DELIMITERS, Format
-from .sheet import Sheet, missing_number, number_reader
+from .sheet import Sheet, missing_number, missing_text, number_reader
 
 __all__ = ["Guess", "guessed", "guessed_format"]
 
@@ -61,23 +62,38 @@ def guessed_format(path: Path) -> Format:
             if error.start < len(content) - 8:
                 encoding = "cp1252"
     lines = content.decode(encoding, "replace").splitlines()
-    lines = [re.sub(r'"[^"]*"', "", line) for line in lines if line.strip()]
+    whole = [line for line in lines if line.strip()]
     if len(content) == SAMPLE:
-        lines = lines[:-1]
+        whole = whole[:-1]
+    lines = [re.sub(r'"[^"]*"', "", line) for line in whole]
     regular = [
         mark for mark in DELIMITERS
         if lines and lines[0].count(mark) and len({line.count(mark) for line in lines[:50]}) == 1
     ]  # fmt: skip
     counted = regular or [mark for mark in DELIMITERS if lines and mark in lines[0]]
-    # A decimal comma is in the rows, not in the head.
     delimiter = max(counted, key=lambda m: lines[0].count(m), default=",")
-    decimal = "."
-    if delimiter != ",":
-        cells = [cell.strip() for line in lines[1:] for cell in line.split(delimiter)]
-        commas = sum(bool(re.fullmatch(r"[-+]?\d*,\d+", cell)) for cell in cells)
-        points = sum(bool(re.fullmatch(r"[-+]?\d*\.\d+", cell)) for cell in cells)
-        decimal = "," if commas > points else "."
-    return Format(delimiter, decimal, "", encoding)
+    return Format(delimiter, *_guessed_marks(whole, delimiter), encoding)
+
+
+def _guessed_marks(lines: Sequence[str], delimiter: str) -> tuple[str, str]:
+    """The decimal mark and that of thousands with which the most cells are numbers."""
+    try:
+        rows = list(csv.reader(lines[1:], delimiter=delimiter))  # no comma of a name
+    except csv.Error:  # which reading it names
+        return ".", ""
+    cells = [cell.strip() for row in rows for cell in row]
+
+    def numbers(marks: tuple[str, str]) -> int:
+        decimal, thousands = map(re.escape, marks)
+        whole = rf"\d*|[1-9]\d{{0,2}}(?:{thousands}\d{{3}})+" if thousands else r"\d*"
+        fits = re.compile(rf"[-+]?(?:{whole})(?:{decimal}\d*)?", re.ASCII).fullmatch
+        return sum(bool(fits(cell)) for cell in cells)
+
+    # Of 1,234 nobody knows; where the comma parts cells, it is seldom that of a decimal.
+    choices = [(".", ""), (",", ""), (".", ","), (",", ".")]
+    if delimiter == ",":
+        choices[1:3] = choices[2:0:-1]
+    return max(choices, key=numbers)
 
 
 # ---- what the columns are
@@ -132,7 +148,7 @@ def _column(sheet: Sheet, name: str) -> _Column:
     gone = np.array([missing_number(cell) for cell in cells])
     number = bool((np.isfinite(values) | gone).all() and not gone.all())
     if not number:
-        gone = np.array([is_missing(cell) for cell in cells])
+        gone = np.array([missing_text(cell) for cell in cells])
     try:
         known = values.tolist() if number else cells
         there = [cell for cell, missing in zip(known, gone.tolist(), strict=True) if not missing]

@@ -12,11 +12,12 @@ import numpy as np
 from ..checks import as_count, as_number
 from ..datasets import Parts, Tasks, TaskTable, label_text
 from ..datasets.base import MOST
+from ..datasets.labels import list_some
 from ..learn import Scaling
 from ..learn.defaults import META_BATCH
-from .common import CommandError, aloud
+from .common import CommandError, aloud, say
 from .record import Record
-from .table import Layout, read_tasks
+from .table import Layout, encoded_names, read_tasks
 
 __all__ = ["N_TASKS", "Sizes", "Tables", "as_sizes", "read_tables", "require_finite"]
 
@@ -147,6 +148,7 @@ def read_tables(
         raise CommandError(f"{path}, [tasks] {error}{hint}") from error
     changes = ""
     if record is None:
+        _say_of_categories(parts, layout, categories)
         scaling = Scaling.fit(parts.training.x, parts.training.y) if scale else None
         record = Record.of(parts, scaling, categories)
     else:
@@ -155,6 +157,17 @@ def read_tables(
     for part in parts:
         require_finite(path, part, record.scaling, dtype)
     return Tables(parts, _scaled(parts.training, record.scaling), record, changes)
+
+
+def _say_of_categories(
+    parts: Parts, layout: Layout, categories: Mapping[str, Sequence[str]]
+) -> None:
+    """Warn of categories that only tasks have which are held out: nothing is learned of them."""
+    seen = np.flatnonzero(parts.training.x.any(axis=0)).tolist()
+    names = enumerate(encoded_names(layout, categories))
+    gone = [repr(name) for i, name in names if i not in seen and name not in layout.inputs]
+    if gone:
+        say(f"warning: no task of the training has {list_some(gone)}, so nothing is learned of it")
 
 
 def _parts(
@@ -176,6 +189,11 @@ def _parts(
         raise ValueError(
             f"n_tasks is {sizes.n_tasks or 1}; accepted are up to {parts.training.n_tasks}, the "
             f"tasks of the file that are for training ({record.changes(parts)})"
+        )
+    if training and record.parts["validation"] and not parts.validation.n_tasks:
+        raise ValueError(
+            f"n_validation was {len(record.parts['validation'])}, and the file has none of those "
+            f"tasks; accepted are files with them ({record.changes(parts)})"
         )
     return parts
 

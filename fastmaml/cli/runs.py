@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..checks import require_finite, shape_text
+from ..checks import as_inner_lr, require_finite, shape_text
 from ..learn import Checkpoint, Scaling, load_checkpoint
 from ..maml import MAML
 from . import config
@@ -116,11 +116,11 @@ def with_steps(maml: MAML, steps: int) -> MAML:
     """Return the specification with another number of inner steps."""
     if steps == maml.steps:
         return maml
-    rates = np.asarray(maml.inner_lr)
-    # No step has no rate, and weights of steps are those of the training. Rates that were learned
-    # for each step: a further step has the least of its layer.
+    rates = as_inner_lr(maml.model, maml.inner_lr, maml.steps).per_layer
+    # No step has no rate, and weights of steps are those of the training. Rates for each step: a
+    # further step has the least of its layer.
     inner_lr: Any = maml.inner_lr if steps else 0.0
-    if steps and rates.ndim == 2:
+    if steps and rates is not None and len(rates):
         more = np.repeat(rates.min(axis=0, keepdims=True), max(steps - len(rates), 0), axis=0)
         inner_lr = np.concatenate([rates[:steps], more])
     return replace(maml, steps=steps, inner_lr=inner_lr, step_weights=None)

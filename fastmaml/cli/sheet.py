@@ -25,6 +25,9 @@ __all__ = ["Sheet", "number_reader", "read_sheet"]
 #: how files write that a number is missing, in lower case
 MISSING_NUMBERS = ("", "na", "n/a", "nan", "null", "none")
 
+#: and a text, which may well be none: only as programs write it
+MISSING_TEXTS = ("", "NA", "N/A", "<NA>", "NaN", "nan", "NaT", "NULL", "null", "None")
+
 
 class Sheet(NamedTuple):
     """The columns of a file: text of CSV, values of Parquet."""
@@ -87,7 +90,7 @@ class Sheet(NamedTuple):
     def _cells(self, name: str, drop: bool, what: str) -> list[tuple[Any, bool]]:
         found = []
         for row, cell in enumerate(self.column(name)):
-            gone = is_missing(cell)
+            gone = missing_text(cell)
             if isinstance(cell, list | dict | set) or (gone and not drop):
                 hint = ' (missing = "drop" leaves such rows out)' if gone else ""
                 raise self.error(name, row, what + hint)
@@ -133,6 +136,11 @@ def missing_number(cell: Any) -> bool:
     if isinstance(cell, str):
         return cell.strip(" \t").lower() in MISSING_NUMBERS
     return is_missing(cell)
+
+
+def missing_text(cell: Any) -> bool:
+    """Whether a cell says that its category, or the name of its task, is missing."""
+    return is_missing(cell) or (isinstance(cell, str) and cell.strip() in MISSING_TEXTS)
 
 
 @lru_cache

@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 
 from .. import saving
+from ..divergence import named_tasks
 from ..learn import (
     Checkpointer,
     CSVLog,
     ProgressBar,
+    TrainResult,
     TrainState,
     chain,
     train,
@@ -127,6 +129,18 @@ def _run(out: Path, configuration: dict[str, Any], before: RunFolder | None) -> 
 
     values = np.loadtxt(out / LOG, delimiter=",", skiprows=1, usecols=1, ndmin=1)
     show(plots.training_picture(values, f"Meta-training: {out.name}"), out / PICTURE)
+    _look_for_divergence(run, result, rng)
+
+
+def _look_for_divergence(run: config.Run, result: TrainResult, rng: np.random.Generator) -> None:
+    """Adapt what was learned to some tasks: a loss of 1e18 ends no training, but is useless.
+
+    The warning is an error of the command line.
+    """
+    tasks = run.validation_tasks() or run.sample(rng)
+    learned = result if result.best is None else result.best
+    with named_tasks(getattr(tasks, "names", None)):
+        learned.maml.adapt(learned.theta, tasks.x, tasks.y)
 
 
 @contextlib.contextmanager

@@ -65,7 +65,7 @@ def _numbers(name: Any, column: Any, n_rows: int) -> NDArray[Any]:
         entries = column.to_pylist() if hasattr(column, "to_pylist") else list(column)
         for row, entry in enumerate(entries):
             number = isinstance(entry, Real | Decimal) and not isinstance(entry, np.timedelta64)
-            if not number and (isinstance(entry, str | tuple) or not is_missing(entry)):
+            if not number and (isinstance(entry, str | bytes | tuple) or not is_missing(entry)):
                 raise TypeError(
                     f"column {name!r} holds {shown(entry)} in row {row}; accepted are numbers"
                 )

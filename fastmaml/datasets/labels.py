@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import json
 import unicodedata
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence, Set
 from numbers import Real
 from typing import Any, NamedTuple, cast
 
@@ -27,7 +27,7 @@ MISSING = ("error", "drop")
 
 ACCEPTED = "accepted are text, numbers, dates and tuples of them, of one kind"
 #: what NumPy makes of a missing label when it turns a list into text
-MISSING_TEXT = ("", "nan", "NaT", "<NA>")
+MISSING_TEXT = ("", "nan", "NaT", "<NA>", "None")
 DAYS = ("Y", "M", "W", "D")
 #: in a second, of each unit that is shorter
 FRACTIONS = {"ms": 10**3, "us": 10**6, "ns": 10**9, "ps": 10**12, "fs": 10**15, "as": 10**18}
@@ -40,7 +40,7 @@ class Labels(NamedTuple):
     code: NDArray[np.intp]  # (rows,): a place in names, -1 for a row whose label is missing
 
 
-def as_labels(name: str, labels: Any, n_rows: int, missing: str = "error") -> Labels:
+def as_labels(name: str, labels: Any, n_rows: int, missing: str | None = None) -> Labels:
     """Return the labels of a column, one a row.
 
     Parameters
@@ -50,9 +50,9 @@ def as_labels(name: str, labels: Any, n_rows: int, missing: str = "error") -> La
     labels : array_like, shape (n_rows,)
         A list, array, Series or column of a table.
     n_rows : int
-    missing : {"error", "drop"}
+    missing : {"error", "drop"}, optional
         Missing are None, NaN, NaT, NA, masked entries and blank text. ``"drop"`` gives them the
-        code -1.
+        code -1. None: an error, of which the caller has no way out by ``"drop"``.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def as_labels(name: str, labels: Any, n_rows: int, missing: str = "error") -> La
     TypeError
         For labels of two kinds, or of one that cannot be told apart or sorted.
     """
-    drop = as_choice("missing", missing, MISSING) == "drop"
+    drop = missing is not None and as_choice("missing", missing, MISSING) == "drop"
     if isinstance(labels, np.ndarray) and labels.dtype.kind in "biufUSMm":
         require_length(name, labels.shape, n_rows)
         entries = None
@@ -75,17 +75,17 @@ def as_labels(name: str, labels: Any, n_rows: int, missing: str = "error") -> La
         entries = _entries(labels)
         if entries is None:
             raise TypeError(f"{name} is {shown(labels)}; accepted is one label for each row")
-        shape = labels.shape if isinstance(labels, np.ndarray) else (len(entries),)
+        shape = getattr(labels, "shape", (len(entries),))  # a DataFrame's entries are its names
         require_length(name, shape, n_rows)
         names, code = _of_objects(name, entries)
     if not drop and len(gone := np.flatnonzero(code < 0)):
         # Not anew for what may be an iterator.
         entry = (_entries(labels) if entries is None else entries)[gone[0]]  # type: ignore[index]
-        entry = entry.item() if isinstance(entry, np.inexact | np.str_) else entry
+        entry = entry.item() if isinstance(entry, np.inexact | np.character) else entry
+        hint = "" if missing is None else ' (missing="drop" leaves the others out)'
         raise ValueError(
             f"{name} holds {'a masked entry' if entry is np.ma.masked else repr(entry)} in row "
-            f"{list_some(gone.tolist())}; accepted is a label for each row "
-            '(missing="drop" leaves the others out)'
+            f"{list_some(gone.tolist())}; accepted is a label for each row{hint}"
         )
     _require_apart(name, names, code)
     return Labels(tuple(names), code)
@@ -155,7 +155,7 @@ def _entries(labels: Any) -> list[Any] | None:
     if isinstance(labels, np.ma.MaskedArray):
         return [np.ma.masked if gone else entry for entry, gone in zip(
             labels.data.tolist(), np.ma.getmaskarray(labels).tolist(), strict=True)]  # fmt: skip
-    if isinstance(labels, str | bytes | dict) or not isinstance(labels, Iterable):
+    if isinstance(labels, str | bytes | dict | Set) or not isinstance(labels, Iterable):
         return None
     if isinstance(labels, np.ndarray) and not labels.ndim:
         return None
@@ -172,6 +172,8 @@ def _of_array(labels: NDArray[Any]) -> tuple[list[Any], NDArray[np.intp]]:
         gone = gone | np.isnat(labels) if labels.dtype.kind in "Mm" else gone | np.isnan(labels)
     elif labels.dtype.kind == "U":
         gone = gone | np.isin(np.strings.strip(labels), MISSING_TEXT)
+    elif labels.dtype.kind == "S":
+        gone = gone | (np.strings.strip(labels) == b"")
     code = np.full(len(labels), -1, np.intp)
     unique, code[~gone] = np.unique(labels[~gone], return_inverse=True)
     return list(unique) if labels.dtype.kind in "Mm" else unique.tolist(), code
@@ -227,6 +229,8 @@ def _require_apart(name: str, names: Iterable[Any], code: NDArray[np.intp]) -> N
 def _looks(label: Any) -> Any:
     if isinstance(label, str):
         return unicodedata.normalize("NFC", " ".join(label.split()))
+    if isinstance(label, bytes):
+        return b" ".join(label.split())
     return tuple(map(_looks, label)) if isinstance(label, tuple) else label
 
 
@@ -237,7 +241,7 @@ def is_missing(entry: Any) -> bool:
     """Return whether an entry stands for no label: None, NaN, NaT, NA, masked, blank text."""
     if entry is None or entry is np.ma.masked:
         return True
-    if isinstance(entry, str):
+    if isinstance(entry, str | bytes):
         return not entry.strip()
     if isinstance(entry, tuple):
         return any(map(is_missing, entry))

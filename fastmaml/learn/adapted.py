@@ -65,6 +65,11 @@ class StandardisedRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         scaled: NDArray[Any] = self.scaling_.scale_y(y.reshape(len(y), -1), self.theta_.dtype)
         return scaled
 
+    def _r2(self, X: Any, y: Any, sample_weight: Any) -> float:
+        """R² of ``predict(X)``; to r2_score a date would be a number."""
+        require_numbers("y", y)
+        return float(super().score(X, y, sample_weight))
+
     def _outputs(self, f: Any, dtype: Any) -> NDArray[Any]:
         y: NDArray[Any] = self.scaling_.unscale_y(f, dtype)
         return y.ravel() if self._flat else y
@@ -110,6 +115,8 @@ class AdaptedRegressor(StandardisedRegressor):
     ------
     TypeError, ValueError
         In its methods, for data that does not fit that of the meta-training.
+    FloatingPointError
+        In ``predict`` and ``score``, if the adaptation ended in numbers that are not finite.
 
     Warns
     -----
@@ -136,6 +143,11 @@ class AdaptedRegressor(StandardisedRegressor):
     def predict(self, X: Any) -> NDArray[Any]:
         """Return y (rows,) or (rows, n_outputs) for X (rows, n_features)."""
         x = self._inputs(X)
+        if not np.isfinite(self.theta_).all():
+            raise FloatingPointError(
+                "the adaptation to the rows of fit diverged, so there is nothing to predict with; "
+                "a smaller inner_lr or fewer steps usually help"
+            )
         return self._outputs(self.model_.predict(self.theta_, x), self._dtype)
 
     def to_save(self) -> dict[str, Any]:
@@ -146,7 +158,7 @@ class AdaptedRegressor(StandardisedRegressor):
 
     def score(self, X: Any, y: Any, *, sample_weight: Any = None) -> float:
         """Return R² of ``predict(X)``; `sample_weight` (rows,) weighs the rows."""
-        return float(super().score(X, y, sample_weight))
+        return self._r2(X, y, sample_weight)
 
 
 SHARED = ("model_", "scaling_", "n_outputs_", "n_features_in_", "feature_names_in_", "_flat")

@@ -299,6 +299,7 @@ class MAMLRegressor(StandardisedRegressor):
                     f"{model!r}; accepted is the same network"
                 )
             theta, scaling, rates = self.theta_.astype(X.dtype), self.scaling_, self._rates()
+            model.init(rng)  # so that the same groups are set aside as in the last fit
         else:
             theta, scaling = model.init(rng, X.dtype), Scaling.fit(used.x, used.y)
             rates = self.inner_lr
@@ -307,6 +308,11 @@ class MAMLRegressor(StandardisedRegressor):
         if learns:
             full = as_inner_lr(model, rates, maml.steps).per_layer
             maml = self._maml(model, rates if full is None else full)
+            if not np.any(maml.inner_lr):
+                raise ValueError(
+                    "inner_lr is 0, and learn_rates=True learns its logarithm; accepted are rates "
+                    "to start from, and learn_rates=False"
+                )
         held = hold_out(_scaled(used, scaling), fraction, shots, rng, shuffle)
         training, validation = held
         drawn = training  # the groups of the batch of the moment
@@ -504,7 +510,7 @@ class MAMLRegressor(StandardisedRegressor):
             if no group has two rows.
         """
         if groups is None:
-            return float(super().score(X, y, sample_weight))
+            return self._r2(X, y, sample_weight)
         rows, predicted = self._few_shot(X, y, groups)
         if sample_weight is not None:
             sample_weight = np.asarray(sample_weight)

@@ -215,8 +215,9 @@ def train(
     FloatingPointError
         With ``on_divergence="raise"``: the meta-objective or its gradient is not finite. The
         message names the iteration, the tasks, the inner step and its rates. Unless it is
-        ``"keep"``: an update leaves parameters that are not finite. The last good parameters are
-        those that the callback saw last.
+        ``"keep"``: an update leaves parameters that are not finite. Whatever it is: an update
+        leaves inner rates that `maml` does not take. The last good parameters are those that the
+        callback saw last.
 
     Notes
     -----
@@ -313,7 +314,14 @@ def train(
                     inner_lr, rate_state = _update_rates(
                         rate_optimizer, inner_lr, slope, rate_state, log_rates, clip_norm
                     )
-                    problem = replace(problem, inner_lr=inner_lr)
+                    try:
+                        problem = replace(problem, inner_lr=inner_lr)
+                    except ValueError as error:
+                        raise FloatingPointError(
+                            f"the inner rates after iteration {iteration} are none that can be "
+                            f"taken ({error}): the update of {shown(rate_optimizer)} is too large; "
+                            "a smaller learning_rate of it usually helps"
+                        ) from error
             if on_divergence != "keep" and not all_finite(theta):
                 raise FloatingPointError(
                     f"the parameters are not finite after iteration {iteration}, whose gradient "

@@ -5,6 +5,7 @@ Needs scikit-learn, from the extra ``sklearn``.
 
 from __future__ import annotations
 
+import difflib
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,11 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.frozen import FrozenEstimator
-from sklearn.metrics import check_scoring
+from sklearn.metrics import check_scoring, get_scorer_names
 from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import MetadataRequest
 
+from ..checks import shown
 from ..datasets.labels import require_length
 
 __all__ = ["few_shot_scorer"]
@@ -42,8 +44,9 @@ def few_shot_scorer(metric: Any) -> FewShotScorer:
 
     Raises
     ------
-    ValueError
-        For a metric that scikit-learn does not know, or a metric function in place of a scorer.
+    TypeError, ValueError
+        For a metric that scikit-learn does not know, several of them, or a metric function in place
+        of a scorer.
 
     Examples
     --------
@@ -58,6 +61,19 @@ def few_shot_scorer(metric: Any) -> FewShotScorer:
     >>> few_shot_scorer("neg_root_mean_squared_error")(maml, X, y, groups) < 0
     True
     """
+    names = get_scorer_names()
+    if isinstance(metric, str) and metric not in names:
+        near = difflib.get_close_matches(metric, [*names], 1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise ValueError(
+            f"metric is {metric!r:.60}; accepted are scorers and their names, which "
+            f"sklearn.metrics.get_scorer_names() lists{hint}"
+        )
+    if not isinstance(metric, str) and not callable(metric):
+        raise TypeError(
+            f"metric is {shown(metric)}; accepted are one scorer and the name of one, such as "
+            "'neg_root_mean_squared_error'"
+        )
     check_scoring(_Known(np.zeros(0)), metric)
     return FewShotScorer(metric)
 
