@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .checks import FLOAT64, InnerRate, physical_memory, require_memory
-from .kernels import dense, explicit, factored
+from .kernels import explicit, factored, trajectory
 from .kernels.jit import max_workers
 from .kernels.mlp import (
     LD_IN,
@@ -247,7 +247,7 @@ def _plan(
     else:
         longest = max(int(counts.max()), int(query_counts.max()))
         if method == "dense":
-            scratch = dense.scratch_size(table, longest, steps, problem.momentum)
+            scratch = trajectory.scratch_size(table, longest, steps, problem.momentum)
         else:
             work *= PLAIN_LOOPS * model.n_params
             scratch = explicit.scratch_size(table, steps, problem.momentum)

@@ -6,8 +6,8 @@ registers while the shared dimension runs. Every multiply-add is explicit, in a
 fixed order, so a tile gives the same bits wherever it is inlined. Where the JIT is off, plain
 Python twins take their place.
 
-Operands are flat arrays with offsets. A vector holds ``LANES[dtype]`` numbers, and rows that are
-read as vectors are padded with zeros to a multiple of it.
+Operands are pointers to their first numbers. A vector holds ``LANES[dtype]`` numbers, and rows that
+are read as vectors are padded with zeros to a multiple of it.
 """
 
 from __future__ import annotations
@@ -60,12 +60,19 @@ def on_line(count: int) -> int:
 
 
 class _Emitter:
-    """The few LLVM phrases that a tile is made of."""
+    """The few LLVM phrases that a tile is made of, and the tile's operands by their names."""
 
-    def __init__(self, context: Any, builder: Any, signature: Any, arguments: Any) -> None:
+    def __init__(
+        self, context: Any, builder: Any, signature: Any, arguments: Any, names: str
+    ) -> None:
         self.context, self.builder = context, builder
-        self.signature, self.arguments = signature, arguments
-        dtype = signature.args[2].dtype  # of C, after the shape of the tile
+        kinds = dict(zip(names.split(), signature.args, strict=True))
+        self._operands = dict(zip(kinds, arguments, strict=True))
+        for name, kind in kinds.items():
+            if isinstance(kind, types.Array):
+                array = cgutils.create_struct_proxy(kind)(context, builder, value=self[name])
+                self._operands[name] = array.data
+        dtype = kinds["c"].dtype
         self.scalar = _SCALARS[dtype]
         self.itemsize = dtype.bitwidth // 8
         self.lanes = REGISTER_BYTES // self.itemsize
@@ -80,12 +87,9 @@ class _Emitter:
             f"llvm.{'fma' if FUSED else 'fmuladd'}.{suffix}",
         )
 
-    def base(self, array: int, offset: int) -> Any:
-        """Pointer to element ``offset`` of the array (both are argument positions)."""
-        kind, value = self.signature.args[array], self.arguments[array]
-        if isinstance(kind, types.Array):
-            value = cgutils.create_struct_proxy(kind)(self.context, self.builder, value=value).data
-        return self.at(value, self.arguments[offset])
+    def __getitem__(self, name: str) -> Any:
+        """An operand: a number, or the pointer to an array's first one."""
+        return self._operands[name]
 
     def at(self, pointer: Any, index: Any) -> Any:
         return self.builder.gep(pointer, [index])
@@ -155,27 +159,25 @@ class _Emitter:
         kind = ir.FunctionType(self.int, [self.int])
         return self.builder.asm(kind, "", "=r,0", [value], side_effect=True)
 
-    def switch(self, rows: int, columns: int, strides: tuple[int, ...], case: Any) -> None:
-        """Emit ``case(r, c)`` for every shape; the first two arguments choose.
+    def switch(self, rows: int, columns: int, chosen: str, strides: str, case: Any) -> None:
+        """Emit ``case(r, c)`` for every shape; two operands choose.
 
         Each case gets the strides as values of its own. Otherwise LLVM computes all multiples of
         all cases before the loop around the switch, which takes longer than a small tile.
         """
-        b, arguments = self.builder, self.arguments
+        b, operands = self.builder, self._operands
+        down, across = (self[name] for name in chosen.split())
         done = b.append_basic_block("tile.done")
-        chosen = b.add(self.mul(self.arguments[0], columns), self.arguments[1])
-        switch = b.switch(chosen, done)
+        switch = b.switch(b.add(self.mul(down, columns), across), done)
         for r in range(1, rows + 1):
             for c in range(1, columns + 1):
                 block = b.append_basic_block(f"tile.{r}x{c}")
                 switch.add_case(self.constant(r * columns + c), block)
                 b.position_at_end(block)
-                self.arguments = [
-                    self.opaque(value) if i in strides else value
-                    for i, value in enumerate(arguments)
-                ]
+                self._operands = operands | {n: self.opaque(self[n]) for n in strides.split()}
                 case(r, c)
                 b.branch(done)
+                self._operands = operands
         b.position_at_end(done)
 
     def either(self, flag: Any, count: int, read: Any) -> list[Any]:
@@ -224,78 +226,75 @@ class _Emitter:
         return results
 
 
-def _plain_outer(rows, vectors, c, ci, ldc, d, di, ldd, add, a, ai, row, step, b, bi, ldb, k):
+def _plain_outer(rows, vectors, c, ldc, d, ldd, add, a, row, step, b, ldb, k):
     n = vectors * LANES[c.dtype]
     for i in range(rows):
-        value = d[di + i * ldd : di + i * ldd + n].copy() if add else np.zeros(n, c.dtype)
+        value = d[i * ldd : i * ldd + n].copy() if add else np.zeros(n, c.dtype)
         for p in range(k):
-            value += a[ai + i * row + p * step] * b[bi + p * ldb : bi + p * ldb + n]
-        c[ci + i * ldc : ci + i * ldc + n] = value
+            value += a[i * row + p * step] * b[p * ldb : p * ldb + n]
+        c[i * ldc : i * ldc + n] = value
 
 
 def _outer_case(e: _Emitter, rows: int, vectors: int) -> None:
     """The tile of one shape: ``rows * vectors`` accumulators."""
     builder = e.builder
-    ldc, ldd, add, row, step, ldb, k = (e.arguments[i] for i in (4, 7, 8, 11, 12, 15, 16))
-    c, d, a, b = e.base(2, 3), e.base(5, 6), e.base(9, 10), e.base(13, 14)
 
     def cells(pointer: Any, stride: Any) -> list[Any]:
         starts = [e.at(pointer, e.mul(stride, i)) for i in range(rows)]
         return [e.at(start, e.constant(v * e.lanes)) for start in starts for v in range(vectors)]
 
-    a_rows = [e.at(a, e.mul(row, i)) for i in range(rows)]
+    a_rows = [e.at(e["a"], e.mul(e["row"], i)) for i in range(rows)]
 
     def body(index: Any, values: list[Any]) -> list[Any]:
-        b_row = e.at(b, builder.mul(index, ldb))
+        b_row = e.at(e["b"], builder.mul(index, e["ldb"]))
         across = [e.load(e.at(b_row, e.constant(v * e.lanes))) for v in range(vectors)]
-        at = builder.mul(index, step)
+        at = builder.mul(index, e["step"])
         out = []
         for i in range(rows):
             factor = e.broadcast(e.at(a_rows[i], at))
             out += [e.fma(factor, across[v], values[i * vectors + v]) for v in range(vectors)]
         return out
 
-    start = e.either(add, rows * vectors, lambda: [e.load(cell) for cell in cells(d, ldd)])
-    for value, cell in zip(e.loop(k, start, body), cells(c, ldc), strict=True):
+    start = e.either(
+        e["add"], rows * vectors, lambda: [e.load(cell) for cell in cells(e["d"], e["ldd"])]
+    )
+    values = e.loop(e["k"], start, body)
+    for value, cell in zip(values, cells(e["c"], e["ldc"]), strict=True):
         e.store(value, cell)
 
 
 @intrinsic
-def _emit_outer(
-    typingctx, rows, vectors, c, ci, ldc, d, di, ldd, add, a, ai, row, step, b, bi, ldb, k
-):
-    def emit(context, builder, signature, arguments):
-        e = _Emitter(context, builder, signature, arguments)
-        e.switch(TILE_ROWS, TILE_COLUMNS, (4, 7, 11, 12, 15), lambda *shape: _outer_case(e, *shape))
-        return context.get_dummy_value()
+def _emit_outer(typingctx, rows, vectors, c, ldc, d, ldd, add, a, row, step, b, ldb, k):
+    def emit(*call):
+        e = _Emitter(*call, "rows vectors c ldc d ldd add a row step b ldb k")
+        shapes = TILE_ROWS, TILE_COLUMNS, "rows vectors", "ldc ldd row step ldb"
+        e.switch(*shapes, lambda *shape: _outer_case(e, *shape))
+        return e.context.get_dummy_value()
 
     i = types.int64
-    return types.void(i, i, c, i, i, d, i, i, i, a, i, i, i, b, i, i, i), emit
+    return types.void(i, i, c, i, d, i, i, a, i, i, b, i, i), emit
 
 
 #: ``C = D + A B`` for up to TILE_ROWS rows and TILE_COLUMNS vectors across: ``C[i, :] = D[i, :] +
-#: sum_p A[i, p] B[p, :]`` with A[i, p] at ``a[ai + i * row + p * step]``. A is read one number at
+#: sum_p A[i, p] B[p, :]`` with A[i, p] at ``a[i * row + p * step]``. A is read one number at
 #: a time, so a transposed A costs nothing. D is taken as zero unless ``add`` is set; it may be C
 #: itself, and ``ldd = 0`` repeats one row.
 outer_tile = _plain_outer if config.DISABLE_JIT else _emit_outer
 
 
-def _plain_inner(rows, columns, c, ci, ldc, scale, shift, add, a, ai, lda, b, bi, ldb, k):
+def _plain_inner(rows, columns, c, ldc, scale, shift, add, a, lda, b, ldb, k):
     for i in range(rows):
         for j in range(columns):
-            dot = a[ai + i * lda : ai + i * lda + k] @ b[bi + j * ldb : bi + j * ldb + k]
-            at = ci + i * ldc + j
+            dot = a[i * lda : i * lda + k] @ b[j * ldb : j * ldb + k]
             value = c.dtype.type(scale * dot + shift)
-            c[at] = c[at] + value if add else value
+            c[i * ldc + j] = c[i * ldc + j] + value if add else value
 
 
 def _inner_case(e: _Emitter, rows: int, columns: int) -> None:
     """The tile of one shape: a vector of partial sums for each dot product."""
     builder = e.builder
-    ldc, scale, shift, add, lda, ldb, k = (e.arguments[i] for i in (4, 5, 6, 7, 10, 13, 14))
-    c, a, b = e.base(2, 3), e.base(8, 9), e.base(11, 12)
-    a_rows = [e.at(a, e.mul(lda, i)) for i in range(rows)]
-    b_rows = [e.at(b, e.mul(ldb, j)) for j in range(columns)]
+    a_rows = [e.at(e["a"], e.mul(e["lda"], i)) for i in range(rows)]
+    b_rows = [e.at(e["b"], e.mul(e["ldb"], j)) for j in range(columns)]
 
     def body(index: Any, values: list[Any]) -> list[Any]:
         at = e.mul(index, e.lanes)
@@ -304,10 +303,10 @@ def _inner_case(e: _Emitter, rows: int, columns: int) -> None:
         pairs = [(x, y) for x in left for y in right]
         return [e.fma(x, y, value) for (x, y), value in zip(pairs, values, strict=True)]
 
-    count = builder.sdiv(k, e.constant(e.lanes))
+    count = builder.sdiv(e["k"], e.constant(e.lanes))
     values = e.loop(count, [e.zero] * (rows * columns), body)
-    factor, term = e.splat(e.cast(scale)), e.splat(e.cast(shift))
-    some = builder.icmp_signed("!=", add, e.constant(0))
+    factor, term = e.splat(e.cast(e["scale"])), e.splat(e.cast(e["shift"]))
+    some = builder.icmp_signed("!=", e["add"], e.constant(0))
     group = max(e.lanes // columns, 1)  # rows of the tile whose sums one vector holds
     for first in range(0, rows, group):
         members = range(first, min(first + group, rows))
@@ -316,19 +315,20 @@ def _inner_case(e: _Emitter, rows: int, columns: int) -> None:
             sums = e.sums([values[i * columns + j] for i in members for j in part])
             sums = e.fma(sums, factor, term)
             for i in members:
-                cell = e.at(c, builder.add(e.mul(ldc, i), e.constant(left)))
+                cell = e.at(e["c"], builder.add(e.mul(e["ldc"], i), e.constant(left)))
                 e.put(sums, (i - first) * len(part), len(part), cell, some)
 
 
 @intrinsic
-def _emit_inner(typingctx, rows, columns, c, ci, ldc, scale, shift, add, a, ai, lda, b, bi, ldb, k):
-    def emit(context, builder, signature, arguments):
-        e = _Emitter(context, builder, signature, arguments)
-        e.switch(DOT_ROWS, DOT_ROWS, (4, 10, 13), lambda *shape: _inner_case(e, *shape))
-        return context.get_dummy_value()
+def _emit_inner(typingctx, rows, columns, c, ldc, scale, shift, add, a, lda, b, ldb, k):
+    def emit(*call):
+        e = _Emitter(*call, "rows columns c ldc scale shift add a lda b ldb k")
+        shapes = DOT_ROWS, DOT_ROWS, "rows columns", "ldc lda ldb"
+        e.switch(*shapes, lambda *shape: _inner_case(e, *shape))
+        return e.context.get_dummy_value()
 
     i, f = types.int64, types.float64
-    return types.void(i, i, c, i, i, f, f, i, a, i, i, b, i, i, i), emit
+    return types.void(i, i, c, i, f, f, i, a, i, b, i, i), emit
 
 
 #: ``C = scale A B^T + shift [+ C]`` for up to DOT_ROWS rows of A and of B, both read as vectors;
@@ -336,29 +336,29 @@ def _emit_inner(typingctx, rows, columns, c, ci, ldc, scale, shift, add, a, ai, 
 inner_tile = _plain_inner if config.DISABLE_JIT else _emit_inner
 
 
-def _plain_sum(k, add, c, ci, d, di, a, ai, lda):
+def _plain_sum(k, add, c, d, a, lda):
     n = LANES[c.dtype]
-    total = d[di : di + n].copy() if add else np.zeros(n, c.dtype)
+    total = d[:n].copy() if add else np.zeros(n, c.dtype)
     for i in range(k):
-        total += a[ai + i * lda : ai + i * lda + n]
-    c[ci : ci + n] = total
+        total += a[i * lda : i * lda + n]
+    c[:n] = total
 
 
 @intrinsic
-def _emit_sum(typingctx, k, add, c, ci, d, di, a, ai, lda):
-    def emit(context, builder, signature, arguments):
-        e = _Emitter(context, builder, signature, arguments)
-        k, add, lda = arguments[0], arguments[1], arguments[8]
-        c, d, a = e.base(2, 3), e.base(4, 5), e.base(6, 7)
+def _emit_sum(typingctx, k, add, c, d, a, lda):
+    def emit(*call):
+        e = _Emitter(*call, "k add c d a lda")
 
         def body(index: Any, values: list[Any]) -> list[Any]:
-            return [builder.fadd(values[0], e.load(e.at(a, builder.mul(index, lda))))]
+            row = e.at(e["a"], e.builder.mul(index, e["lda"]))
+            return [e.builder.fadd(values[0], e.load(row))]
 
-        e.store(e.loop(k, e.either(add, 1, lambda: [e.load(d)]), body)[0], c)
-        return context.get_dummy_value()
+        start = e.either(e["add"], 1, lambda: [e.load(e["d"])])
+        e.store(e.loop(e["k"], start, body)[0], e["c"])
+        return e.context.get_dummy_value()
 
     i = types.int64
-    return types.void(i, i, c, i, d, i, a, i, i), emit
+    return types.void(i, i, c, d, a, i), emit
 
 
 #: ``C = D + A[0] + A[1] + ...`` for ``k`` rows, one vector across; D counts as zero unless ``add``
@@ -366,24 +366,23 @@ def _emit_sum(typingctx, k, add, c, ci, d, di, a, ai, lda):
 sum_tile = _plain_sum if config.DISABLE_JIT else _emit_sum
 
 
-def _plain_transpose(count, unused, c, ci, ldc, a, ai, lda):
+def _plain_transpose(count, c, ldc, a, lda):
     lanes = LANES[c.dtype]
     for j in range(lanes):
         for i in range(lanes):
-            c[ci + j * ldc + i] = a[ai + i * lda + j] if i < count else 0
+            c[j * ldc + i] = a[i * lda + j] if i < count else 0
 
 
 @intrinsic
-def _emit_transpose(typingctx, count, unused, c, ci, ldc, a, ai, lda):
-    def emit(context, builder, signature, arguments):
-        e = _Emitter(context, builder, signature, arguments)
-        count, ldc, lda = arguments[0], arguments[4], arguments[7]
-        c, a = e.base(2, 3), e.base(5, 6)
+def _emit_transpose(typingctx, count, c, ldc, a, lda):
+    def emit(*call):
+        e = _Emitter(*call, "count c ldc a lda")
+        builder = e.builder
         rows = []
         for i in range(e.lanes):
-            there = builder.icmp_signed("<", e.constant(i), count)
-            at = builder.select(there, e.mul(lda, i), e.constant(0))
-            rows.append(builder.select(there, e.load(e.at(a, at)), e.zero))
+            there = builder.icmp_signed("<", e.constant(i), e["count"])
+            at = builder.select(there, e.mul(e["lda"], i), e.constant(0))
+            rows.append(builder.select(there, e.load(e.at(e["a"], at)), e.zero))
         # Exchange ever larger square blocks across the diagonal.
         step = 1
         while step < e.lanes:
@@ -397,11 +396,11 @@ def _emit_transpose(typingctx, count, unused, c, ci, ldc, a, ai, lda):
                     rows[i + step] = builder.shuffle_vector(u, v, lower)
             step *= 2
         for i, row in enumerate(rows):
-            e.store(row, e.at(c, e.mul(ldc, i)))
-        return context.get_dummy_value()
+            e.store(row, e.at(e["c"], e.mul(e["ldc"], i)))
+        return e.context.get_dummy_value()
 
     i = types.int64
-    return types.void(i, i, c, i, i, a, i, i), emit
+    return types.void(i, c, i, a, i), emit
 
 
 #: ``C = A^T`` for a square of one vector's lanes, of which A has ``count`` rows; the others count
