@@ -82,6 +82,22 @@ class Point(NamedTuple):
     t: Any
 
 
+class Weights(NamedTuple):
+    """One layer's weights (n_out, ld_in), bias (ld_out,) and transposed weights (ld_in, ld_out)."""
+
+    w: Any
+    b: Any
+    t: Any
+
+
+@helper
+def weights_of(layer, at):
+    """A layer's part of a point."""
+    return Weights(
+        offset(at.w, layer.p_weight), offset(at.w, layer.p_bias), offset(at.t, layer.t_weight)
+    )
+
+
 # Whole vectors -----------------------------------------------------------------------------------
 
 
@@ -158,23 +174,23 @@ def load_rows(n, ld, rows, source, out):
 
 
 @linked
-def times_transposed(layer, rows, out, d, ldd, x, w, t):
-    """``out = D + x W^T``, w the layer's weights and t their transposed copy."""
+def times_transposed(layer, rows, out, d, ldd, x, weights):
+    """``out = D + x W^T``."""
     n_in, n_out, ld_in, ld_out = layer.n_in, layer.n_out, layer.ld_in, layer.ld_out
     if is_narrow(layer, out):
         for i in range(rows):
             for j in range(ld_out):
                 out[i * ld_out + j] = d[i * ldd + j]
-        inner(rows, n_out, ld_in, out, ld_out, 1.0, 0.0, 1, x, ld_in, w, ld_in)
+        inner(rows, n_out, ld_in, out, ld_out, 1.0, 0.0, 1, x, ld_in, weights.w, ld_in)
     else:
-        outer(rows, ld_out, n_in, out, ld_out, d, ldd, 1, x, ld_in, 1, t, ld_out)
+        outer(rows, ld_out, n_in, out, ld_out, d, ldd, 1, x, ld_in, 1, weights.t, ld_out)
 
 
 @linked
-def times(layer, rows, out, add, x, w):
+def times(layer, rows, out, add, x, weights):
     """``out = [out +] x W``."""
     ld_in, ld_out = layer.ld_in, layer.ld_out
-    outer(rows, ld_in, layer.n_out, out, ld_in, out, ld_in, add, x, ld_out, 1, w, ld_in)
+    outer(rows, ld_in, layer.n_out, out, ld_in, out, ld_in, add, x, ld_out, 1, weights.w, ld_in)
 
 
 @linked
@@ -253,8 +269,8 @@ def r_backward_activation(net, n, r_delta, d1, d2):
 
 # Passes over a block of rows ---------------------------------------------------------------------
 
-# What is kept of some rows: values, phi', phi'' (then delta W * phi'', then times Rz), delta, and the
-# derivatives of the values and of delta along a direction
+# What is kept of some rows: values, phi', phi'' (then delta W * phi'', then times Rz), delta, and
+# the derivatives of the values and of delta along a direction
 A, D1, D2, DELTA, RA, R_DELTA = 0, 1, 2, 3, 4, 5
 KINDS = 6
 
@@ -278,10 +294,8 @@ def forward(net, block, at, order):
     """All values for the inputs that lie in the block."""
     for number in range(1, net.n_layers + 1):
         layer, z = layer_of(net, number), value(net, block, A, number + 1)
-        times_transposed(
-            layer, block.rows, z, offset(at.w, layer.p_bias), 0, value(net, block, A, number),
-            offset(at.w, layer.p_weight), offset(at.t, layer.t_weight),
-        )  # fmt: skip
+        weights, x = weights_of(layer, at), value(net, block, A, number)
+        times_transposed(layer, block.rows, z, weights.b, 0, x, weights)
         if number < net.n_layers:
             d1, d2 = value(net, block, D1, number + 1), value(net, block, D2, number + 1)
             apply_activation(net, layer, block.rows, z, d1, d2, order)
@@ -292,8 +306,8 @@ def backward(net, block, at, order):
     """delta of all hidden values; with order 2, d2 becomes ``(delta W) * phi''``."""
     for number in range(net.n_layers, 1, -1):
         layer, delta = layer_of(net, number), value(net, block, DELTA, number)
-        w = offset(at.w, layer.p_weight)
-        times(layer, block.rows, delta, 0, value(net, block, DELTA, number + 1), w)
+        after = value(net, block, DELTA, number + 1)
+        times(layer, block.rows, delta, 0, after, weights_of(layer, at))
         d1, d2 = value(net, block, D1, number), value(net, block, D2, number)
         backward_activation(net, block.rows * layer.ld_in, delta, d1, d2, order)
 
@@ -303,15 +317,11 @@ def r_forward(net, block, at, along):
     """R-values along a direction; d2 becomes ``(delta W) * phi'' * Rz``."""
     for number in range(1, net.n_layers + 1):
         layer, rz = layer_of(net, number), value(net, block, RA, number + 1)
-        times_transposed(
-            layer, block.rows, rz, offset(along.w, layer.p_bias), 0, value(net, block, A, number),
-            offset(along.w, layer.p_weight), offset(along.t, layer.t_weight),
-        )  # fmt: skip
+        direction, a = weights_of(layer, along), value(net, block, A, number)
+        times_transposed(layer, block.rows, rz, direction.b, 0, a, direction)
         if number > 1:  # the input does not depend on the parameters
-            times_transposed(
-                layer, block.rows, rz, rz, layer.ld_out, value(net, block, RA, number),
-                offset(at.w, layer.p_weight), offset(at.t, layer.t_weight),
-            )  # fmt: skip
+            ra, ld = value(net, block, RA, number), layer.ld_out
+            times_transposed(layer, block.rows, rz, rz, ld, ra, weights_of(layer, at))
         if number < net.n_layers:
             d1, d2 = value(net, block, D1, number + 1), value(net, block, D2, number + 1)
             r_activation(net, block.rows * layer.ld_out, rz, d1, d2)
@@ -322,9 +332,10 @@ def r_backward(net, block, at, along):
     """R-deltas of all hidden values, from that of the output."""
     for number in range(net.n_layers, 1, -1):
         layer, r_delta = layer_of(net, number), value(net, block, R_DELTA, number)
-        w, v = offset(at.w, layer.p_weight), offset(along.w, layer.p_weight)
-        times(layer, block.rows, r_delta, 0, value(net, block, R_DELTA, number + 1), w)
-        times(layer, block.rows, r_delta, 1, value(net, block, DELTA, number + 1), v)
+        r_after = value(net, block, R_DELTA, number + 1)
+        after = value(net, block, DELTA, number + 1)
+        times(layer, block.rows, r_delta, 0, r_after, weights_of(layer, at))
+        times(layer, block.rows, r_delta, 1, after, weights_of(layer, along))
         d1, d2 = value(net, block, D1, number), value(net, block, D2, number)
         r_backward_activation(net, block.rows * layer.ld_in, r_delta, d1, d2)
 

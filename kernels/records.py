@@ -60,7 +60,7 @@ class View:
 
     def __init__(self, table: np.ndarray) -> None:
         self._net = table.view(NET)[0]
-        self.layers = table.view(LAYER)
+        self.layers: Any = table.view(LAYER, np.recarray)
 
     def __getattr__(self, name: str) -> int:
         return int(getattr(self._net, name))
