@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from .checks import FLOAT32, FLOAT64, InnerRate, all_finite, require_finite
 from .kernels import adapt as adapt_kernels
 from .kernels import dense as dense_kernels
+from .kernels import derivatives as derivatives_kernels
 from .kernels import explicit as explicit_kernels
 from .kernels import factored as factored_kernels
 from .kernels import hessian as hessian_kernels
@@ -256,11 +257,11 @@ def derivatives(
     workers = workers_for(work, n_tasks)
     by_row, by_task = outputs[:2], outputs[2:]
     piece = tasks_of_piece(work, n_tasks, workers)
-    size = explicit_kernels.scratch_size(table, 0)
+    size = derivatives_kernels.scratch_size(table)
     with borrow(rows_of(theta.dtype, workers, size)) as (scratch,):
         for first in range(0, n_tasks, piece):
             tasks, ends = slice(first, first + piece), slice(first, first + piece + 1)
-            explicit_kernels.derivatives(
+            derivatives_kernels.derivatives(
                 workers, table, theta[None] if theta.ndim == 1 else theta[tasks], rows.x, y,
                 rows.offsets[ends], loss.scale, loss.mean, scratch, *by_row,
                 *(a[tasks] for a in by_task),

@@ -84,6 +84,8 @@ def _passed_as(argument: types.Type) -> types.Type:
 
 def _sent(context: Any, builder: Any, value: Any, given: types.Type, wanted: types.Type) -> Any:
     """The value of an argument, as what it is passed as."""
+    if given == wanted:
+        return value
     if isinstance(given, types.Array):
         return cgutils.create_struct_proxy(given)(context, builder, value=value).data
     if isinstance(given, types.BaseNamedTuple):
