@@ -28,11 +28,11 @@ from numpy.typing import NDArray
 from .checks import FLOAT64, InnerRate, physical_memory, require_memory
 from .kernels import blocks as block_kernels
 from .kernels import explicit, trajectory
+from .kernels.emitter import LANES
 from .kernels.jit import max_workers
 from .kernels.layers import KINDS, layer_table, sizes_of
 from .kernels.modes import RATES, VALUE
 from .kernels.own_weights import own_table
-from .kernels.simd import LANES
 from .tasks import Rows
 from .workspace import Layout
 

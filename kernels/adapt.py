@@ -11,10 +11,10 @@ from .jit import kernel
 from .layers import gather, spread, transpose
 from .link import linked
 from .modes import VALUE
+from .pointers import offset
 from .predict import predict_rows
 from .records import layer_of, net_of
 from .reduce import count_beyond, squares
-from .simd import offset
 from .tasks import Inner, Tasks, rows_of
 from .trajectory import adapt_task, memory_of, point_at
 

@@ -30,9 +30,9 @@ from .layers import DELTA, R_DELTA, RA, A, value
 from .link import linked
 from .matmul import outer, sum_rows
 from .own_weights import is_summable, is_wide, own_adjoint, own_transpose, sum_adjoints
+from .pointers import offset
 from .products import FORWARD, R_KINDS, add_kept, product_of_products
 from .records import layer_of
-from .simd import offset
 
 
 class Later(NamedTuple):

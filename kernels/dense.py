@@ -28,9 +28,9 @@ from .jit import kernel
 from .layers import Point, gather, spread, transpose
 from .link import linked
 from .modes import GRADIENT, RATES, VALUE
+from .pointers import offset
 from .records import layer_of, net_of
 from .reduce import add_rows
-from .simd import offset
 from .tasks import Chunks, Inner, Rows, Sums, Tasks, gradient_row, rate_row, rows_of
 from .trajectory import adapt_task, layer_end, memory_of, point_at, rate_times, sweep
 

@@ -18,9 +18,9 @@ from numba import prange
 from .jit import helper, kernel
 from .layers import sizes_of
 from .link import linked
+from .pointers import offset
 from .records import layer_of, net_of
 from .samples import KINDS, Sample, add_curvature, forward, jacobian, outputs_of, sample_of
-from .simd import offset
 from .tasks import Tasks, rows_of, vector_of, vectors_of
 
 

@@ -31,9 +31,9 @@ from .jit import helper, kernel
 from .layers import sizes_of
 from .link import linked
 from .modes import GRADIENT, RATES, VALUE
+from .pointers import offset
 from .records import layer_of, net_of
 from .reduce import add_rows
-from .simd import offset
 from .tasks import Chunks, Inner, Rows, Sums, Tasks, gradient_row, rate_row, rows_of
 
 

@@ -39,9 +39,9 @@ from .link import linked
 from .modes import RATES, VALUE
 from .own_weights import own_step
 from .passes import Pass, Run, deltas, losses, r_pass, values
+from .pointers import offset
 from .records import layer_of, net_of
 from .reduce import add_rows
-from .simd import offset
 from .tasks import Chunks, Inner, Sums, Tasks, gradient_row, rate_row
 
 

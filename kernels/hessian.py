@@ -9,8 +9,8 @@ from numba import prange
 from .jit import kernel
 from .layers import Point, gather, spread, transpose
 from .link import linked
+from .pointers import offset
 from .records import net_of
-from .simd import offset
 from .tasks import Tasks, rows_of, vector_of, vectors_of
 from .trajectory import memory_of, point_at, sweep
 

@@ -25,11 +25,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .activations import CODES, PIECEWISE_LINEAR, activate, activate_slope, activate_value
+from .emitter import LANES
 from .jit import helper
 from .link import linked
 from .matmul import inner, outer, sum_rows
+from .pointers import lanes_of, offset
 from .records import LAYER, NET, NET_FIELDS, View, layer_of
-from .simd import LANES, lanes_of, offset, transpose_tile
+from .tiles import transpose_tile
 
 #: a layer is narrow if its outputs fill less than this part of a vector: its rows are then read as
 #: vectors instead

@@ -10,18 +10,10 @@ the padding.
 
 from __future__ import annotations
 
+from .emitter import DOT_ROWS, TILE_COLUMNS, TILE_ROWS
 from .link import linked
-from .simd import (
-    DOT_ROWS,
-    TILE_COLUMNS,
-    TILE_ROWS,
-    inner_tile,
-    lanes_of,
-    offset,
-    outer_tile,
-    stack_panel,
-    sum_tile,
-)
+from .pointers import lanes_of, offset, stack_panel
+from .tiles import inner_tile, outer_tile, sum_tile
 
 #: rows of a packed panel (it fits the first-level cache), and the stride in vectors and the rows
 #: from which packing pays

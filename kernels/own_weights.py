@@ -22,8 +22,8 @@ from .layers import (
 )
 from .link import linked
 from .matmul import outer, sum_rows
+from .pointers import offset
 from .records import LAYER, NET, layer_of
-from .simd import offset
 
 
 def own_table(table: np.ndarray, own: list[bool], lanes: int) -> np.ndarray:

@@ -52,9 +52,9 @@ from .layers import (
 )
 from .link import linked
 from .own_weights import own_backward, own_forward
+from .pointers import offset
 from .products import BACKWARD, FORWARD, R_KINDS, subtract_updates
 from .records import layer_of
-from .simd import offset
 
 
 class Run(NamedTuple):

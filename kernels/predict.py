@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
+from .emitter import on_line
 from .jit import kernel
 from .layers import A, Block, Point, forward, load_rows, sizes_of, spread, transpose, value
 from .link import linked
+from .pointers import offset
 from .records import layer_of, net_of
-from .simd import offset, on_line
 from .tasks import vector_of, vectors_of
 
 #: rows worked at a time

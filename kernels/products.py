@@ -17,8 +17,8 @@ from .blocks import count_of, products_with, row_of, support_block
 from .layers import DELTA, A, value
 from .link import linked
 from .matmul import inner, outer
+from .pointers import offset
 from .records import layer_of
-from .simd import offset
 
 #: kinds of products: of a pass, and of an R-pass, which are R_KINDS further
 FORWARD, BACKWARD, R_KINDS = 0, 1, 2

@@ -26,8 +26,8 @@ from typing import Any, NamedTuple
 from .activations import activate
 from .jit import helper
 from .link import linked
+from .pointers import offset
 from .records import layer_of
-from .simd import offset
 
 
 class Sample(NamedTuple):

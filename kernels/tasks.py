@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from .jit import helper
+from .pointers import offset
 from .records import layer_of
-from .simd import offset
 
 
 class Tasks(NamedTuple):

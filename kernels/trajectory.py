@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .emitter import on_line
 from .jit import helper
 from .layers import (
     DELTA,
@@ -38,9 +39,9 @@ from .layers import (
     value,
 )
 from .link import linked
+from .pointers import offset
 from .predict import MAX_ROWS
 from .records import layer_of
-from .simd import offset, on_line
 
 
 class Memory(NamedTuple):
