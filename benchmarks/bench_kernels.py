@@ -25,19 +25,19 @@ SHAPES = {  # (m, k, n)
 @njit
 def activations(code: int, buf: Any, n: int) -> None:
     for _ in range(REPEATS):
-        activate(code, buf, 0, n, 2 * n, 3 * n, n)
+        activate(code, buf, buf[n:], buf[2 * n :], buf[3 * n :], n)
 
 
 @njit
 def outers(m: int, k: int, n: int, c: Any, a: Any, b: Any) -> None:
     for _ in range(REPEATS):
-        outer(m, n, k, c, 0, n, c, 0, n, False, a, 0, k, 1, b, 0, n)
+        outer(m, n, k, c, n, c, n, False, a, k, 1, b, n)
 
 
 @njit
 def inners(m: int, k: int, n: int, c: Any, a: Any, b: Any) -> None:
     for _ in range(REPEATS):
-        inner(m, n, k, c, 0, n, 1.0, 0.0, False, a, 0, k, b, 0, k)
+        inner(m, n, k, c, n, 1.0, 0.0, False, a, k, b, k)
 
 
 class Activations:

@@ -26,22 +26,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .checks import FLOAT64, InnerRate, physical_memory, require_memory
-from .kernels import dense, explicit, factored
+from .kernels import blocks as block_kernels
+from .kernels import explicit, trajectory
+from .kernels.emitter import LANES
 from .kernels.jit import max_workers
-from .kernels.mlp import (
-    LD_IN,
-    N_COMMON,
-    P_BIAS,
-    P_WEIGHT,
-    ROW,
-    WEIGHT,
-    WIDTH,
-    layer_table,
-    padded_sizes,
-)
+from .kernels.layers import KINDS, layer_table, sizes_of
 from .kernels.modes import RATES, VALUE
 from .kernels.own_weights import own_table
-from .kernels.simd import LANES
 from .tasks import Rows
 from .workspace import Layout
 
@@ -234,20 +225,20 @@ def _plan(
     method = method or choose_method(problem, dtype, *means)
     rates, parameter_rates = problem.rates(dtype, method)
     blocks = np.zeros(0, np.int64)
-    n_padded, n_transposed = padded_sizes(table)
+    n_padded, n_transposed = sizes_of(table).n_padded, sizes_of(table).n_transposed
     n_gradient, n_shared = n_padded, n_padded + n_transposed
     if method == "factored":
         work += pair_work_of(model, rows, n_tasks, steps)
         table = own_table(table, own_layers(model, *means, steps), LANES[dtype])
         blocks, chunks = _blocks_and_chunks(offsets, max(rows, query_rows), table, dtype, steps)
         losses = int(np.count_nonzero(problem.step_weights))
-        scratch = factored.scratch_size(
+        scratch = block_kernels.scratch_size(
             table, counts, query_counts, blocks, steps, losses, mode == RATES
         )
     else:
         longest = max(int(counts.max()), int(query_counts.max()))
         if method == "dense":
-            scratch = dense.scratch_size(table, longest, steps, problem.momentum)
+            scratch = trajectory.scratch_size(table, longest, steps, problem.momentum)
         else:
             work *= PLAIN_LOOPS * model.n_params
             scratch = explicit.scratch_size(table, steps, problem.momentum)
@@ -276,7 +267,7 @@ def _rates_of(
     elif rate.per_layer is not None:
         rates[...] = rate.per_layer
     else:
-        parameter_rates = np.zeros(padded_sizes(table_of(model, dtype))[0], dtype)
+        parameter_rates = np.zeros(sizes_of(table_of(model, dtype)).n_padded, dtype)
         parameter_rates[padded_index(model, dtype)] = rate.per_parameter
     return rates, parameter_rates
 
@@ -324,7 +315,7 @@ def own_layers(model: Network, rows: float, query_rows: float, steps: int) -> li
 
 def bytes_a_row(table: NDArray[np.int64], dtype: np.dtype[Any]) -> int:
     """What the factored method keeps of one support row in one step."""
-    return factored.SUPPORT_BLOCKS * int(table[WIDTH]) * dtype.itemsize
+    return KINDS * sizes_of(table).width * dtype.itemsize
 
 
 def block_rows_of(table: NDArray[np.int64], dtype: np.dtype[Any], steps: int) -> int:
@@ -333,7 +324,7 @@ def block_rows_of(table: NDArray[np.int64], dtype: np.dtype[Any], steps: int) ->
     Enough for large products with the weights that tasks share. Where they share none, few enough
     for the cache.
     """
-    if table[N_COMMON]:
+    if sizes_of(table).n_common:
         return CHUNK_ROWS
     of_row = bytes_a_row(table, dtype) * max(steps, 1)
     return max(MIN_BLOCK_ROWS, min(CHUNK_ROWS, BLOCK_BYTES // of_row))
@@ -394,17 +385,17 @@ def table_of(model: Network, dtype: np.dtype[Any]) -> NDArray[np.int64]:
 def padded_index(model: Network, dtype: np.dtype[Any]) -> NDArray[np.int64]:
     """Where each parameter lies in a padded parameter vector."""
     index = np.empty(model.n_params, np.int64)
-    rows = table_of(model, dtype).reshape(-1, ROW)[1 : model.n_layers + 1]
-    for (weight, bias), row in zip(model.unpack(index), rows, strict=True):
+    layers = sizes_of(table_of(model, dtype)).layers[1 : model.n_layers + 1]
+    for (weight, bias), layer in zip(model.unpack(index), layers, strict=True):
         n_out, n_in = weight.shape
-        weight[...] = row[P_WEIGHT] + np.arange(n_out)[:, None] * row[LD_IN] + np.arange(n_in)
+        weight[...] = layer.p_weight + np.arange(n_out)[:, None] * layer.ld_in + np.arange(n_in)
         if bias is not None:
-            bias[...] = row[P_BIAS] + np.arange(n_out)
+            bias[...] = layer.p_bias + np.arange(n_out)
     return index
 
 
 @lru_cache(maxsize=64)
 def layer_starts(model: Network) -> NDArray[np.int64]:
     """Where each layer's parameters start in theta."""
-    rows = table_of(model, np.dtype(np.float64)).reshape(-1, ROW)
-    return rows[1 : model.n_layers + 1, WEIGHT].copy()
+    layers = sizes_of(table_of(model, np.dtype(np.float64))).layers
+    return layers.weight[1 : model.n_layers + 1].copy()

@@ -12,10 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .checks import FLOAT32, FLOAT64, InnerRate, all_finite, require_finite
+from .kernels import adapt as adapt_kernels
 from .kernels import dense as dense_kernels
+from .kernels import derivatives as derivatives_kernels
 from .kernels import explicit as explicit_kernels
 from .kernels import factored as factored_kernels
+from .kernels import hessian as hessian_kernels
 from .kernels import predict as predict_kernels
+from .kernels import trajectory as trajectory_kernels
 from .kernels.modes import GRADIENT, RATES, VALUE
 from .plan import (
     PLAIN_LOOPS,
@@ -201,7 +205,7 @@ def adapt(
     piece = tasks_of_piece(plan.work, n_tasks, workers)
     with borrow(rows_of(theta.dtype, workers, plan.scratch)) as (scratch,):
         for first in range(0, n_tasks, piece):
-            n_beyond += dense_kernels.adapt(
+            n_beyond += adapt_kernels.adapt(
                 workers, plan.table, theta, support.x, support.y, support.offsets,
                 first, min(first + piece, n_tasks), problem.loss.scale, problem.loss.mean,
                 plan.rates, plan.parameter_rates, problem.momentum, problem.proximal, scratch,
@@ -253,11 +257,11 @@ def derivatives(
     workers = workers_for(work, n_tasks)
     by_row, by_task = outputs[:2], outputs[2:]
     piece = tasks_of_piece(work, n_tasks, workers)
-    size = explicit_kernels.scratch_size(table, 0)
+    size = derivatives_kernels.scratch_size(table)
     with borrow(rows_of(theta.dtype, workers, size)) as (scratch,):
         for first in range(0, n_tasks, piece):
             tasks, ends = slice(first, first + piece), slice(first, first + piece + 1)
-            explicit_kernels.derivatives(
+            derivatives_kernels.derivatives(
                 workers, table, theta[None] if theta.ndim == 1 else theta[tasks], rows.x, y,
                 rows.offsets[ends], loss.scale, loss.mean, scratch, *by_row,
                 *(a[tasks] for a in by_task),
@@ -292,11 +296,11 @@ def hessian_products(
     workers = workers_for(work, n_tasks)
     longest = int(np.diff(rows.offsets).max())
     piece = tasks_of_piece(work, n_tasks, workers)
-    size = dense_kernels.scratch_size(table, longest, 0)
+    size = trajectory_kernels.scratch_size(table, longest, 0)
     with borrow(rows_of(theta.dtype, workers, size)) as (scratch,):
         for first in range(0, n_tasks, piece):
             tasks, ends = slice(first, first + piece), slice(first, first + piece + 1)
-            dense_kernels.hessian_products(
+            hessian_kernels.hessian_products(
                 workers, table, theta[tasks] if len(theta) > 1 else theta,
                 direction[tasks] if len(direction) > 1 else direction, rows.x, rows.y,
                 rows.offsets[ends], loss.scale, loss.mean, scratch, values[tasks],

@@ -14,7 +14,7 @@ import numpy as np
 
 from .checks import as_choice, as_count, as_float_dtype, shown
 from .equations import task_hessian, task_hessp
-from .kernels import dense, explicit, factored, jit, predict
+from .kernels import adapt, dense, derivatives, explicit, factored, hessian, jit, predict
 from .kernels.adam import adam
 from .maml import MAML
 from .models import Linear
@@ -25,10 +25,10 @@ __all__ = ["set_num_threads", "threads", "warmup"]
 _KERNELS = (
     factored.factored,
     dense.dense,
-    dense.adapt,
-    dense.hessian_products,
+    adapt.adapt,
+    hessian.hessian_products,
     explicit.explicit,
-    explicit.derivatives,
+    derivatives.derivatives,
     predict.predict,
 )
 

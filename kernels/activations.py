@@ -66,25 +66,20 @@ def _write_function(module, m, outputs):
 
 def _emit(context, builder, signature, arguments):
     """Call the LLVM function on the whole vectors of a block, then on a padded copy of the rest."""
-    code, buf, *offsets, n = arguments
-    kind = signature.args[1]
-    # In a linked function buf is a bare pointer, not an array.
-    array = isinstance(kind, types.Array)
-    data = cgutils.create_struct_proxy(kind)(context, builder, value=buf).data if array else buf
-    m = Registers(context, kind.dtype)
-    function = _write_function(builder.module, m, len(offsets) - 1)
+    code, *pointers, n = arguments
+    m = Registers(context, signature.args[1].dtype)
+    function = _write_function(builder.module, m, len(pointers) - 1)
     integer = n.type
     lanes = ir.Constant(integer, m.lanes)
     count = builder.sdiv(n, lanes)
     whole = builder.mul(count, lanes)
     rest = builder.sub(n, whole)
-    starts = [builder.gep(data, [offset]) for offset in offsets]
     with builder.if_then(builder.icmp_signed(">=", n, lanes), likely=True):
-        builder.call(function, [code, *starts, count])
+        builder.call(function, [code, *pointers, count])
     with builder.if_then(builder.icmp_signed(">", rest, ir.Constant(integer, 0))):
-        copies = [cgutils.alloca_once_value(builder, m.constant(0.0).value) for _ in offsets]
+        copies = [cgutils.alloca_once_value(builder, m.constant(0.0).value) for _ in pointers]
         copies = [builder.bitcast(copy, m.scalar.as_pointer()) for copy in copies]
-        ends = [builder.gep(start, [whole]) for start in starts]
+        ends = [builder.gep(pointer, [whole]) for pointer in pointers]
         cgutils.raw_memcpy(builder, copies[0], ends[0], rest, m.itemsize)
         builder.call(function, [code, *copies, ir.Constant(integer, 1)])
         for end, copy in zip(ends[1:], copies[1:], strict=True):
@@ -93,29 +88,29 @@ def _emit(context, builder, signature, arguments):
 
 
 @intrinsic
-def _emit_activate(typingctx, code, buf, z, a, d1, d2, n):
+def _emit_activate(typingctx, code, z, a, d1, d2, n):
     i = types.int64
-    return types.void(i, buf, i, i, i, i, i), _emit
+    return types.void(i, z, a, d1, d2, i), _emit
 
 
 @intrinsic
-def _emit_activate_slope(typingctx, code, buf, z, a, d1, n):
+def _emit_activate_slope(typingctx, code, z, a, d1, n):
     i = types.int64
-    return types.void(i, buf, i, i, i, i), _emit
+    return types.void(i, z, a, d1, i), _emit
 
 
 @intrinsic
-def _emit_activate_value(typingctx, code, buf, z, a, n):
+def _emit_activate_value(typingctx, code, z, a, n):
     i = types.int64
-    return types.void(i, buf, i, i, i), _emit
+    return types.void(i, z, a, i), _emit
 
 
-def _plain(code, buf, z, *outputs_and_n):
+def _plain(code, z, *outputs_and_n):
     *outputs, n = outputs_and_n
     with np.errstate(all="ignore"):
-        results = FORMULAS[code](Arrays(buf.dtype), buf[z : z + n].copy())
-    for start, result in zip(outputs, results, strict=False):
-        buf[start : start + n] = result
+        results = FORMULAS[code](Arrays(z.dtype), z[:n].copy())
+    for output, result in zip(outputs, results, strict=False):
+        output[:n] = result
 
 
 _activate = _plain if config.DISABLE_JIT else _emit_activate
@@ -124,22 +119,21 @@ _activate_value = _plain if config.DISABLE_JIT else _emit_activate_value
 
 
 @linked
-def activate(code: Any, buf: Any, z: Any, a: Any, d1: Any, d2: Any, n: Any) -> None:
-    """Write phi, phi' and phi'' of ``buf[z : z + n]`` at the offsets ``a``, ``d1`` and ``d2``.
+def activate(code: Any, z: Any, a: Any, d1: Any, d2: Any, n: Any) -> None:
+    """Write phi, phi' and phi'' of ``z[:n]`` at ``a``, ``d1`` and ``d2``.
 
-    ``buf`` is a flat float32 or float64 array. ``z == a`` works in place; otherwise the blocks are
-    disjoint.
+    These point to float32 or float64 numbers. ``a`` may be ``z``; otherwise they are disjoint.
     """
-    _activate(code, buf, z, a, d1, d2, n)
+    _activate(code, z, a, d1, d2, n)
 
 
 @linked
-def activate_slope(code: Any, buf: Any, z: Any, a: Any, d1: Any, n: Any) -> None:
+def activate_slope(code: Any, z: Any, a: Any, d1: Any, n: Any) -> None:
     """Write phi and phi' alone."""
-    _activate_slope(code, buf, z, a, d1, n)
+    _activate_slope(code, z, a, d1, n)
 
 
 @linked
-def activate_value(code: Any, buf: Any, z: Any, a: Any, n: Any) -> None:
+def activate_value(code: Any, z: Any, a: Any, n: Any) -> None:
     """Write phi alone."""
-    _activate_value(code, buf, z, a, n)
+    _activate_value(code, z, a, n)

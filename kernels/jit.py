@@ -46,7 +46,10 @@ __all__ = [
 # bits.
 _OPTIONS = {"error_model": "numpy", "nogil": True}
 
-helper = njit(**_OPTIONS)
+
+#: for small functions: Numba takes their statements in where they are called, so that none is
+#: compiled on its own (and linked into every caller), which took a sixth of the time to compile
+helper = njit(inline="always", **_OPTIONS)
 
 _workqueue = threading.Lock()
 _forked = False

@@ -67,13 +67,32 @@ def _passed_as(argument: types.Type) -> types.Type:
     """The C type that an argument of a call is passed as."""
     if isinstance(argument, types.Array) and argument.is_c_contig:
         return types.CPointer(argument.dtype)
-    if isinstance(argument, types.CPointer):
+    if isinstance(argument, types.CPointer | types.Record):
         return argument
+    if isinstance(argument, types.BaseNamedTuple):
+        parts = [_passed_as(part) for part in argument]
+        return types.BaseTuple.from_types(parts, argument.instance_class)
     if isinstance(argument, types.Integer | types.Boolean | types.IntegerLiteral):
         return types.int64
     if isinstance(argument, types.Float):
         return types.float64
-    raise TypingError(f"a linked function takes C-contiguous arrays and numbers, not {argument}")
+    raise TypingError(
+        f"a linked function takes C-contiguous arrays, numbers, records and named tuples of such, "
+        f"not {argument}"
+    )
+
+
+def _sent(context: Any, builder: Any, value: Any, given: types.Type, wanted: types.Type) -> Any:
+    """The value of an argument, as what it is passed as."""
+    if given == wanted:
+        return value
+    if isinstance(given, types.Array):
+        return cgutils.create_struct_proxy(given)(context, builder, value=value).data
+    if isinstance(given, types.BaseNamedTuple):
+        parts = cgutils.unpack_tuple(builder, value, len(given))
+        sent = [_sent(context, builder, *each) for each in zip(parts, given, wanted, strict=True)]
+        return context.make_tuple(builder, wanted, sent)
+    return context.cast(builder, value, given, wanted)
 
 
 class _Compiler(_CFuncCompiler):
@@ -151,13 +170,10 @@ class _Piece:
 
         def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
             _forbid_numba_cache(builder.module)
-            sent = []
-            for value, given, wanted in zip(values, arguments, passed, strict=True):
-                if isinstance(given, types.Array):
-                    value = cgutils.create_struct_proxy(given)(context, builder, value=value).data
-                else:
-                    value = context.cast(builder, value, given, wanted)
-                sent.append(value)
+            sent = [
+                _sent(context, builder, *each)
+                for each in zip(values, arguments, passed, strict=True)
+            ]
             void = result is types.void
             returned = ir.VoidType() if void else context.get_value_type(result)
             kind = ir.FunctionType(returned, [value.type for value in sent])
@@ -191,15 +207,21 @@ class _Linked(_Intrinsic):
         return self._caller(*arguments)
 
 
+def _flat(argument: Any) -> Any:
+    """An array as a flat one, in a named tuple too."""
+    if isinstance(argument, tuple):
+        return type(argument)(*map(_flat, argument))
+    if isinstance(argument, np.ndarray) and argument.ndim != 1:
+        return argument.reshape(-1)
+    return argument
+
+
 def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function as Python runs it, with the arrays of its callers made flat."""
 
     @functools.wraps(function)
     def call(*arguments: Any) -> Any:
-        flat = (
-            a.reshape(-1) if isinstance(a, np.ndarray) and a.ndim != 1 else a for a in arguments
-        )
-        return function(*flat)
+        return function(*map(_flat, arguments))
 
     return call
 

@@ -13,8 +13,8 @@ import numpy as np
 from llvmlite import ir
 from numba.core import cgutils
 
+from .emitter import REGISTER_BYTES
 from .polynomials import TABLES
-from .simd import REGISTER_BYTES
 
 
 class Machine:

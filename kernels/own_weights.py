@@ -1,6 +1,6 @@
 """Own weights: those of small layers, which the factored method keeps for each task after all.
 
-A set of them is a block of OWN_SIZE numbers for each task; ``own_table`` says what lies in it.
+A set of them is a block of ``own_size`` numbers for each task; ``own_table`` says what lies in it.
 There is a set after each inner step, and one for the adjoint lambda, whose sum over the tasks
 becomes the layer's gradient.
 """
@@ -9,193 +9,158 @@ from __future__ import annotations
 
 import numpy as np
 
-from .link import linked
-from .matmul import outer, sum_rows
-from .mlp import (
-    BIAS,
-    COMMON,
-    LD_IN,
-    LD_OUT,
-    N_COMMON,
-    N_IN,
-    N_OUT,
-    N_PADDED,
+from .blocks import count_of, n_rows, row_of
+from .jit import helper
+from .layers import (
     NARROW,
-    OWN,
-    OWN_SIZE,
-    P_BIAS,
-    P_WEIGHT,
-    ROW,
-    T_WEIGHT,
+    Weights,
+    is_narrow,
     times,
     times_transposed,
     transpose_layer,
+    weights_of,
 )
-from .simd import lanes_of
+from .link import linked
+from .matmul import outer, sum_rows
+from .pointers import offset
+from .records import LAYER, NET, layer_of
 
 
 def own_table(table: np.ndarray, own: list[bool], lanes: int) -> np.ndarray:
-    """A copy of the table that says of which layers each task has its own weights (OWN, COMMON).
+    """A copy of the table that says of which layers each task has its own weights.
 
-    They lie in a block of OWN_SIZE numbers: of each such layer the weights (n_out, ld_in), at OWN
-    the bias (ld_out), and the transposed weights (ld_in, ld_out). What no pass reads has no room:
-    the weights of the first layer, or the transposed ones of a narrow layer.
+    They lie in a block of ``own_size`` numbers: of each such layer the weights (n_out, ld_in), at
+    ``own`` the bias (ld_out), and the transposed weights (ld_in, ld_out). What no pass reads has no
+    room: the weights of the first layer, or the transposed ones of a narrow layer.
     """
-    rows = table.reshape(-1, ROW).copy()
-    for layer, flag in enumerate(own, start=1):
+    table = table.copy()
+    net, layers = table.view(NET)[0], table.view(LAYER)
+    for number, flag in enumerate(own, start=1):
+        layer = layers[number]
         if flag:
-            n_in, n_out, ld_in, ld_out = rows[layer, [N_IN, N_OUT, LD_IN, LD_OUT]]
-            narrow = NARROW * n_out <= lanes
-            rows[layer, OWN] = rows[0, OWN_SIZE] + (n_out * ld_in if narrow or layer > 1 else 0)
-            transposed = 0 if narrow else ld_out * (ld_in if layer > 1 else n_in)
-            rows[0, OWN_SIZE] = rows[layer, OWN] + ld_out + transposed
+            narrow = NARROW * layer.n_out <= lanes
+            weights = layer.n_out * layer.ld_in if narrow or number > 1 else 0
+            rows = layer.ld_in if number > 1 else layer.n_in
+            layer.own = net.own_size + weights
+            net.own_size = layer.own + layer.ld_out + (0 if narrow else layer.ld_out * rows)
         else:
-            rows[layer, COMMON] = rows[0, N_COMMON]
-            rows[0, N_COMMON] += 1
-    return rows.reshape(-1)
+            layer.common = net.n_common
+            net.n_common += 1
+    return table
+
+
+@helper
+def own_of(net, layer, own, index):
+    """The weights of a layer in a set, of the task that is the block's ``index``-th."""
+    bias = index * net.own_size + layer.own
+    weights = bias - layer.n_out * layer.ld_in
+    return Weights(offset(own, weights), offset(own, bias), offset(own, bias + layer.ld_out))
 
 
 @linked
-def own_forward(table, layer, first, last, offsets, buf, own, x, z, with_bias):
+def own_forward(net, number, side, own, x, z, with_bias):
     """``z = x W^T + b``, or ``z += x W^T``, with the own weights of each task."""
-    row = layer * ROW
-    ld_in, ld_out = table[row + LD_IN], table[row + LD_OUT]
-    bias = own + table[row + OWN]
-    for task in range(first, last):
-        r0, k = offsets[task] - offsets[first], offsets[task + 1] - offsets[task]
-        start, there = (bias, 0) if with_bias else (z + r0 * ld_out, ld_out)
-        times_transposed(
-            table, layer, k, buf, z + r0 * ld_out, buf, start, there, buf, x + r0 * ld_in,
-            buf, bias - table[row + P_BIAS], buf, bias + ld_out - table[row + T_WEIGHT],
-        )  # fmt: skip
-        bias += table[OWN_SIZE]
+    layer = layer_of(net, number)
+    ld_in, ld_out = layer.ld_in, layer.ld_out
+    for task in range(side.first, side.last):
+        r0, weights = row_of(side, task), own_of(net, layer, own, task - side.first)
+        zt = offset(z, r0 * ld_out)
+        start, ld = (weights.b, 0) if with_bias else (zt, ld_out)
+        xt = offset(x, r0 * ld_in)
+        times_transposed(layer, count_of(side, task), zt, start, ld, xt, weights)
 
 
 @linked
-def own_backward(table, layer, first, last, offsets, buf, own, delta, out, add):
+def own_backward(net, number, side, own, delta, out, add):
     """``out = [out +] delta W`` with the own weights of each task."""
-    row = layer * ROW
-    weights = own + table[row + OWN] - table[row + P_BIAS]
-    for task in range(first, last):
-        r0, k = offsets[task] - offsets[first], offsets[task + 1] - offsets[task]
-        times(
-            table, layer, k, buf, out + r0 * table[row + LD_IN], add,
-            buf, delta + r0 * table[row + LD_OUT], buf, weights,
-        )  # fmt: skip
-        weights += table[OWN_SIZE]
+    layer = layer_of(net, number)
+    for task in range(side.first, side.last):
+        r0, weights = row_of(side, task), own_of(net, layer, own, task - side.first)
+        out_t, delta_t = offset(out, r0 * layer.ld_in), offset(delta, r0 * layer.ld_out)
+        times(layer, count_of(side, task), out_t, add, delta_t, weights)
 
 
 @linked
-def _add(
-    table, layer, first, last, offsets, buf, own, before, b0, t0, stride, delta, a, with_bias,
-):  # fmt: skip
-    """``W' = W + delta^T a`` for the own weights of each task, and likewise the bias.
+def _add(number, layer, rows, after, before, delta, a, with_bias):
+    """``W' = W + delta^T a`` for one task's weights, and likewise the bias.
 
-    The bias of the first task lies in ``before`` at b0, W in front of it, its transpose at t0, and
-    those of the next task ``stride`` further. The transposed weights only change where no others
-    are kept; elsewhere ``own_transpose`` is to follow.
-    """  # fmt: skip
-    row = layer * ROW
-    n_in, n_out = table[row + N_IN], table[row + N_OUT]
-    ld_in, ld_out = table[row + LD_IN], table[row + LD_OUT]
-    narrow, bias = NARROW * n_out <= lanes_of(buf), own + table[row + OWN]
-    for task in range(first, last):
-        r0, k = offsets[task] - offsets[first], offsets[task + 1] - offsets[task]
-        left, right = delta + r0 * ld_out, a + r0 * ld_in
-        if narrow or layer > 1:
-            outer(
-                n_out, ld_in, k, buf, bias - n_out * ld_in, ld_in, before, b0 - n_out * ld_in,
-                ld_in, 1, buf, left, 1, ld_out, buf, right, ld_in,
-            )  # fmt: skip
-        else:
-            outer(
-                n_in, ld_out, k, buf, bias + ld_out, ld_out, before, t0, ld_out, 1,
-                buf, right, 1, ld_in, buf, left, ld_out,
-            )  # fmt: skip
-        count = k if with_bias and table[row + BIAS] >= 0 else 0
-        sum_rows(ld_out, count, buf, bias, before, b0, 1, buf, left, ld_out)
-        bias, b0, t0 = bias + table[OWN_SIZE], b0 + stride, t0 + stride
+    The transposed weights only change where no others are kept; elsewhere ``own_transpose`` is to
+    follow.
+    """
+    n_in, n_out, ld_in, ld_out = layer.n_in, layer.n_out, layer.ld_in, layer.ld_out
+    if is_narrow(layer, delta) or number > 1:
+        outer(n_out, ld_in, rows, after.w, ld_in, before.w, ld_in, 1, delta, 1, ld_out, a, ld_in)
+    else:
+        outer(n_in, ld_out, rows, after.t, ld_out, before.t, ld_out, 1, a, 1, ld_in, delta, ld_out)
+    count = rows if with_bias and layer.bias >= 0 else 0
+    sum_rows(ld_out, count, after.b, before.b, 1, delta, ld_out)
 
 
 @linked
-def own_transpose(table, layer, n_tasks, buf, own):
+def own_transpose(net, number, n_tasks, own):
     """Each task's transposed weights of a layer that keeps both."""
-    row = layer * ROW
-    if layer > 1 and NARROW * table[row + N_OUT] > lanes_of(buf):
-        bias, size = own + table[row + OWN], table[row + N_OUT] * table[row + LD_IN]
-        for _ in range(n_tasks):
-            transpose_layer(table, layer, buf, bias - size, buf, bias + table[row + LD_OUT])
-            bias += table[OWN_SIZE]
+    layer = layer_of(net, number)
+    if number > 1 and not is_narrow(layer, own):
+        for index in range(n_tasks):
+            weights = own_of(net, layer, own, index)
+            transpose_layer(layer, weights.w, weights.t)
 
 
 @linked
-def own_step(
-    table, shared, layer, step, first, last, offsets, rate, delta, a, buf, own, small
-):  # fmt: skip
+def own_step(net, number, step, rate, support, shared, memory, delta, a):
     """The own weights after ``step + 1`` steps, from those before and the step's delta and a."""
-    row, rows = layer * ROW, offsets[last] - offsets[first]
-    count, ld_out = (last - first) * table[OWN_SIZE], table[row + LD_OUT]
-    for i in range(rows * ld_out):
-        buf[small + i] = -rate * buf[delta + i]
-    if step == 0:
+    layer, scaled = layer_of(net, number), memory.small
+    ld_in, ld_out = layer.ld_in, layer.ld_out
+    for i in range(n_rows(support) * ld_out):
+        scaled[i] = -rate * delta[i]
+    own = offset(memory.own, step * memory.own_size)
+    before_step = offset(memory.own, max(step - 1, 0) * memory.own_size)
+    for task in range(support.first, support.last):
+        r0, index = row_of(support, task), task - support.first
+        before = own_of(net, layer, before_step, index) if step > 0 else weights_of(layer, shared)
         _add(
-            table, layer, first, last, offsets, buf, own, shared, table[row + P_BIAS],
-            table[N_PADDED] + table[row + T_WEIGHT], 0, small, a, True,
+            number, layer, count_of(support, task), own_of(net, layer, own, index), before,
+            offset(scaled, r0 * ld_out), offset(a, r0 * ld_in), True,
         )  # fmt: skip
-    else:
-        bias = own + (step - 1) * count + table[row + OWN]
-        _add(
-            table, layer, first, last, offsets, buf, own + step * count, buf, bias, bias + ld_out,
-            table[OWN_SIZE], small, a, True,
-        )  # fmt: skip
-    own_transpose(table, layer, last - first, buf, own + step * count)
+    own_transpose(net, number, support.last - support.first, own)
 
 
 @linked
-def own_adjoint(table, layer, first, last, offsets, buf, own, delta, a, with_bias):
+def own_adjoint(net, number, side, own, delta, a, with_bias):
     """``lambda += delta^T a`` for each task."""
-    bias = own + table[layer * ROW + OWN]
-    _add(
-        table, layer, first, last, offsets, buf, own, buf, bias, bias + table[layer * ROW + LD_OUT],
-        table[OWN_SIZE], delta, a, with_bias,
-    )  # fmt: skip
+    layer = layer_of(net, number)
+    for task in range(side.first, side.last):
+        r0, weights = row_of(side, task), own_of(net, layer, own, task - side.first)
+        delta_t, a_t = offset(delta, r0 * layer.ld_out), offset(a, r0 * layer.ld_in)
+        _add(number, layer, count_of(side, task), weights, weights, delta_t, a_t, with_bias)
 
 
-@linked
-def is_wide(table, layer) -> float:
+@helper
+def is_wide(layer):
     """Whether a layer's gradient is kept as (n_in, ld_out), the shorter way to pad it."""
-    row = layer * ROW
-    wide = table[row + N_IN] * table[row + LD_OUT] < table[row + N_OUT] * table[row + LD_IN]
-    return 1.0 if wide else 0.0
+    return layer.n_in * layer.ld_out < layer.n_out * layer.ld_in
 
 
-@linked
-def is_summable(table, layer, buf) -> float:
+@helper
+def is_summable(number, layer, vector):
     """Whether a layer's gradient is kept in a form in which its adjoint is, too."""
-    row = layer * ROW
-    if table[row + OWN] < 0:
-        return 0.0
-    narrow, wide = NARROW * table[row + N_OUT] <= lanes_of(buf), is_wide(table, layer) > 0
-    return 1.0 if (not narrow if wide else narrow or layer > 1) else 0.0
+    narrow = is_narrow(layer, vector)
+    kept = not narrow if is_wide(layer) else narrow or number > 1
+    return layer.own >= 0 and kept
 
 
 @linked
-def sum_adjoints(table, layer, n_tasks, buf, adjoint, add, out, g0):
+def sum_adjoints(net, number, n_tasks, own, add, g):
     """The sum of the tasks' adjoints of a layer, as [part of] its gradient."""
-    row = layer * ROW
-    ld_in, ld_out = table[row + LD_IN], table[row + LD_OUT]
-    n_in, n_out = table[row + N_IN], table[row + N_OUT]
-    weight, bias = g0 + table[row + P_WEIGHT], g0 + table[row + P_BIAS]
-    own, size = adjoint + table[row + OWN], table[OWN_SIZE]
-    if is_wide(table, layer) > 0:
-        sum_rows(
-            n_in * ld_out, n_tasks, out, weight, out, weight, add, buf, own + ld_out, size
-        )  # fmt: skip
+    layer, size = layer_of(net, number), net.own_size
+    n_in, n_out, ld_in, ld_out = layer.n_in, layer.n_out, layer.ld_in, layer.ld_out
+    g_w, g_b = offset(g, layer.p_weight), offset(g, layer.p_bias)
+    adjoint = own_of(net, layer, own, 0)
+    if is_wide(layer):
+        sum_rows(n_in * ld_out, n_tasks, g_w, g_w, add, adjoint.t, size)
         if not add:  # the rest of the place
-            for j in range(weight + n_in * ld_out, bias):
-                out[j] = 0
+            for j in range(n_in * ld_out, n_out * ld_in):
+                g_w[j] = 0
     else:
-        sum_rows(
-            n_out * ld_in, n_tasks, out, weight, out, weight, add, buf, own - n_out * ld_in, size
-        )  # fmt: skip
-    sum_rows(ld_out, n_tasks, out, bias, out, bias, add, buf, own, size)
+        sum_rows(n_out * ld_in, n_tasks, g_w, g_w, add, adjoint.w, size)
+    sum_rows(ld_out, n_tasks, g_b, g_b, add, adjoint.b, size)

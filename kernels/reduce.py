@@ -6,14 +6,14 @@ from .link import linked
 
 
 @linked
-def count_beyond(a, a0, n, place) -> float:
-    """How many of ``a[a0 : a0 + n]`` are not below ``a[place]``; a sum that may be vectors.
+def count_beyond(a, n, limits) -> float:
+    """How many of ``a[:n]`` are not below ``limits[0]``; a sum that may be vectors.
 
     Infinite ones and NaN are not, whatever the limit is.
     """
-    limit = a[place]  # of the dtype of a, which an argument would not be
+    limit = limits[0]  # of the dtype of a, which a number as an argument would not be
     count = 0
-    for i in range(a0, a0 + n):
+    for i in range(n):
         count += not abs(a[i]) < limit
     return count
 

@@ -83,7 +83,7 @@ def phi_and_derivatives(name, z):
     """(3, n): what ``activate`` writes."""
     n = len(z)
     buf = np.concatenate([z, np.full(3 * n, 7.0, z.dtype)])
-    activations.activate(activations.CODES[name], buf, 0, n, 2 * n, 3 * n, n)
+    activations.activate(activations.CODES[name], *buf.reshape(4, n), n)
     np.testing.assert_array_equal(buf[:n], z)
     return buf[n:].reshape(3, n)
 
@@ -186,7 +186,7 @@ def test_every_length_gives_the_same_bits_and_touches_nothing_else(name, dtype):
         want = buf.copy()
         for start, row in zip(starts[1:], whole, strict=True):
             want[start : start + n] = row[:n]
-        activations.activate(code, buf, *starts, n)
+        activations.activate(code, *(buf[start:] for start in starts), n)
         np.testing.assert_array_equal(buf, want)
 
         for some in (activations.activate_value, activations.activate_slope):
@@ -196,7 +196,7 @@ def test_every_length_gives_the_same_bits_and_touches_nothing_else(name, dtype):
             want = only.copy()
             for start, row in zip(starts[1 : 1 + outputs], whole, strict=False):
                 want[start : start + n] = row[:n]
-            some(code, only, *starts[: 1 + outputs], n)
+            some(code, *(only[start:] for start in starts[: 1 + outputs]), n)
             np.testing.assert_array_equal(only, want)
 
 
@@ -208,13 +208,13 @@ def test_in_place(name, dtype):
     want = phi_and_derivatives(name, z)
     n = len(z)
     buf = np.concatenate([z, np.zeros(2 * n, dtype)])
-    activations.activate(code, buf, 0, 0, n, 2 * n, n)
+    activations.activate(code, buf, buf, buf[n:], buf[2 * n :], n)
     np.testing.assert_array_equal(buf.reshape(3, n), want)
     buf = np.concatenate([z, np.zeros(n, dtype)])
-    activations.activate_slope(code, buf, 0, 0, n, n)
+    activations.activate_slope(code, buf, buf, buf[n:], n)
     np.testing.assert_array_equal(buf.reshape(2, n), want[:2])
     buf = z.copy()
-    activations.activate_value(code, buf, 0, 0, n)
+    activations.activate_value(code, buf, buf, n)
     np.testing.assert_array_equal(buf, want[0])
 
 
@@ -226,8 +226,8 @@ def test_the_plain_twin_agrees(dtype):
     eps = np.finfo(dtype).eps
     for name in NAMES:
         buf = np.concatenate([z, np.zeros(4 * n, dtype)])
-        activations._plain(activations.CODES[name], buf, 0, n, 2 * n, 3 * n, n)
-        activations._plain(activations.CODES[name], buf, 0, 4 * n, n)
+        activations._plain(activations.CODES[name], *buf.reshape(5, n)[:4], n)
+        activations._plain(activations.CODES[name], buf, buf[4 * n :], n)
         twin = buf[n:].reshape(4, n)
         np.testing.assert_array_equal(twin[0], twin[3])
         np.testing.assert_allclose(
@@ -243,8 +243,8 @@ for dtype in (np.float32, np.float64):
     for name, code in activations.CODES.items():
         buf = np.zeros(12, dtype)
         buf[:3] = [-1.5, 0.25, 3.0]
-        activations.activate(code, buf, 0, 3, 6, 9, 3)
-        activations.activate_value(code, buf, 0, 0, 3)
+        activations.activate(code, buf, buf[3:], buf[6:], buf[9:], 3)
+        activations.activate_value(code, buf, buf, 3)
         assert buf.dtype == dtype and (buf[:3] == buf[3:6]).all()
         print(*buf[3:].tolist())
 """

@@ -55,7 +55,9 @@ def test_code(page, capsys):
 
 def test_derivation_names_what_exists():
     text = (ROOT / "docs/derivation.md").read_text(encoding="utf-8")
-    kernels = re.findall(r"`(explicit|dense|mlp|reduce)\.(\w+)`", text)
+    kernels = re.findall(
+        r"`(samples|derivatives|explicit|layers|trajectory|hessian|dense|reduce)\.(\w+)`", text
+    )
     assert kernels
     for module, name in kernels:
         assert hasattr(importlib.import_module(f"fastmaml.kernels.{module}"), name), name
