@@ -307,6 +307,7 @@ model, narrow, wide = fm.MLP([1, 40, 40, 1]), fm.MLP([1, 25, 1]), fm.MLP([1, 512
 theta, n = model.init(0), 200_000
 x = np.linspace(-1, 1, 10 * n).reshape(n, 10, 1)
 out = np.full(model.n_params, 7.0)
+fm.warmup(["factored", "dense", "explicit"], ["float64"])  # not the compiler is to be stopped
 small = fm.MAML(model).gradient(theta, x[:50], x[:50])
 long_calls = {
     "factored": lambda: fm.MAML(model, steps=2, method="factored").gradient(theta, x, x, out=out),
@@ -338,7 +339,6 @@ def cpu_time(pid):
 @compiled_only
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_ctrl_c_takes_effect_within_a_long_call():
-    fm.warmup(["factored", "dense", "explicit"], ["float64"])  # not the compiler is to be stopped
     with start(LONG) as process:
         try:
             for name in iter(lambda: process.stdout.readline().strip(), "done"):
