@@ -14,38 +14,25 @@ from . import implicit, run
 from .checks import (
     as_choice,
     as_count,
-    as_direction,
     as_flag,
-    as_inner_lr,
     as_number,
-    as_out,
     as_positive,
-    as_step_weights,
-    as_theta,
-    rate_gradient,
     require_finite,
 )
 from .divergence import SUSPICIOUS, warn_of_divergence
-from .models.base import Network, as_model
-from .plan import METHODS, Loss, Problem, default_max_memory
+from .family import Family, as_model, is_model
+from .losses import loss_of
+from .parameters import as_direction, as_out, as_theta
+from .plan import METHODS, Problem, default_max_memory
+from .rates import as_inner_lr, as_step_weights, rate_gradient
 from .run import GRADIENT, RATES, VALUE, Result
 from .tasks import NO_Y, Rows, as_rows, as_tasks, by_task, require_same_tasks, split
 
-__all__ = [
-    "LOSSES", "MAML", "ImplicitMetaGradient", "MetaGradient", "anil_inner_lr", "meta_gradient",
-]  # fmt: skip
+__all__ = ["MAML", "ImplicitMetaGradient", "MetaGradient", "anil_inner_lr", "meta_gradient"]
 
-LOSSES = ("half_sse", "half_mse", "sse", "mse")
 ORDERS = ("exact", "first", "implicit")
 #: more steps are a mistake; each takes memory for its rates and, in a call, for its parameters
 MAX_STEPS = 1_000_000
-
-
-def loss_of(name: str, n_outputs: int) -> Loss:
-    """The loss as the kernels take it."""
-    as_choice("loss", name, LOSSES)
-    scale = 1.0 if name.startswith("half") else 2.0
-    return Loss(scale / n_outputs if name == "mse" else scale, name.endswith("mse"))
 
 
 class MetaGradient(NamedTuple):
@@ -207,7 +194,7 @@ class MAML:
     True
     """
 
-    model: Network
+    model: Family
     inner_lr: Any = 0.01
     steps: int = 1
     order: str = "exact"
@@ -534,7 +521,7 @@ def _as_momentum(inner_momentum: Any) -> float:
     return momentum
 
 
-def anil_inner_lr(model: Network, inner_lr: float) -> NDArray[np.float64]:
+def anil_inner_lr(model: Family, inner_lr: float) -> NDArray[np.float64]:
     """Return the rates of ANIL: `inner_lr` for the last layer, zero for all others [1]_.
 
     Parameters
@@ -573,7 +560,7 @@ def anil_inner_lr(model: Network, inner_lr: float) -> NDArray[np.float64]:
 
 
 def meta_gradient(
-    model: Network,
+    model: Family,
     theta: ArrayLike,
     x: Any,
     y: Any,
@@ -634,7 +621,7 @@ def meta_gradient(
     )  # fmt: skip
     # Only what cannot change behind our back is remembered.
     plain = all(o is None or isinstance(o, str | int | float) for o in (steps, *options))
-    fixed = plain and isinstance(inner_lr, int | float) and isinstance(model, Network)
+    fixed = plain and isinstance(inner_lr, int | float) and is_model(model)
     maml = (_remembered if fixed else MAML)(model, inner_lr, steps, *options)
     return maml.gradient(theta, x, y, x_query, y_query, out=out)
 

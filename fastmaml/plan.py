@@ -20,43 +20,33 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .checks import FLOAT64, InnerRate, physical_memory, require_memory
+from .checks import FLOAT64, physical_memory, require_memory
+from .family import Family
 from .kernels import dense, explicit, factored
 from .kernels.jit import max_workers
 from .kernels.mlp import (
-    LD_IN,
     N_COMMON,
-    P_BIAS,
-    P_WEIGHT,
-    ROW,
-    WEIGHT,
     WIDTH,
-    layer_table,
-    padded_sizes,
 )
 from .kernels.modes import RATES, VALUE
 from .kernels.own_weights import own_table
 from .kernels.simd import LANES
+from .losses import Loss
+from .rates import InnerRate
 from .tasks import Rows
 from .workspace import Layout
 
-if TYPE_CHECKING:
-    from .models.base import Network
-
 __all__ = [
     "METHODS",
-    "Loss",
     "Plan",
     "Problem",
-    "layer_starts",
-    "padded_index",
     "plan_for",
-    "table_of",
 ]
 
 METHODS = ("auto", "explicit", "dense", "factored")
@@ -84,19 +74,11 @@ BLOCK_BYTES, MIN_BLOCK_ROWS = 96 << 10, 10
 FACTORED_CHUNKS, DENSE_CHUNKS = 8, 16
 
 
-@dataclass(frozen=True)
-class Loss:
-    """Task loss: ``scale / 2`` times the sum of squares, divided by the rows if ``mean``."""
-
-    scale: float
-    mean: bool
-
-
 @dataclass(frozen=True, eq=False)
 class Problem:
     """All that a method needs to know beside theta and the data."""
 
-    model: Network
+    model: Family
     rate: InnerRate
     steps: int
     exact: bool
@@ -229,12 +211,11 @@ def _plan(
     counts, query_counts = np.diff(offsets), np.diff(query_offsets)
     rows, query_rows = int(offsets[-1]), int(query_offsets[-1])
     means = rows / n_tasks, query_rows / n_tasks
-    table = table_of(model, dtype)
+    table, n_padded, n_transposed = model.compiled(dtype)
     work = work_of(model, rows, query_rows, steps)
     method = method or choose_method(problem, dtype, *means)
     rates, parameter_rates = problem.rates(dtype, method)
     blocks = np.zeros(0, np.int64)
-    n_padded, n_transposed = padded_sizes(table)
     n_gradient, n_shared = n_padded, n_padded + n_transposed
     if method == "factored":
         work += pair_work_of(model, rows, n_tasks, steps)
@@ -265,19 +246,19 @@ def _plan(
 
 
 def _rates_of(
-    model: Network, rate: InnerRate, steps: int, dtype: np.dtype[Any], explicit: bool
+    model: Family, rate: InnerRate, steps: int, dtype: np.dtype[Any], explicit: bool
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     rates, parameter_rates = np.zeros((steps, model.n_layers), dtype), np.zeros(0, dtype)
     if explicit and rate.per_layer is not None:
-        widths = np.diff([*layer_starts(model), model.n_params])
+        widths = [part.stop - part.start for part in model.layers().values()]
         rates = np.repeat(rate.per_layer, widths, axis=1).astype(dtype)
     elif explicit:
         rates = np.tile(rate.per_parameter, (steps, 1)).astype(dtype)  # type: ignore[arg-type]
     elif rate.per_layer is not None:
         rates[...] = rate.per_layer
     else:
-        parameter_rates = np.zeros(padded_sizes(table_of(model, dtype))[0], dtype)
-        parameter_rates[padded_index(model, dtype)] = rate.per_parameter
+        parameter_rates = np.zeros(model.compiled(dtype).n_padded, dtype)
+        parameter_rates[model.padded_index(dtype)] = rate.per_parameter
     return rates, parameter_rates
 
 
@@ -296,7 +277,7 @@ def choose_method(
 
 
 def prefers_factored(
-    model: Network, dtype: np.dtype[Any], rows: float, query_rows: float
+    model: Family, dtype: np.dtype[Any], rows: float, query_rows: float
 ) -> bool:  # fmt: skip
     """Whether factored is the faster method: unless tasks have so many rows.
 
@@ -304,20 +285,27 @@ def prefers_factored(
     faster, which takes some at a time, unless products with large matrices outweigh it. The rule
     is fitted to a grid of widths, rows and steps (``benchmarks/method_choice.py``).
     """
-    shapes = list(zip(model.layer_sizes[:-1], model.layer_sizes[1:], strict=True))
+    shapes = list(pairwise(weight_layers(model)))
     width = 2 * sum(a * b for a, b in shapes) / sum(a + b for a, b in shapes)
     most = max(rows, query_rows)
-    return most * bytes_a_row(table_of(model, dtype), dtype) <= CACHED + CACHED_WIDTH * width
+    return most * bytes_a_row(model.compiled(dtype).table, dtype) <= CACHED + CACHED_WIDTH * width
 
 
-def own_layers(model: Network, rows: float, query_rows: float, steps: int) -> list[bool]:
+def weight_layers(model: Family) -> tuple[int, ...]:
+    """Sizes of a model that is a stack of weight layers, as all are that factored is asked for."""
+    sizes = model.layer_sizes
+    assert sizes is not None
+    return sizes
+
+
+def own_layers(model: Family, rows: float, query_rows: float, steps: int) -> list[bool]:
     """Of which layers the factored method gives each task its own weights.
 
     They cost some products of S K rows with n_in n_out weights; what they save is the products of
     row blocks, those of S K rows with as many and with the query rows. How many of each was fitted
     to measurements (``docs/decisions/0007-register-tiles.md``).
     """
-    shapes = zip(model.layer_sizes[:-1], model.layer_sizes[1:], strict=True)
+    shapes = pairwise(weight_layers(model))
     partners = 2 * query_rows + 4 * steps * rows
     return [7 * n_in * n_out <= (n_in + n_out) * partners for n_in, n_out in shapes]
 
@@ -350,14 +338,14 @@ def _blocks_and_chunks(
     return blocks, chunks_of(np.arange(len(blocks)), wanted)
 
 
-def work_of(model: Network, rows: int, query_rows: int, steps: int) -> int:
+def work_of(model: Family, rows: int, query_rows: int, steps: int) -> int:
     """About how many floating-point operations a meta-gradient takes."""
     return model.n_params * (24 * steps * rows + 6 * query_rows)
 
 
-def pair_work_of(model: Network, rows: int, n_tasks: int, steps: int) -> int:
+def pair_work_of(model: Family, rows: int, n_tasks: int, steps: int) -> int:
     """About how many operations the factored method takes for the pairs of a task's rows."""
-    width = model.n_inputs + 2 * sum(model.layer_sizes[1:-1]) + model.n_outputs
+    width = model.n_inputs + 2 * sum(weight_layers(model)[1:-1]) + model.n_outputs
     return 16 * width * steps * steps * rows * rows // n_tasks
 
 
@@ -382,29 +370,3 @@ def tasks_of_piece(work: int, n_tasks: int, workers: int) -> int:
 def default_max_memory() -> int:
     """A quarter of the physical memory, or 2 GiB where that is unknown."""
     return physical_memory() // 4
-
-
-@lru_cache(maxsize=64)
-def table_of(model: Network, dtype: np.dtype[Any]) -> NDArray[np.int64]:
-    """The kernels' description of a model."""
-    return layer_table(model.layer_sizes, model.activation, model.intercept, dtype)
-
-
-@lru_cache(maxsize=64)
-def padded_index(model: Network, dtype: np.dtype[Any]) -> NDArray[np.int64]:
-    """Where each parameter lies in a padded parameter vector."""
-    index = np.empty(model.n_params, np.int64)
-    rows = table_of(model, dtype).reshape(-1, ROW)[1 : model.n_layers + 1]
-    for (weight, bias), row in zip(model.unpack(index), rows, strict=True):
-        n_out, n_in = weight.shape
-        weight[...] = row[P_WEIGHT] + np.arange(n_out)[:, None] * row[LD_IN] + np.arange(n_in)
-        if bias is not None:
-            bias[...] = row[P_BIAS] + np.arange(n_out)
-    return index
-
-
-@lru_cache(maxsize=64)
-def layer_starts(model: Network) -> NDArray[np.int64]:
-    """Where each layer's parameters start in theta."""
-    rows = table_of(model, np.dtype(np.float64)).reshape(-1, ROW)
-    return rows[1 : model.n_layers + 1, WEIGHT].copy()

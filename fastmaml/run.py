@@ -6,39 +6,34 @@ import math
 from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .checks import FLOAT32, FLOAT64, InnerRate, all_finite, require_finite
+from .checks import FLOAT32, FLOAT64, all_finite, require_finite
+from .family import Family
 from .kernels import dense as dense_kernels
 from .kernels import explicit as explicit_kernels
 from .kernels import factored as factored_kernels
-from .kernels import predict as predict_kernels
 from .kernels.modes import GRADIENT, RATES, VALUE
+from .losses import Loss
 from .plan import (
     PLAIN_LOOPS,
-    Loss,
     Plan,
     Problem,
-    layer_starts,
-    padded_index,
     plan_for,
-    table_of,
     tasks_of_piece,
     work_of,
     workers_for,
 )  # fmt: skip
+from .rates import InnerRate
+from .tasks import Rows
 from .workspace import borrow, rows_of
-
-if TYPE_CHECKING:
-    from .models.base import Network
-    from .tasks import Rows
 
 __all__ = [
     "GRADIENT", "RATES", "VALUE", "Result", "adapt", "derivatives", "hessian_products",
-    "predict_rows", "solve",
+    "solve",
 ]  # fmt: skip
 
 
@@ -219,13 +214,13 @@ def _canonical(problem: Problem, plan: Plan, total: NDArray[np.float64]) -> NDAr
     """The gradient of the rates in their canonical form: (S, n_layers) or (P,)."""
     model, per_parameter = problem.model, problem.rate.per_parameter is not None
     if plan.method != "explicit":
-        index = padded_index(model, plan.rates.dtype) if per_parameter else None
+        index = model.padded_index(plan.rates.dtype) if per_parameter else None
         return total.reshape(plan.rates.shape) if index is None else total[index]
     total = total.reshape(plan.rates.shape)
     with np.errstate(all="ignore"):  # no other method warns of tasks that diverged
         if per_parameter:
             return total.sum(axis=0)
-        return np.add.reduceat(total, layer_starts(model), axis=1)
+        return np.add.reduceat(total, [part.start for part in model.layers().values()], axis=1)
 
 
 class Derivatives(NamedTuple):
@@ -238,7 +233,7 @@ class Derivatives(NamedTuple):
 
 
 def derivatives(
-    model: Network, theta: NDArray[Any], rows: Rows, loss: Loss, wanted: tuple[str, ...]
+    model: Family, theta: NDArray[Any], rows: Rows, loss: Loss, wanted: tuple[str, ...]
 ) -> Derivatives:
     """Compute those derivatives of f and of the task losses that are wanted."""
     p, n_out, n_rows, n_tasks = model.n_params, model.n_outputs, len(rows.x), rows.n_tasks
@@ -248,7 +243,7 @@ def derivatives(
         for name, shape in zip(Derivatives._fields, shapes, strict=True)
     ]
     y = rows.y if len(rows.y) else np.zeros((n_rows, n_out), theta.dtype)
-    table = table_of(model, theta.dtype)
+    table, _, _ = model.compiled(theta.dtype)
     work = work_of(model, n_rows, 0, 1) * PLAIN_LOOPS * (p if "hessians" in wanted else 1)
     workers = workers_for(work, n_tasks)
     by_row, by_task = outputs[:2], outputs[2:]
@@ -274,7 +269,7 @@ class Products(NamedTuple):
 
 
 def hessian_products(
-    model: Network, theta: NDArray[Any], v: NDArray[Any] | None, rows: Rows, loss: Loss,
+    model: Family, theta: NDArray[Any], v: NDArray[Any] | None, rows: Rows, loss: Loss,
     *, gradient: bool = False,
 ) -> Products:  # fmt: skip
     """Compute the task losses, and their gradients and Hessians times v where asked.
@@ -287,7 +282,7 @@ def hessian_products(
     values = np.empty(n_tasks)
     gradients = np.empty((n_tasks if gradient else 0, p), theta.dtype)
     products = np.empty((0 if v is None else n_tasks, p), theta.dtype)
-    table = table_of(model, theta.dtype)
+    table, _, _ = model.compiled(theta.dtype)
     work = work_of(model, n_rows, 0, 1)
     workers = workers_for(work, n_tasks)
     longest = int(np.diff(rows.offsets).max())
@@ -303,29 +298,3 @@ def hessian_products(
                 gradients[tasks], products[tasks],
             )  # fmt: skip
     return Products(values, gradients, products)
-
-
-def predict_rows(
-    model: Network, theta: NDArray[Any], x: NDArray[Any], offsets: NDArray[np.int64]
-) -> NDArray[Any]:
-    """Return f (N, n_outputs) for rows x (N, n_inputs) of tasks; theta is (P,) or (n_tasks, P)."""
-    table = table_of(model, theta.dtype)
-    parameters = theta.reshape(-1, model.n_params)
-    shared = len(parameters) == 1
-    if shared and len(x) > predict_kernels.MAX_ROWS:  # whose row it is does not matter
-        offsets = np.append(np.arange(0, len(x), predict_kernels.MAX_ROWS), len(x))
-        offsets.flags.writeable = False  # as all others, so that Numba sees one type
-    n_tasks = len(offsets) - 1
-    work = 2 * len(x) * model.n_params
-    workers = workers_for(work, n_tasks)
-    longest = len(x) if n_tasks == 1 else int(np.diff(offsets).max())
-    out = np.empty((len(x), model.n_outputs), theta.dtype)
-    piece = tasks_of_piece(work, n_tasks, workers)
-    size = predict_kernels.scratch_size(table, longest)
-    with borrow(rows_of(theta.dtype, workers, size)) as (scratch,):
-        for first in range(0, n_tasks, piece):
-            last = min(first + piece, n_tasks)
-            predict_kernels.predict(
-                workers, table, parameters, x, offsets, first, last, scratch, out
-            )
-    return out
