@@ -17,12 +17,12 @@ from . import clone as clone  # before whatever needs the kernels
 from . import equations as equations
 from . import models as models
 from .divergence import DivergenceWarning as DivergenceWarning
-from .implicit import ConvergenceWarning as ConvergenceWarning
 from .maml import MAML as MAML
 from .maml import ImplicitMetaGradient as ImplicitMetaGradient
 from .maml import MetaGradient as MetaGradient
 from .maml import anil_inner_lr as anil_inner_lr
 from .maml import meta_gradient as meta_gradient
+from .methods.implicit import ConvergenceWarning as ConvergenceWarning
 from .models import MLP as MLP
 from .models import Linear as Linear
 from .runtime import set_num_threads as set_num_threads

@@ -66,9 +66,10 @@ from .checks import (
 )
 from .family import Family, as_model
 from .losses import loss_of
+from .methods.dense import hessian_products
+from .methods.explicit import Derivatives, derivatives
 from .parameters import as_direction, as_theta
 from .rates import as_inner_lr
-from .run import Derivatives, derivatives, hessian_products
 from .tasks import NO_Y, Rows, as_rows, as_tasks, by_task, split
 
 __all__ = [

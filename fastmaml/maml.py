@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import implicit, run
 from .checks import (
     as_choice,
     as_count,
@@ -21,16 +20,18 @@ from .checks import (
 )
 from .divergence import SUSPICIOUS, warn_of_divergence
 from .family import Family, as_model, is_model
+from .kernels.modes import GRADIENT, RATES, VALUE
 from .losses import loss_of
+from .methods.base import Problem, Result
+from .methods.choose import METHODS, ORDERS, choose
+from .methods.dense import adapt
 from .parameters import as_direction, as_out, as_theta
-from .plan import METHODS, Problem, default_max_memory
+from .plan import default_max_memory
 from .rates import as_inner_lr, as_step_weights, rate_gradient
-from .run import GRADIENT, RATES, VALUE, Result
 from .tasks import NO_Y, Rows, as_rows, as_tasks, by_task, require_same_tasks, split
 
 __all__ = ["MAML", "ImplicitMetaGradient", "MetaGradient", "anil_inner_lr", "meta_gradient"]
 
-ORDERS = ("exact", "first", "implicit")
 #: more steps are a mistake; each takes memory for its rates and, in a call, for its parameters
 MAX_STEPS = 1_000_000
 
@@ -222,59 +223,31 @@ class MAML:
         put(self, "cg_maxiter", as_count("cg_maxiter", self.cg_maxiter, 1))
         if self.proximal is not None:
             put(self, "proximal", as_positive("proximal", self.proximal))
-        order = as_choice("order", self.order, ORDERS)
+        order = as_choice("order", self.order, tuple(ORDERS))
         problem = Problem(
             self.model,
             as_inner_lr(self.model, self.inner_lr, steps),
             steps,
-            order == "exact",
+            order,
             loss_of(self.loss, self.model.n_outputs),
             as_step_weights(self.step_weights, steps),
-            as_choice("method", self.method, METHODS),
+            self.step_weights is not None,
+            as_choice("method", self.method, tuple(METHODS)),
             default_max_memory()
             if self.max_memory is None
             else as_count("max_memory", self.max_memory, 1),
             self.inner_momentum,
-            self.proximal or 0.0,
+            self.proximal,
+            self.cg_rtol,
+            self.cg_maxiter,
         )
-        if problem.method == "factored" and problem.rate.per_parameter is not None:
-            raise ValueError(
-                'method is "factored", which has no rates per parameter (inner_lr has shape '
-                f'{problem.rate.shape}); accepted are "dense", "explicit" and "auto"'
-            )
-        if problem.method == "factored" and problem.momentum:
-            raise ValueError(
-                f'method is "factored", which has no momentum (inner_momentum is '
-                f'{problem.momentum}); accepted are "dense", "explicit" and "auto"'
-            )
-        self._check_implicit()
-        put(self, "_problem", problem)
+        put(self, "_problem", choose(problem))
         # What the user may go on writing to must not change a frozen specification.
         for name in ("inner_lr", "step_weights"):
             value = getattr(self, name)
             if value is not None and np.ndim(value):
                 put(self, name, np.array(value, np.float64))
                 getattr(self, name).flags.writeable = False
-
-    def _check_implicit(self) -> None:
-        if self.order != "implicit":
-            if self.proximal is not None:
-                raise ValueError(
-                    f'proximal is {self.proximal}, order is "{self.order}"; '
-                    'accepted is None, or order="implicit"'
-                )
-            return
-        if self.proximal is None:
-            raise ValueError('proximal is None, order is "implicit"; accepted are numbers above 0')
-        if self.method not in ("auto", "dense"):
-            raise ValueError(
-                f'method is "{self.method}", order is "implicit"; accepted are "auto" and "dense"'
-            )
-        if self.step_weights is not None:
-            raise ValueError(
-                'step_weights is given, order is "implicit", which only knows the end of the '
-                "inner steps; accepted is None"
-            )
 
     def adapt(self, theta: ArrayLike, x: Any, y: Any) -> NDArray[Any]:
         """Return each task's parameters after the inner steps (equation 8).
@@ -336,8 +309,8 @@ class MAML:
 
     def _adapt(self, theta: NDArray[Any], support: Rows, new: Rows | None = None) -> NDArray[Any]:
         if not self.check_finite:
-            return run.adapt(self._problem, theta, support, new)[0]
-        result, n_beyond = run.adapt(self._problem, theta, support, new, SUSPICIOUS)
+            return adapt(self._problem, theta, support, new)[0]
+        result, n_beyond = adapt(self._problem, theta, support, new, SUSPICIOUS)
         if n_beyond:  # as always where theta is not finite
             require_finite("theta", theta, ("parameter",))
             warn_of_divergence(self._problem, theta, support)
@@ -479,16 +452,13 @@ class MAML:
         self, mode: int, theta: Any, x: Any, y: Any, x_query: Any, y_query: Any, out: Any = None
     ) -> tuple[Result, Rows]:
         """What was computed, and the support rows, which say what form the data had."""
-        check, implicitly = self.check_finite, self.order == "implicit"
-        parameters = as_theta(self.model, theta, check_finite=check and implicitly)
+        check, problem = self.check_finite, self._problem
+        parameters = as_theta(self.model, theta, check_finite=False)  # the method does it
         if out is not None:
             out = as_out(self.model, out, parameters.dtype)
         support, query = as_tasks(self.model, x, y, x_query, y_query, parameters.dtype, check)
-        if implicitly:
-            options = (self.cg_rtol, self.cg_maxiter)
-            result = implicit.solve(self._problem, parameters, support, query, mode, *options)
-        else:
-            result = run.solve(self._problem, parameters, support, query, mode, check)
+        solve = problem.methods[0].solve
+        result: Result = solve(problem, parameters, support, query, mode, check)
         if self.task_mean:
             result = result._replace(
                 gradient=result.gradient / support.n_tasks,
