@@ -19,9 +19,13 @@ from ..tasks import Rows
 __all__ = ["Method", "Problem", "Result"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Problem:
-    """All that a method needs to know beside theta and the data."""
+    """All that a method needs to know beside theta and the data. Nothing changes it later.
+
+    (It is not frozen: a training that learns the inner rates makes one an iteration, and frozen
+    ones take longer to make.)
+    """
 
     model: Family
     rate: InnerRate
@@ -36,11 +40,11 @@ class Problem:
     proximal: float | None
     rtol: float  # of conjugate gradients
     maxiter: int
-    # Of `Method`: those that may be asked, in this order, and where a result is not finite.
+    # Of `Method`: those that may be asked, in this order; and those, if they do not refuse, that
+    # compute anew what is not finite.
     methods: tuple[Any, ...] = ()
     anew: tuple[Any, ...] = ()
-    # Remembered here and not in a cache of the module: a training that learns the inner rates
-    # makes a problem an iteration, and these hold its rates.
+    # Remembered here and not in a cache of the module: these hold the rates of one problem.
     _plans: dict[Any, Any] = field(default_factory=dict, repr=False)
     _rates: dict[Any, tuple[NDArray[Any], NDArray[Any]]] = field(default_factory=dict, repr=False)
 

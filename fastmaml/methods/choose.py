@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from .base import Method, Problem
 from .dense import DENSE
 from .explicit import EXPLICIT
@@ -28,7 +26,7 @@ ALL: dict[str, Method] = {each.name: each for each in (EXPLICIT, DENSE, FACTORED
 
 
 def choose(problem: Problem) -> Problem:
-    """Return the problem with the methods that may be asked.
+    """Give a problem the methods that may be asked, and return it.
 
     Raises
     ------
@@ -40,5 +38,6 @@ def choose(problem: Problem) -> Problem:
     able = [each for each, refusal in zip(meant, refusals, strict=True) if refusal is None]
     if not able:
         raise ValueError(refusals[-1])
-    anew = [method for method in ANEW if method.refuses(problem) is None]
-    return replace(problem, methods=tuple(able), anew=tuple(anew))
+    problem.methods = tuple(able)
+    problem.anew = ANEW
+    return problem

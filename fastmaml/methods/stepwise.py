@@ -134,6 +134,8 @@ def _anew(
         return _anew_in_float64(problem, theta, support, query, mode)
     found = {plan_for(problem, theta.dtype, support, query, mode).method: result}
     for method in problem.anew:
+        if method.refuses(problem):
+            continue
         if method not in found:
             found[method] = _solve(problem, theta, support, query, mode, method)
         if is_finite(found[method], mode):
