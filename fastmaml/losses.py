@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .checks import as_choice
 
@@ -11,8 +11,7 @@ __all__ = ["LOSSES", "Loss", "loss_of"]
 LOSSES = ("half_sse", "half_mse", "sse", "mse")
 
 
-@dataclass(frozen=True)
-class Loss:
+class Loss(NamedTuple):
     """Task loss: ``scale / 2`` times the sum of squares, divided by the rows if ``mean``."""
 
     scale: float

@@ -1,5 +1,6 @@
 """What is asked of a model is `fastmaml.family.Family`, and nothing else of any class."""
 
+import inspect
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,6 +83,9 @@ def test_only_weight_layers_run_factored():
 
 
 def test_the_function_has_the_parameters_of_the_class():
+    taken = inspect.signature(fm.meta_gradient).parameters
+    for name, option in inspect.signature(fm.MAML).parameters.items():
+        assert name in ("model", "inner_lr") or taken[name].default == option.default
     error(
         lambda: fm.meta_gradient(NETWORK, NETWORK.init(0), *data("float64"), inner_lr=0.1, stps=2),
         TypeError,
