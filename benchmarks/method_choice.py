@@ -16,7 +16,7 @@ from itertools import product
 import numpy as np
 
 import fastmaml as fm
-from fastmaml.plan import prefers_factored
+from fastmaml.methods.factored import prefers_factored
 
 from . import report
 from .workloads import DTYPES, WORKLOADS, Workload, make, problem

@@ -14,15 +14,14 @@ from typing import TYPE_CHECKING, Any
 from . import clone as clone  # before whatever needs the kernels
 
 # isort: split
-from . import equations as equations
 from . import models as models
 from .divergence import DivergenceWarning as DivergenceWarning
-from .implicit import ConvergenceWarning as ConvergenceWarning
 from .maml import MAML as MAML
 from .maml import ImplicitMetaGradient as ImplicitMetaGradient
 from .maml import MetaGradient as MetaGradient
 from .maml import anil_inner_lr as anil_inner_lr
 from .maml import meta_gradient as meta_gradient
+from .methods.implicit import ConvergenceWarning as ConvergenceWarning
 from .models import MLP as MLP
 from .models import Linear as Linear
 from .runtime import set_num_threads as set_num_threads
@@ -32,6 +31,7 @@ from .version import __version__ as __version__
 
 if TYPE_CHECKING:
     from . import datasets as datasets
+    from . import equations as equations
     from . import learn as learn
     from .learn import MAMLRegressor as MAMLRegressor
     from .saving import load as load
@@ -46,8 +46,8 @@ __all__ = [
 
 #: imported when they are asked for: a gradient needs none of them, and MAMLRegressor scikit-learn
 _LATER = {
-    "MAMLRegressor": ".learn", "datasets": ".datasets", "learn": ".learn", "load": ".saving",
-    "save": ".saving",
+    "MAMLRegressor": ".learn", "datasets": ".datasets", "equations": ".equations",
+    "learn": ".learn", "load": ".saving", "save": ".saving",
 }  # fmt: skip
 
 

@@ -14,36 +14,28 @@ import os
 import reprlib
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from .models.base import Network
-
 __all__ = [
-    "InnerRate",
     "all_finite",
     "as_array",
     "as_choice",
     "as_count",
-    "as_direction",
     "as_dtype",
     "as_flag",
     "as_float_dtype",
-    "as_inner_lr",
     "as_number",
-    "as_out",
     "as_positive",
     "as_rng",
-    "as_step_weights",
-    "as_theta",
+    "holds_masked",
     "physical_memory",
-    "rate_gradient",
     "real_array",
     "require_finite",
     "require_memory",
+    "require_size",
     "shape_text",
     "shown",
 ]
@@ -126,7 +118,7 @@ def real_array(name: str, value: Any) -> NDArray[Any]:
         raise TypeError(f"{name} is None; accepted are arrays of real numbers")
     elif isinstance(value, str | bytes):
         raise TypeError(f"{name} is text, {shown(value, 40)}; accepted are arrays of real numbers")
-    elif _holds_masked(name, value):
+    elif holds_masked(name, value):
         # np.asarray would drop the mask without a word and compute with the masked values.
         raise TypeError(
             f"{name} is a masked array; accepted are plain arrays (fill or drop what is masked)"
@@ -175,13 +167,14 @@ class _Writeable:
         self.__array_interface__ = interface
 
 
-def _holds_masked(name: str, value: Any, depth: int = 0) -> bool:
+def holds_masked(name: str, value: Any, depth: int = 0) -> bool:
+    """Return whether `value` is, or a nested list holds, a masked array."""
     if isinstance(value, list | tuple):
         if depth == MAX_DEPTH:  # or a list that holds itself
             raise ValueError(
                 f"{name} is nested more than {MAX_DEPTH} deep; accepted are arrays of real numbers"
             )
-        return any(_holds_masked(name, item, depth + 1) for item in value)
+        return any(holds_masked(name, item, depth + 1) for item in value)
     if type(value) is np.ndarray or not isinstance(value, np.ndarray):
         return False  # without np.ma, which NumPy only imports here
     return isinstance(value, np.ma.MaskedArray)
@@ -239,83 +232,12 @@ def as_float_dtype(name: str, value: Any) -> np.dtype[Any]:
     return dtypes[0]
 
 
-def as_theta(
-    model: Network,
-    theta: Any,
-    n_tasks: int | None = None,
-    *,
-    check_finite: bool = True,
-    name: str = "theta",
-) -> NDArray[Any]:
-    """Return parameters of shape (P,) or, when `n_tasks` is given, (n_tasks, P).
-
-    Parameters
-    ----------
-    model : Network
-        Says what P is.
-    theta : array_like
-        The parameters: float32 stays float32, every other real dtype becomes float64.
-    n_tasks : int, optional
-        None: only (P,) is accepted. A number: (P,) and (n_tasks, P) are. -1: (P,) and any number
-        of tasks are.
-    check_finite : bool
-        Whether NaN and inf are errors.
-    name : str
-        What errors call theta.
-    """
-    size = model.n_params
-    if type(theta) is np.ndarray and theta.dtype in (FLOAT64, FLOAT32) and theta.flags.carray:
-        array = theta  # as the next lines would find, but faster
-    else:
-        given = real_array(name, theta)
-        array = as_array(name, given, as_dtype(name, given))
-    shape = array.shape
-    if shape != (size,):
-        accepted = shape_text((size,))
-        if n_tasks is not None:
-            accepted += f" or {shape_text(('n_tasks' if n_tasks == -1 else n_tasks, size))}"
-        if n_tasks is None or len(shape) != 2 or shape[1] != size or not shape[0]:
-            raise ValueError(
-                f"{name} has shape {shape_text(shape)}, the model takes {accepted} ({model!r})"
-            )
-        if n_tasks not in (-1, shape[0]):
-            raise ValueError(
-                f"{name} has {shape[0]} tasks, x has {n_tasks}; accepted is shape {accepted}"
-            )
-    if check_finite:
-        require_finite(name, array, ("task", "parameter")[-array.ndim :])
-    return array
-
-
-def as_direction(
-    model: Network, v: Any, dtype: np.dtype[Any], n_tasks: int | None = None
-) -> NDArray[Any]:
-    """Return a direction in the space of parameters: as `as_theta`, in a given dtype."""
-    return as_theta(model, as_array("v", v, dtype), n_tasks, name="v")
-
-
-def as_out(model: Network, out: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return `out` itself, which must be an array that a result (P,) can be written to as it is."""
-    accepted = f"accepted are ndarrays of {dtype}, shape {shape_text((model.n_params,))}"
-    if not isinstance(out, np.ndarray) or _holds_masked("out", out):
-        raise TypeError(f"out is a {type(out).__name__}; {accepted}")
-    if out.dtype != dtype:
-        raise TypeError(f"out holds {out.dtype} numbers, theta {dtype}; {accepted}")
-    if out.shape != (model.n_params,):
-        raise ValueError(f"out has shape {shape_text(out.shape)}; {accepted} ({model!r})")
-    if not out.flags.carray:
-        flaw = "not C-contiguous" if not out.flags.c_contiguous else "read-only"
-        flaw = flaw if out.flags.aligned else "not aligned"
-        raise ValueError(f"out is {flaw}; {accepted}, C-contiguous, aligned and writeable")
-    return out
-
-
 # Scalars -----------------------------------------------------------------------------------------
 
 _UP_TO_LARGEST = f"accepted are numbers that float32 can hold, up to {LARGEST:.3g}"
 
 
-def _require_size(name: str, array: NDArray[Any]) -> None:
+def require_size(name: str, array: NDArray[Any]) -> None:
     """Raise ValueError if an entry is larger than `as_number` accepts."""
     largest = np.abs(array).max(initial=0.0)
     if largest > LARGEST:
@@ -397,102 +319,3 @@ def as_rng(name: str, value: Any) -> np.random.Generator:
             f"{name} is {shown(value)}; accepted are a seed (an integer of at least 0), "
             "a numpy.random.Generator and None"
         ) from None
-
-
-# Inner rates and step weights --------------------------------------------------------------------
-
-
-class InnerRate(NamedTuple):
-    """The inner learning rate in one of two canonical forms, and the shape it was given in."""
-
-    per_layer: NDArray[Any] | None  # (steps, n_layers) float64, for every form but the next
-    per_parameter: NDArray[Any] | None  # (P,) float64
-    shape: tuple[int, ...]  # () for a scalar
-
-
-def as_inner_lr(model: Network, inner_lr: Any, steps: int) -> InnerRate:
-    """Return `inner_lr` in canonical form, as fresh arrays.
-
-    Accepted shapes, with S steps, L layers and P parameters: (), (S,), (L,), (S, L), (S, 1),
-    (1, L), (P,), (1, P). A shape (k,) that fits two of (S,), (L,), (P,) with different meanings is
-    an error that names the forms with two axes, which are never ambiguous.
-    """
-    layers, size = model.n_layers, model.n_params
-    if isinstance(inner_lr, bool | np.bool_):
-        raise TypeError(f"inner_lr is {inner_lr}; accepted are real numbers")
-    try:
-        rate = as_array("inner_lr", inner_lr, FLOAT64)
-    except ValueError:  # a nested list that is not regular, or too deep
-        raise ValueError(
-            f"inner_lr is no regular array; {_rate_choices(layers, size, steps)} ({model!r})"
-        ) from None
-    shape = rate.shape
-    require_finite("inner_lr", rate)
-    _require_size("inner_lr", rate)
-    by_step = shape in ((steps,), (steps, 1))
-    by_layer = shape in ((layers,), (1, layers))
-    by_parameter = shape in ((size,), (1, size))
-    # Length 1 means the same whichever way it is read. No layer has less than one parameter, so
-    # n_layers == P also leaves nothing to choose.
-    if len(shape) == 1 and shape != (1,) and by_step and (by_layer or by_parameter):
-        two = [("n_layers", f"(1, {layers}) per layer")] if by_layer else []
-        two += [("n_params", f"(1, {size}) per parameter")] if by_parameter else []
-        raise ValueError(
-            f"inner_lr has shape {shape_text(shape)}, which is ambiguous: steps"
-            f"{''.join(f' == {word}' for word, _ in two)} == {steps} ({model!r}); "
-            f"accepted are ({steps}, 1) per step"
-            f"{''.join(f', {form}' for _, form in two)}"
-        )
-    if shape == () or shape == (steps, layers) or by_layer:
-        full = rate
-    elif by_step:
-        full = rate.reshape(steps, 1)
-    elif by_parameter:
-        return InnerRate(None, rate.reshape(size).copy(), shape)
-    else:
-        raise ValueError(
-            f"inner_lr has shape {shape_text(shape)}; {_rate_choices(layers, size, steps)} "
-            f"({model!r})"
-        )
-    return InnerRate(np.broadcast_to(full, (steps, layers)).copy(), None, shape)
-
-
-def _rate_choices(layers: int, size: int, steps: int) -> str:
-    return (
-        f"accepted are a scalar, ({steps},) per step, ({layers},) per layer, ({steps}, {layers}) "
-        f"per step and layer, ({size},) per parameter, and ({steps}, 1), (1, {layers}), (1, {size})"
-    )
-
-
-def rate_gradient(rate: InnerRate, gradient: NDArray[Any]) -> float | NDArray[Any]:
-    """Return the gradient in `rate`'s canonical form, summed to the shape the user gave.
-
-    A number that stands for several canonical entries gets the sum of their gradients.
-    """
-    if rate.per_layer is None:
-        return gradient.reshape(rate.shape)
-    if rate.shape == ():
-        return float(gradient.sum())
-    steps, layers = rate.per_layer.shape
-    if rate.shape == (steps, layers):
-        return gradient
-    axis = 1 if rate.shape in ((steps,), (steps, 1)) else 0
-    summed: NDArray[Any] = np.sum(gradient, axis=axis)
-    return summed.reshape(rate.shape)
-
-
-def as_step_weights(step_weights: Any, steps: int) -> NDArray[Any]:
-    """Return (steps + 1,) float64 weights; None puts all weight on the last step."""
-    if step_weights is None:
-        weights = np.zeros(steps + 1)
-        weights[-1] = 1.0
-        return weights
-    weights = as_array("step_weights", step_weights, FLOAT64)
-    if weights.shape != (steps + 1,):
-        raise ValueError(
-            f"step_weights has shape {shape_text(weights.shape)}; accepted are None and "
-            f"({steps + 1},), a weight before the first and after each of {steps} steps"
-        )
-    require_finite("step_weights", weights, ("entry",))
-    _require_size("step_weights", weights)
-    return weights.copy()

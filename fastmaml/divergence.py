@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from . import run
-from .plan import Problem
+from .methods import dense
+from .methods.base import Problem
 from .tasks import Rows
 
 __all__ = ["SUSPICIOUS", "DivergenceWarning", "named_tasks", "warn_of_divergence"]
@@ -116,8 +116,8 @@ def _loss(problem: Problem, theta: NDArray[Any], rows: Rows, steps: int) -> NDAr
     if rate.per_layer is not None:
         rate = rate._replace(per_layer=rate.per_layer[:steps])
     shorter = replace(problem, steps=steps, rate=rate, _plans={}, _rates={})
-    adapted = run.adapt(shorter, theta, rows)[0] if steps else theta[None]
-    return run.hessian_products(problem.model, adapted, None, rows, problem.loss).values
+    adapted = dense.adapt(shorter, theta, rows)[0] if steps else theta[None]
+    return dense.hessian_products(problem.model, adapted, None, rows, problem.loss).values
 
 
 def _message(first: Divergence, tasks: Sequence[int], support: Rows) -> str:

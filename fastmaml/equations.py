@@ -58,18 +58,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from .checks import (
     as_array,
-    as_direction,
     as_dtype,
     as_flag,
-    as_inner_lr,
     as_number,
-    as_theta,
     real_array,
     shape_text,
 )
-from .maml import loss_of
-from .models.base import Network, as_model
-from .run import Derivatives, derivatives, hessian_products
+from .family import Family, as_model
+from .losses import loss_of
+from .methods.dense import hessian_products
+from .methods.explicit import Derivatives, derivatives
+from .parameters import as_direction, as_theta
+from .rates import as_inner_lr
 from .tasks import NO_Y, Rows, as_rows, as_tasks, by_task, split
 
 __all__ = [
@@ -87,20 +87,20 @@ __all__ = [
 ]
 
 
-def _prepare(model: Network, theta: Any, x: Any, y: Any) -> tuple[NDArray[Any], Rows]:
+def _prepare(model: Family, theta: Any, x: Any, y: Any) -> tuple[NDArray[Any], Rows]:
     rows = as_rows(as_model(model), x, y, as_dtype("theta", theta))
     return as_theta(model, theta, rows.n_tasks), rows
 
 
 def _derive(
-    model: Network, theta: Any, x: Any, y: Any, loss: str, *wanted: str
+    model: Family, theta: Any, x: Any, y: Any, loss: str, *wanted: str
 ) -> tuple[Derivatives, Rows]:
     scale = loss_of(loss, as_model(model).n_outputs)
     parameters, rows = _prepare(model, theta, x, y)
     return derivatives(model, parameters, rows, scale, wanted), rows
 
 
-def _rates(model: Network, inner_lr: Any) -> NDArray[np.float64]:
+def _rates(model: Family, inner_lr: Any) -> NDArray[np.float64]:
     """A scalar rate as it is, or the rates of the parameters (P,)."""
     if real_array("inner_lr", inner_lr).ndim == 0:
         return np.float64(as_number("inner_lr", inner_lr))  # type: ignore[return-value]
@@ -116,9 +116,7 @@ def _rates(model: Network, inner_lr: Any) -> NDArray[np.float64]:
     return rate
 
 
-def residuals(
-    model: Network, theta: ArrayLike, x: Any, y: Any
-) -> NDArray[Any] | list[NDArray[Any]]:
+def residuals(model: Family, theta: ArrayLike, x: Any, y: Any) -> NDArray[Any] | list[NDArray[Any]]:
     """Return r = f(theta, x) - y.
 
     Parameters
@@ -137,7 +135,7 @@ def residuals(
     return split(found.residuals, rows, rows.flat)
 
 
-def jacobian(model: Network, theta: ArrayLike, x: Any) -> NDArray[Any] | list[NDArray[Any]]:
+def jacobian(model: Family, theta: ArrayLike, x: Any) -> NDArray[Any] | list[NDArray[Any]]:
     """Return df/dtheta at every row.
 
     Parameters
@@ -157,7 +155,7 @@ def jacobian(model: Network, theta: ArrayLike, x: Any) -> NDArray[Any] | list[ND
 
 
 def task_loss(
-    model: Network, theta: ArrayLike, x: Any, y: Any, *, loss: str = "half_sse"
+    model: Family, theta: ArrayLike, x: Any, y: Any, *, loss: str = "half_sse"
 ) -> NDArray[Any]:
     """Return the loss of each task (equations 2 and 3).
 
@@ -182,7 +180,7 @@ def task_loss(
 
 
 def task_gradient(
-    model: Network, theta: ArrayLike, x: Any, y: Any, *, loss: str = "half_sse"
+    model: Family, theta: ArrayLike, x: Any, y: Any, *, loss: str = "half_sse"
 ) -> NDArray[Any]:
     """Return dL/dtheta = sum_j r_j df/dtheta (x_j) of each task (equations 5 and 11).
 
@@ -197,7 +195,7 @@ def task_gradient(
 
 
 def task_hessian(
-    model: Network, theta: ArrayLike, x: Any, y: Any, *, loss: str = "half_sse"
+    model: Family, theta: ArrayLike, x: Any, y: Any, *, loss: str = "half_sse"
 ) -> NDArray[Any]:
     """Return H = sum_j [r_j d2f/dtheta2 + (df/dtheta)^T df/dtheta] of each task (10 and 12).
 
@@ -213,7 +211,7 @@ def task_hessian(
 
 
 def task_hessp(
-    model: Network, theta: ArrayLike, v: ArrayLike, x: Any, y: Any, *, loss: str = "half_sse"
+    model: Family, theta: ArrayLike, v: ArrayLike, x: Any, y: Any, *, loss: str = "half_sse"
 ) -> NDArray[Any]:
     """Return H v of each task, H as in `task_hessian` but never formed (equations 10 and 12).
 
@@ -247,7 +245,7 @@ def task_hessp(
 
 
 def adapted_parameters(
-    model: Network, theta: ArrayLike, x: Any, y: Any, *, inner_lr: Any, loss: str = "half_sse"
+    model: Family, theta: ArrayLike, x: Any, y: Any, *, inner_lr: Any, loss: str = "half_sse"
 ) -> NDArray[Any]:
     """Return theta' = theta - alpha dL/dtheta of each task (equation 8).
 
@@ -268,7 +266,7 @@ def adapted_parameters(
 
 
 def adaptation_jacobian(
-    model: Network, theta: ArrayLike, x: Any, y: Any, *, inner_lr: Any, loss: str = "half_sse"
+    model: Family, theta: ArrayLike, x: Any, y: Any, *, inner_lr: Any, loss: str = "half_sse"
 ) -> NDArray[Any]:
     """Return dtheta'/dtheta = I - alpha H of each task (equations 7 and 9).
 
@@ -286,7 +284,7 @@ def adaptation_jacobian(
 
 
 def task_meta_gradient(
-    model: Network,
+    model: Family,
     theta: ArrayLike,
     x: Any,
     y: Any,
@@ -319,7 +317,7 @@ def task_meta_gradient(
 
 
 def meta_gradient(
-    model: Network,
+    model: Family,
     theta: ArrayLike,
     x: Any,
     y: Any,

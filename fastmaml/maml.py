@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import inspect
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -10,42 +10,22 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import implicit, run
-from .checks import (
-    as_choice,
-    as_count,
-    as_direction,
-    as_flag,
-    as_inner_lr,
-    as_number,
-    as_out,
-    as_positive,
-    as_step_weights,
-    as_theta,
-    rate_gradient,
-    require_finite,
-)
+from .checks import as_choice, as_count, as_flag, as_number, as_positive, require_finite
 from .divergence import SUSPICIOUS, warn_of_divergence
-from .models.base import Network, as_model
-from .plan import METHODS, Loss, Problem, default_max_memory
-from .run import GRADIENT, RATES, VALUE, Result
-from .tasks import NO_Y, Rows, as_rows, as_tasks, by_task, require_same_tasks, split
+from .family import Family, as_model, is_model
+from .learner import Learner, in_dtype, option
+from .losses import LOSSES, loss_of
+from .methods.base import Problem
+from .methods.choose import METHODS, ORDERS, choose
+from .methods.dense import adapt
+from .plan import default_max_memory
+from .rates import as_inner_lr, as_step_weights, rate_gradient
+from .tasks import Rows, by_task
 
-__all__ = [
-    "LOSSES", "MAML", "ImplicitMetaGradient", "MetaGradient", "anil_inner_lr", "meta_gradient",
-]  # fmt: skip
+__all__ = ["MAML", "ImplicitMetaGradient", "MetaGradient", "anil_inner_lr", "meta_gradient"]
 
-LOSSES = ("half_sse", "half_mse", "sse", "mse")
-ORDERS = ("exact", "first", "implicit")
 #: more steps are a mistake; each takes memory for its rates and, in a call, for its parameters
 MAX_STEPS = 1_000_000
-
-
-def loss_of(name: str, n_outputs: int) -> Loss:
-    """The loss as the kernels take it."""
-    as_choice("loss", name, LOSSES)
-    scale = 1.0 if name.startswith("half") else 2.0
-    return Loss(scale / n_outputs if name == "mse" else scale, name.endswith("mse"))
 
 
 class MetaGradient(NamedTuple):
@@ -91,8 +71,15 @@ class ImplicitMetaGradient(NamedTuple):
     residuals: NDArray[Any]
 
 
+def _as_momentum(name: str, value: Any) -> float:
+    momentum = as_number(name, value)
+    if not 0 <= momentum < 1:
+        raise ValueError(f"{name} is {momentum}; accepted are numbers from 0 to below 1")
+    return momentum
+
+
 @dataclass(frozen=True, eq=False)
-class MAML:
+class MAML(Learner):
     """Model-agnostic meta-learning for squared-error regression [1]_: a frozen specification.
 
     Each task adapts the meta-parameters by gradient steps on its support rows, ``theta_{s+1} =
@@ -207,61 +194,41 @@ class MAML:
     True
     """
 
-    model: Network
+    model: Family
     inner_lr: Any = 0.01
-    steps: int = 1
-    order: str = "exact"
-    loss: str = "half_sse"
-    task_mean: bool = False
-    method: str = "auto"
+    steps: int = option(1, as_count, 0, MAX_STEPS)
+    order: str = option("exact", as_choice, tuple(ORDERS))
+    loss: str = option("half_sse", as_choice, LOSSES)
+    task_mean: bool = option(False, as_flag)
+    method: str = option("auto", as_choice, tuple(METHODS))
     step_weights: Any = None
-    inner_momentum: float = 0.0
-    proximal: float | None = None
-    cg_rtol: float = 1e-6
-    cg_maxiter: int = 100
-    check_finite: bool = True
-    max_memory: int | None = None
+    inner_momentum: float = option(0.0, _as_momentum)
+    proximal: float | None = option(None, as_positive)
+    cg_rtol: float = option(1e-6, as_positive)
+    cg_maxiter: int = option(100, as_count, 1)
+    check_finite: bool = option(True, as_flag)
+    max_memory: int | None = option(None, as_count, 1)
     _problem: Problem = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        as_model(self.model)
-        steps = as_count("steps", self.steps, 0, MAX_STEPS)
-        put = object.__setattr__  # frozen from here on
-        put(self, "steps", steps)
-        put(self, "task_mean", as_flag("task_mean", self.task_mean))
-        put(self, "check_finite", as_flag("check_finite", self.check_finite))
-        put(self, "inner_momentum", _as_momentum(self.inner_momentum))
-        put(self, "cg_rtol", as_positive("cg_rtol", self.cg_rtol))
-        put(self, "cg_maxiter", as_count("cg_maxiter", self.cg_maxiter, 1))
-        if self.proximal is not None:
-            put(self, "proximal", as_positive("proximal", self.proximal))
-        order = as_choice("order", self.order, ORDERS)
+        super().__post_init__()
         problem = Problem(
-            self.model,
-            as_inner_lr(self.model, self.inner_lr, steps),
-            steps,
-            order == "exact",
-            loss_of(self.loss, self.model.n_outputs),
-            as_step_weights(self.step_weights, steps),
-            as_choice("method", self.method, METHODS),
-            default_max_memory()
-            if self.max_memory is None
-            else as_count("max_memory", self.max_memory, 1),
-            self.inner_momentum,
-            self.proximal or 0.0,
+            model=self.model,
+            rate=as_inner_lr(self.model, self.inner_lr, self.steps),
+            steps=self.steps,
+            order=self.order,
+            loss=loss_of(self.loss, self.model.n_outputs),
+            step_weights=as_step_weights(self.step_weights, self.steps),
+            weighted=self.step_weights is not None,
+            method=self.method,
+            max_memory=self.max_memory or default_max_memory(),
+            momentum=self.inner_momentum,
+            proximal=self.proximal,
+            rtol=self.cg_rtol,
+            maxiter=self.cg_maxiter,
         )
-        if problem.method == "factored" and problem.rate.per_parameter is not None:
-            raise ValueError(
-                'method is "factored", which has no rates per parameter (inner_lr has shape '
-                f'{problem.rate.shape}); accepted are "dense", "explicit" and "auto"'
-            )
-        if problem.method == "factored" and problem.momentum:
-            raise ValueError(
-                f'method is "factored", which has no momentum (inner_momentum is '
-                f'{problem.momentum}); accepted are "dense", "explicit" and "auto"'
-            )
-        self._check_implicit()
-        put(self, "_problem", problem)
+        put = object.__setattr__
+        put(self, "_problem", choose(problem))
         # What the user may go on writing to must not change a frozen specification.
         for name in ("inner_lr", "step_weights"):
             value = getattr(self, name)
@@ -269,134 +236,14 @@ class MAML:
                 put(self, name, np.array(value, np.float64))
                 getattr(self, name).flags.writeable = False
 
-    def _check_implicit(self) -> None:
-        if self.order != "implicit":
-            if self.proximal is not None:
-                raise ValueError(
-                    f'proximal is {self.proximal}, order is "{self.order}"; '
-                    'accepted is None, or order="implicit"'
-                )
-            return
-        if self.proximal is None:
-            raise ValueError('proximal is None, order is "implicit"; accepted are numbers above 0')
-        if self.method not in ("auto", "dense"):
-            raise ValueError(
-                f'method is "{self.method}", order is "implicit"; accepted are "auto" and "dense"'
-            )
-        if self.step_weights is not None:
-            raise ValueError(
-                'step_weights is given, order is "implicit", which only knows the end of the '
-                "inner steps; accepted is None"
-            )
-
-    def adapt(self, theta: ArrayLike, x: Any, y: Any) -> NDArray[Any]:
-        """Return each task's parameters after the inner steps (equation 8).
-
-        Parameters
-        ----------
-        theta : array_like, shape (P,)
-        x, y : array_like or list of array_like
-            Support rows of each task; see the class.
-
-        Returns
-        -------
-        adapted : ndarray, shape (n_tasks, P)
-            (P,) for a single task.
-
-        Raises
-        ------
-        TypeError, ValueError
-            For data of the wrong kind or shape, or that is not finite.
-        """
-        parameters = as_theta(self.model, theta, check_finite=False)  # _adapt does it
-        support = as_rows(self.model, x, y, parameters.dtype, check_finite=self.check_finite)
-        return by_task(self._adapt(parameters, support), support)
-
-    def predict(
-        self, theta: ArrayLike, x: Any, y: Any, x_new: Any
-    ) -> NDArray[Any] | list[NDArray[Any]]:
-        """Adapt to each task's support rows (x, y), then predict at `x_new`.
-
-        Parameters
-        ----------
-        theta : array_like, shape (P,)
-        x, y : array_like or list of array_like
-            Support rows of each task; see the class.
-        x_new : array_like or list of array_like
-            (n_tasks, rows, n_inputs), a list of arrays (rows_i, n_inputs), or (rows, n_inputs) for
-            all tasks.
-
-        Returns
-        -------
-        f : ndarray, shape (n_tasks, rows, n_outputs), or list of ndarray
-            A list if the tasks of `x_new` differ in rows. It has the axes that `y` has: none of
-            outputs if `y` has none, none of tasks for a single task.
-
-        Raises
-        ------
-        TypeError, ValueError
-            For data of the wrong kind or shape, or that is not finite.
-        """
-        check = self.check_finite
-        parameters = as_theta(self.model, theta, check_finite=False)  # _adapt does it
-        dtype = parameters.dtype
-        support = as_rows(self.model, x, y, dtype, check_finite=check)
-        new = as_rows(self.model, x_new, NO_Y, dtype, names=("x_new", ""), check_finite=check)
-        if new.single and not support.single:  # the same rows for all tasks
-            new = new.repeated(support.n_tasks)
-        require_same_tasks("x_new", new, support)
-        return split(self._adapt(parameters, support, new), new, support.flat)
-
     def _adapt(self, theta: NDArray[Any], support: Rows, new: Rows | None = None) -> NDArray[Any]:
         if not self.check_finite:
-            return run.adapt(self._problem, theta, support, new)[0]
-        result, n_beyond = run.adapt(self._problem, theta, support, new, SUSPICIOUS)
+            return adapt(self._problem, theta, support, new)[0]
+        result, n_beyond = adapt(self._problem, theta, support, new, SUSPICIOUS)
         if n_beyond:  # as always where theta is not finite
             require_finite("theta", theta, ("parameter",))
             warn_of_divergence(self._problem, theta, support)
         return result
-
-    def value(
-        self, theta: ArrayLike, x: Any, y: Any, x_query: Any = None, y_query: Any = None
-    ) -> float:
-        """Return the meta-objective: the loss of the adapted parameters, over all tasks.
-
-        Parameters are those of `evaluate`.
-        """
-        return self._total(self._solve(VALUE, theta, x, y, x_query, y_query)[0])
-
-    def gradient(
-        self, theta: ArrayLike, x: Any, y: Any, x_query: Any = None, y_query: Any = None,
-        *, out: NDArray[Any] | None = None,
-    ) -> NDArray[Any]:  # fmt: skip
-        """Return the meta-gradient (P,), the gradient of `value` (equation 13, over all tasks).
-
-        Parameters
-        ----------
-        theta, x, y, x_query, y_query
-            As for `evaluate`.
-        out : ndarray, shape (P,), optional
-            Receives the gradient, and is returned. C-contiguous and of theta's dtype. It is
-            written to at the very end, so it may be (a part of) any argument, and after an error
-            or Ctrl-C it is as before.
-
-        Raises
-        ------
-        TypeError, ValueError
-            For data of the wrong kind or shape, or that is not finite, and for another `out`.
-        """  # fmt: skip
-        return self._solve(GRADIENT, theta, x, y, x_query, y_query, out)[0].gradient
-
-    def value_and_gradient(
-        self, theta: ArrayLike, x: Any, y: Any, x_query: Any = None, y_query: Any = None,
-        *, out: NDArray[Any] | None = None,
-    ) -> tuple[float, NDArray[Any]]:  # fmt: skip
-        """Return `value` and `gradient`; fits ``scipy.optimize.minimize(..., jac=True)``.
-
-        Parameters are those of `gradient`.
-        """
-        result, _ = self._solve(GRADIENT, theta, x, y, x_query, y_query, out)
-        return self._total(result), result.gradient
 
     def evaluate(
         self, theta: ArrayLike, x: Any, y: Any, x_query: Any = None, y_query: Any = None
@@ -423,118 +270,17 @@ class MAML:
         TypeError, ValueError
             For data of the wrong kind or shape, or that is not finite.
         """
-        result, support = self._solve(RATES, theta, x, y, x_query, y_query)
+        value, task_values, result, support = self._evaluate(theta, x, y, x_query, y_query)
         slope = rate_gradient(self._problem.rate, result.rate_gradient)
-        with np.errstate(over="ignore"):  # inf stands for what float32 cannot hold
-            if not isinstance(slope, float):
-                slope = slope.astype(result.gradient.dtype, copy=False)
-            task_values = result.task_values.astype(result.gradient.dtype, copy=False)
-        task_values = by_task(task_values, support)
-        found = MetaGradient(self._total(result), result.gradient, task_values, slope)
+        if not isinstance(slope, float):
+            slope = in_dtype(slope, result.gradient.dtype)
+        found = MetaGradient(value, result.gradient, task_values, slope)
         if result.residuals is not None:
             return ImplicitMetaGradient(*found, by_task(result.residuals, support))
         return found
 
-    def hessp(
-        self, theta: ArrayLike, v: ArrayLike, x: Any, y: Any, x_query: Any = None,
-        y_query: Any = None,
-    ) -> NDArray[Any]:  # fmt: skip
-        """Return the Hessian of the meta-objective times a vector, by a central difference.
 
-        ``(gradient(theta + h v) - gradient(theta - h v)) / 2h`` with h = ε^(1/3) (1 + |theta|) /
-        |v|, ε the rounding of theta's dtype. Where `gradient` is exact and smooth along v, about
-        two thirds of its digits are right. The kinks of relu count as the difference meets them;
-        with ``order="first"`` the result belongs to no symmetric matrix.
-
-        Parameters
-        ----------
-        theta, v : array_like, shape (P,)
-            The point and the direction.
-        x, y, x_query, y_query
-            As for `evaluate`.
-
-        Returns
-        -------
-        ndarray, shape (P,)
-            Of theta's dtype.
-
-        Raises
-        ------
-        TypeError, ValueError
-            For data of the wrong kind or shape, or that is not finite.
-
-        Notes
-        -----
-        The order of the arguments is that of ``scipy.optimize.minimize(..., hessp=maml.hessp,
-        args=(x, y, x_query, y_query))``. The Hessian of a task's own loss, not differentiated
-        numerically, is `fastmaml.equations.task_hessp`.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> import fastmaml as fm
-        >>> maml = fm.MAML(fm.Linear(1, intercept=False), inner_lr=0.1)
-        >>> maml.hessp([1.0], [1.0], [[[1.0]]], [[3.0]], [[[2.0]]], [[4.0]]).round(6)
-        array([3.24])
-        """  # fmt: skip
-        point = as_theta(self.model, theta, check_finite=self.check_finite)
-        direction = as_direction(self.model, v, point.dtype)
-        length = _norm(direction)
-        if length == 0:
-            return np.zeros_like(point)
-        h = np.cbrt(np.finfo(point.dtype).eps) * (1 + _norm(point)) / length
-        step = (h * direction).astype(point.dtype)
-        data = (x, y, x_query, y_query)
-        change = self.gradient(point + step, *data) - self.gradient(point - step, *data)
-        return (change / (2 * h)).astype(point.dtype)
-
-    def _solve(
-        self, mode: int, theta: Any, x: Any, y: Any, x_query: Any, y_query: Any, out: Any = None
-    ) -> tuple[Result, Rows]:
-        """What was computed, and the support rows, which say what form the data had."""
-        check, implicitly = self.check_finite, self.order == "implicit"
-        parameters = as_theta(self.model, theta, check_finite=check and implicitly)
-        if out is not None:
-            out = as_out(self.model, out, parameters.dtype)
-        support, query = as_tasks(self.model, x, y, x_query, y_query, parameters.dtype, check)
-        if implicitly:
-            options = (self.cg_rtol, self.cg_maxiter)
-            result = implicit.solve(self._problem, parameters, support, query, mode, *options)
-        else:
-            result = run.solve(self._problem, parameters, support, query, mode, check)
-        if self.task_mean:
-            result = result._replace(
-                gradient=result.gradient / support.n_tasks,
-                rate_gradient=result.rate_gradient / support.n_tasks,
-            )
-        if out is not None:
-            out[...] = result.gradient
-            result = result._replace(gradient=out)
-        return result, support
-
-    def _total(self, result: Result) -> float:
-        values = result.task_values
-        total = float(np.add.reduce(values))  # values.sum(), without its Python
-        return total / len(values) if self.task_mean else total
-
-
-def _norm(vector: NDArray[Any]) -> float:
-    with np.errstate(all="ignore"):
-        norm = float(np.linalg.norm(vector))
-    if norm > 0 and math.isfinite(norm):
-        return norm
-    largest = float(np.abs(vector).max())  # in units of it no square overflows, nor do all vanish
-    return largest * float(np.linalg.norm(vector / largest)) if largest else 0.0
-
-
-def _as_momentum(inner_momentum: Any) -> float:
-    momentum = as_number("inner_momentum", inner_momentum)
-    if not 0 <= momentum < 1:
-        raise ValueError(f"inner_momentum is {momentum}; accepted are numbers from 0 to below 1")
-    return momentum
-
-
-def anil_inner_lr(model: Network, inner_lr: float) -> NDArray[np.float64]:
+def anil_inner_lr(model: Family, inner_lr: float) -> NDArray[np.float64]:
     """Return the rates of ANIL: `inner_lr` for the last layer, zero for all others [1]_.
 
     Parameters
@@ -573,7 +319,7 @@ def anil_inner_lr(model: Network, inner_lr: float) -> NDArray[np.float64]:
 
 
 def meta_gradient(
-    model: Network,
+    model: Family,
     theta: ArrayLike,
     x: Any,
     y: Any,
@@ -581,19 +327,8 @@ def meta_gradient(
     y_query: Any = None,
     *,
     inner_lr: Any,
-    steps: int = 1,
-    order: str = "exact",
-    loss: str = "half_sse",
-    task_mean: bool = False,
-    method: str = "auto",
-    step_weights: Any = None,
-    inner_momentum: float = 0.0,
-    proximal: float | None = None,
-    cg_rtol: float = 1e-6,
-    cg_maxiter: int = 100,
-    check_finite: bool = True,
-    max_memory: int | None = None,
     out: NDArray[Any] | None = None,
+    **options: Any,
 ) -> NDArray[Any]:
     """Return the exact MAML meta-gradient (P,): the gradient of the adapted parameters' loss.
 
@@ -603,10 +338,8 @@ def meta_gradient(
 
     Parameters
     ----------
-    model, inner_lr, steps, order, loss, task_mean, method, step_weights
-        The specification; see `MAML`.
-    inner_momentum, proximal, cg_rtol, cg_maxiter, check_finite, max_memory
-        More of it.
+    model, inner_lr, **options
+        The specification: the parameters of `MAML`.
     theta, x, y, x_query, y_query
         Meta-parameters (P,) and the tasks' rows; see `MAML.evaluate`.
     out : ndarray, shape (P,), optional
@@ -628,15 +361,26 @@ def meta_gradient(
     >>> fm.meta_gradient(model, [1.0], [[[1.0]]], [[3.0]], [[[2.0]]], [[4.0]], inner_lr=0.1)
     array([-2.88])
     """
-    options = (
-        order, loss, task_mean, method, step_weights, inner_momentum, proximal, cg_rtol, cg_maxiter,
-        check_finite, max_memory,
-    )  # fmt: skip
     # Only what cannot change behind our back is remembered.
-    plain = all(o is None or isinstance(o, str | int | float) for o in (steps, *options))
-    fixed = plain and isinstance(inner_lr, int | float) and isinstance(model, Network)
-    maml = (_remembered if fixed else MAML)(model, inner_lr, steps, *options)
+    plain = all(o is None or isinstance(o, str | int | float) for o in options.values())
+    fixed = plain and isinstance(inner_lr, int | float) and is_model(model)
+    maml = (_remembered if fixed else MAML)(model, inner_lr, **options)
     return maml.gradient(theta, x, y, x_query, y_query, out=out)
 
 
 _remembered = lru_cache(maxsize=64, typed=True)(MAML)
+
+
+def _with_options(function: Any) -> inspect.Signature:
+    """The signature of a function with the parameters of `MAML` in the place of ``**options``."""
+    own = inspect.signature(function)
+    fixed = [each for each in own.parameters.values() if each.kind is not each.VAR_KEYWORD]
+    options = [
+        each.replace(kind=each.KEYWORD_ONLY)
+        for name, each in inspect.signature(MAML).parameters.items()
+        if name not in own.parameters
+    ]
+    return own.replace(parameters=[*fixed, *options])
+
+
+meta_gradient.__signature__ = _with_options(meta_gradient)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Decisions: which method, how the tasks are cut into chunks, how much is worked at a time.
+"""What all plans share: chunks, pieces, workers and memory, as functions of sizes alone.
 
 A *chunk* is a run of whole tasks whose sums one worker makes. Chunks depend on the problem's sizes
 only, never on the number of threads, and are summed one after the other, so results do not depend
@@ -20,97 +20,72 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .checks import FLOAT64, InnerRate, physical_memory, require_memory
-from .kernels import blocks as block_kernels
-from .kernels import explicit, trajectory
-from .kernels.emitter import LANES
+from .checks import FLOAT64, physical_memory
+from .family import Family
 from .kernels.jit import max_workers
-from .kernels.layers import KINDS, layer_table, sizes_of
 from .kernels.modes import RATES, VALUE
-from .kernels.own_weights import own_table
-from .tasks import Rows
 from .workspace import Layout
 
-if TYPE_CHECKING:
-    from .models.base import Network
-
 __all__ = [
-    "METHODS",
-    "Loss",
     "Plan",
-    "Problem",
-    "layer_starts",
-    "padded_index",
-    "plan_for",
-    "table_of",
+    "Sizes",
+    "Split",
+    "chunks_by_work",
+    "chunks_of",
+    "default_max_memory",
+    "tasks_of_piece",
+    "work_of",
+    "workers_for",
 ]
-
-METHODS = ("auto", "explicit", "dense", "factored")
 
 #: floating-point operations below which one thread is faster than waking the others
 SERIAL_WORK = 300_000
 #: operations after which a piece ends (some hundredths of a second), and the most chunks it has
 PIECE_WORK, PIECE_CHUNKS = 4_000_000_000, 64
-#: tasks of different sizes up to which their plan is remembered, and plans of a problem
-REMEMBERED_TASKS, REMEMBERED_PLANS = 1000, 64
 #: numbers in the rows of a piece that are worth another call of the kernel
 PIECE_NUMBERS = 1_000_000
-#: how many times as long an operation takes in the plain loops of the explicit kernels
-PLAIN_LOOPS = 8
-#: rows of a chunk of the factored method, and of a block with weights that tasks share: enough for
-#: large products
-CHUNK_ROWS = 64
-#: bytes of a task's row blocks of a step up to which factored is faster than dense, and more for
-#: each unit of the layers' mean width
-CACHED, CACHED_WIDTH = 1_200_000, 40_000
-#: bytes of the row blocks that are worked at a time where tasks share no weights, and the fewest
-#: rows
-BLOCK_BYTES, MIN_BLOCK_ROWS = 96 << 10, 10
 #: chunks of a batch of enough tasks, so that as many threads find work
-FACTORED_CHUNKS, DENSE_CHUNKS = 8, 16
+CHUNKS = 16
 
 
-@dataclass(frozen=True)
-class Loss:
-    """Task loss: ``scale / 2`` times the sum of squares, divided by the rows if ``mean``."""
+class Sizes(NamedTuple):
+    """How many rows the tasks of a batch have."""
 
-    scale: float
-    mean: bool
+    offsets: NDArray[np.int64]  # (n_tasks + 1,), of the support rows
+    query_offsets: NDArray[np.int64]
+    counts: NDArray[np.int64]  # (n_tasks,)
+    query_counts: NDArray[np.int64]
 
+    @classmethod
+    def of(cls, offsets: NDArray[np.int64], query_offsets: NDArray[np.int64]) -> Sizes:
+        """The sizes of tasks whose rows lie at such offsets."""
+        return cls(offsets, query_offsets, np.diff(offsets), np.diff(query_offsets))
 
-@dataclass(frozen=True, eq=False)
-class Problem:
-    """All that a method needs to know beside theta and the data."""
+    @property
+    def n_tasks(self) -> int:
+        """Number of tasks."""
+        return len(self.counts)
 
-    model: Network
-    rate: InnerRate
-    steps: int
-    exact: bool
-    loss: Loss
-    step_weights: NDArray[np.float64]
-    method: str
-    max_memory: int  # bytes
-    momentum: float = 0.0
-    proximal: float = 0.0
-    # Remembered here and not in a cache of the module: a training that learns the inner rates
-    # makes a problem an iteration, and these hold its rates.
-    _plans: dict[Any, Plan] = field(default_factory=dict, repr=False)
-    _rates: dict[Any, tuple[NDArray[Any], NDArray[Any]]] = field(default_factory=dict, repr=False)
+    @property
+    def rows(self) -> tuple[int, int]:
+        """Support and query rows of all tasks."""
+        return int(self.offsets[-1]), int(self.query_offsets[-1])
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_plans": {}, "_rates": {}}
+    @property
+    def means(self) -> tuple[float, float]:
+        """Support and query rows of a task, about."""
+        rows, query_rows = self.rows
+        return rows / self.n_tasks, query_rows / self.n_tasks
 
-    def rates(self, dtype: np.dtype[Any], method: str) -> tuple[NDArray[Any], NDArray[Any]]:
-        """The rates as a method's kernels take them: see `Plan`."""
-        key = dtype, method == "explicit"
-        if key not in self._rates:
-            self._rates[key] = _rates_of(self.model, self.rate, self.steps, *key)
-        return self._rates[key]
+    @property
+    def longest(self) -> int:
+        """The most support or query rows that a task has."""
+        return max(int(self.counts.max()), int(self.query_counts.max()))
 
 
 class Split(NamedTuple):
@@ -121,43 +96,30 @@ class Split(NamedTuple):
     layout: Layout
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Plan:
     """How a batch of given sizes is worked."""
 
-    method: str
     mode: int
-    table: NDArray[np.int64]
-    rates: NDArray[Any]  # (S, n_layers), or (S, P) for explicit
-    parameter_rates: NDArray[Any]  # padded (P,), or empty
-    chunks: NDArray[np.int64]  # boundaries in tasks, but in blocks for factored
-    blocks: NDArray[np.int64]  # boundaries in tasks; none but for factored
+    dtype: np.dtype[Any]  # that of theta
+    chunks: NDArray[np.int64]  # boundaries in tasks, or in what the method makes of them
     work: int
     scratch: int  # numbers a worker
     n_gradient: int  # numbers of a chunk's gradient
+    n_total: int  # numbers of the sum of these, where the gradient itself is not it
     n_shared: int  # numbers of theta in the form that all tasks share
+    n_rates: int  # numbers in the gradient of the rates, as the kernels give it
     max_memory: int  # bytes
     _splits: dict[int, Split] = field(default_factory=dict)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """That of theta."""
-        return self.rates.dtype
-
-    @property
-    def n_rates(self) -> int:
-        """Numbers in the gradient of the rates, as the kernels give it."""
-        return self.parameter_rates.size or self.rates.size
 
     def layout(self, workers: int, piece: int) -> Layout:
         """Of the arrays of a call: scratch, rows of gradients and of rates, total, shared theta."""
         with_gradient, with_rates = self.mode > VALUE, self.mode == RATES
-        total = 0 if self.method == "explicit" else self.n_gradient
         return Layout(
             (self.dtype, (workers, self.scratch)),
             (self.dtype, (piece if with_gradient else 0, self.n_gradient)),
             (FLOAT64, (piece if with_rates else 0, self.n_rates)),
-            (self.dtype, (total if with_gradient else 0,)),
+            (self.dtype, (self.n_total if with_gradient else 0,)),
             (self.dtype, (self.n_shared,)),
         )
 
@@ -187,169 +149,9 @@ class Plan:
         return Split(workers, piece, self.layout(workers, piece))
 
 
-def plan_for(
-    problem: Problem, dtype: np.dtype[Any], support: Rows, query: Rows, mode: int,
-    method: str | None = None,
-) -> Plan:  # fmt: skip
-    """The plan for a batch, of a given method or the problem's; remembered unless it is long."""
-    if max(len(support.offsets), len(query.offsets)) > REMEMBERED_TASKS and (
-        support.ragged or query.ragged
-    ):
-        return _plan(problem, dtype, support.offsets, query.offsets, mode, method)
-    key = dtype, _sizes(support), _sizes(query), mode, method
-    plan = problem._plans.get(key)
-    if plan is None:
-        plan = _plan(problem, dtype, support.offsets, query.offsets, mode, method)
-        if len(problem._plans) >= REMEMBERED_PLANS:
-            problem._plans.clear()
-        problem._plans[key] = plan
-    return plan
-
-
-def _sizes(rows: Rows) -> tuple[int, int] | bytes:
-    """A batch's numbers of rows, as a key."""
-    n_tasks = rows.n_tasks
-    return rows.offsets.tobytes() if rows.ragged else (n_tasks, len(rows.x) // n_tasks)
-
-
-def _plan(
-    problem: Problem, dtype: np.dtype[Any], offsets: NDArray[np.int64],
-    query_offsets: NDArray[np.int64], mode: int, method: str | None,
-) -> Plan:  # fmt: skip
-    model, steps, n_tasks = problem.model, problem.steps, len(offsets) - 1
-    counts, query_counts = np.diff(offsets), np.diff(query_offsets)
-    rows, query_rows = int(offsets[-1]), int(query_offsets[-1])
-    means = rows / n_tasks, query_rows / n_tasks
-    table = table_of(model, dtype)
-    work = work_of(model, rows, query_rows, steps)
-    method = method or choose_method(problem, dtype, *means)
-    rates, parameter_rates = problem.rates(dtype, method)
-    blocks = np.zeros(0, np.int64)
-    n_padded, n_transposed = sizes_of(table).n_padded, sizes_of(table).n_transposed
-    n_gradient, n_shared = n_padded, n_padded + n_transposed
-    if method == "factored":
-        work += pair_work_of(model, rows, n_tasks, steps)
-        table = own_table(table, own_layers(model, *means, steps), LANES[dtype])
-        blocks, chunks = _blocks_and_chunks(offsets, max(rows, query_rows), table, dtype, steps)
-        losses = int(np.count_nonzero(problem.step_weights))
-        scratch = block_kernels.scratch_size(
-            table, counts, query_counts, blocks, steps, losses, mode == RATES
-        )
-    else:
-        longest = max(int(counts.max()), int(query_counts.max()))
-        if method == "dense":
-            scratch = trajectory.scratch_size(table, longest, steps, problem.momentum)
-        else:
-            work *= PLAIN_LOOPS * model.n_params
-            scratch = explicit.scratch_size(table, steps, problem.momentum)
-            n_gradient, n_shared = model.n_params, 0
-        chunks = chunks_of(offsets, max(DENSE_CHUNKS, work * DENSE_CHUNKS // PIECE_WORK))
-    longest = max(int(counts.max()), int(query_counts.max()))
-    require_memory(
-        scratch * dtype.itemsize,
-        f"method {method} with steps {steps}, {model!r} and {longest} rows of a task",
-    )
-    return Plan(
-        method, mode, table, rates, parameter_rates, chunks, blocks, work, scratch, n_gradient,
-        n_shared, problem.max_memory,
-    )  # fmt: skip
-
-
-def _rates_of(
-    model: Network, rate: InnerRate, steps: int, dtype: np.dtype[Any], explicit: bool
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    rates, parameter_rates = np.zeros((steps, model.n_layers), dtype), np.zeros(0, dtype)
-    if explicit and rate.per_layer is not None:
-        widths = np.diff([*layer_starts(model), model.n_params])
-        rates = np.repeat(rate.per_layer, widths, axis=1).astype(dtype)
-    elif explicit:
-        rates = np.tile(rate.per_parameter, (steps, 1)).astype(dtype)  # type: ignore[arg-type]
-    elif rate.per_layer is not None:
-        rates[...] = rate.per_layer
-    else:
-        parameter_rates = np.zeros(sizes_of(table_of(model, dtype)).n_padded, dtype)
-        parameter_rates[padded_index(model, dtype)] = rate.per_parameter
-    return rates, parameter_rates
-
-
-def choose_method(
-    problem: Problem, dtype: np.dtype[Any], rows: float, query_rows: float
-) -> str:  # fmt: skip
-    """The method that a call uses, for tasks of about so many support and query rows."""
-    if problem.method in ("explicit", "dense"):
-        return problem.method
-    if problem.rate.per_parameter is not None or problem.momentum:  # which factored cannot have
-        return "dense"
-    if problem.method == "factored":
-        return "factored"
-    better = prefers_factored(problem.model, dtype, rows, query_rows)
-    return "factored" if better else "dense"
-
-
-def prefers_factored(
-    model: Network, dtype: np.dtype[Any], rows: float, query_rows: float
-) -> bool:  # fmt: skip
-    """Whether factored is the faster method: unless tasks have so many rows.
-
-    It takes all rows of a task at once. If a step's row blocks are larger than the cache, dense is
-    faster, which takes some at a time, unless products with large matrices outweigh it. The rule
-    is fitted to a grid of widths, rows and steps (``benchmarks/method_choice.py``).
-    """
-    shapes = list(zip(model.layer_sizes[:-1], model.layer_sizes[1:], strict=True))
-    width = 2 * sum(a * b for a, b in shapes) / sum(a + b for a, b in shapes)
-    most = max(rows, query_rows)
-    return most * bytes_a_row(table_of(model, dtype), dtype) <= CACHED + CACHED_WIDTH * width
-
-
-def own_layers(model: Network, rows: float, query_rows: float, steps: int) -> list[bool]:
-    """Of which layers the factored method gives each task its own weights.
-
-    They cost some products of S K rows with n_in n_out weights; what they save is the products of
-    row blocks, those of S K rows with as many and with the query rows. How many of each was fitted
-    to measurements (``docs/decisions/0007-register-tiles.md``).
-    """
-    shapes = zip(model.layer_sizes[:-1], model.layer_sizes[1:], strict=True)
-    partners = 2 * query_rows + 4 * steps * rows
-    return [7 * n_in * n_out <= (n_in + n_out) * partners for n_in, n_out in shapes]
-
-
-def bytes_a_row(table: NDArray[np.int64], dtype: np.dtype[Any]) -> int:
-    """What the factored method keeps of one support row in one step."""
-    return KINDS * sizes_of(table).width * dtype.itemsize
-
-
-def block_rows_of(table: NDArray[np.int64], dtype: np.dtype[Any], steps: int) -> int:
-    """About how many rows the factored method works at a time.
-
-    Enough for large products with the weights that tasks share. Where they share none, few enough
-    for the cache.
-    """
-    if sizes_of(table).n_common:
-        return CHUNK_ROWS
-    of_row = bytes_a_row(table, dtype) * max(steps, 1)
-    return max(MIN_BLOCK_ROWS, min(CHUNK_ROWS, BLOCK_BYTES // of_row))
-
-
-def _blocks_and_chunks(
-    offsets: NDArray[np.int64], rows: int, table: NDArray[np.int64], dtype: np.dtype[Any],
-    steps: int,
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:  # fmt: skip
-    """Blocks of tasks, and chunks of blocks, of the factored method."""
-    wanted = -(-rows // (CHUNK_ROWS * FACTORED_CHUNKS)) * FACTORED_CHUNKS
-    of_chunk = -(-rows // (wanted * block_rows_of(table, dtype, steps)))
-    blocks = chunks_of(offsets, wanted * of_chunk)
-    return blocks, chunks_of(np.arange(len(blocks)), wanted)
-
-
-def work_of(model: Network, rows: int, query_rows: int, steps: int) -> int:
+def work_of(model: Family, rows: int, query_rows: int, steps: int) -> int:
     """About how many floating-point operations a meta-gradient takes."""
     return model.n_params * (24 * steps * rows + 6 * query_rows)
-
-
-def pair_work_of(model: Network, rows: int, n_tasks: int, steps: int) -> int:
-    """About how many operations the factored method takes for the pairs of a task's rows."""
-    width = model.n_inputs + 2 * sum(model.layer_sizes[1:-1]) + model.n_outputs
-    return 16 * width * steps * steps * rows * rows // n_tasks
 
 
 def chunks_of(offsets: NDArray[np.int64], wanted: int) -> NDArray[np.int64]:
@@ -357,6 +159,11 @@ def chunks_of(offsets: NDArray[np.int64], wanted: int) -> NDArray[np.int64]:
     marks = np.linspace(0, offsets[-1], min(len(offsets) - 1, wanted) + 1)
     # The first task that starts at or after each mark; equal marks leave no empty chunk.
     return np.unique(np.searchsorted(offsets, marks)).astype(np.int64)
+
+
+def chunks_by_work(offsets: NDArray[np.int64], work: int) -> NDArray[np.int64]:
+    """Chunks of tasks, as many as threads find work in, and more where a piece would take long."""
+    return chunks_of(offsets, max(CHUNKS, work * CHUNKS // PIECE_WORK))
 
 
 def workers_for(work: int, n_tasks: int) -> int:
@@ -373,29 +180,3 @@ def tasks_of_piece(work: int, n_tasks: int, workers: int) -> int:
 def default_max_memory() -> int:
     """A quarter of the physical memory, or 2 GiB where that is unknown."""
     return physical_memory() // 4
-
-
-@lru_cache(maxsize=64)
-def table_of(model: Network, dtype: np.dtype[Any]) -> NDArray[np.int64]:
-    """The kernels' description of a model."""
-    return layer_table(model.layer_sizes, model.activation, model.intercept, dtype)
-
-
-@lru_cache(maxsize=64)
-def padded_index(model: Network, dtype: np.dtype[Any]) -> NDArray[np.int64]:
-    """Where each parameter lies in a padded parameter vector."""
-    index = np.empty(model.n_params, np.int64)
-    layers = sizes_of(table_of(model, dtype)).layers[1 : model.n_layers + 1]
-    for (weight, bias), layer in zip(model.unpack(index), layers, strict=True):
-        n_out, n_in = weight.shape
-        weight[...] = layer.p_weight + np.arange(n_out)[:, None] * layer.ld_in + np.arange(n_in)
-        if bias is not None:
-            bias[...] = layer.p_bias + np.arange(n_out)
-    return index
-
-
-@lru_cache(maxsize=64)
-def layer_starts(model: Network) -> NDArray[np.int64]:
-    """Where each layer's parameters start in theta."""
-    layers = sizes_of(table_of(model, np.dtype(np.float64))).layers
-    return layers.weight[1 : model.n_layers + 1].copy()

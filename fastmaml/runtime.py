@@ -13,24 +13,16 @@ from typing import Any
 import numpy as np
 
 from .checks import as_choice, as_count, as_float_dtype, shown
-from .equations import task_hessian, task_hessp
-from .kernels import adapt, dense, derivatives, explicit, factored, hessian, jit, predict
+from .kernels import jit, predict
 from .kernels.adam import adam
 from .maml import MAML
+from .methods.choose import ALL
 from .models import Linear
-from .plan import METHODS
+from .tasks import as_rows
 
 __all__ = ["set_num_threads", "threads", "warmup"]
 
-_KERNELS = (
-    factored.factored,
-    dense.dense,
-    adapt.adapt,
-    hessian.hessian_products,
-    explicit.explicit,
-    derivatives.derivatives,
-    predict.predict,
-)
+_KERNELS = (*(each for method in ALL.values() for each in method.kernels), predict.predict)
 
 
 def set_num_threads(n: int) -> None:
@@ -125,20 +117,16 @@ def warmup(
     >>> import fastmaml as fm
     >>> fm.warmup(methods=["explicit"], dtypes=["float64"])
     """
-    chosen = [as_choice("methods", word, METHODS[1:]) for word in _sequence("methods", methods)]
+    chosen = [as_choice("methods", word, tuple(ALL)) for word in _sequence("methods", methods)]
     model = Linear(1)
     for dtype in [as_float_dtype("dtypes", each) for each in _sequence("dtypes", dtypes)]:
         theta, x, y = np.zeros(2, dtype), np.zeros((1, 1, 1), dtype), np.zeros((1, 1, 1), dtype)
+        rows = as_rows(model, x, y, theta.dtype)
         model.predict(theta, x)
+        MAML(model).adapt(theta, x, y)
         adam(np.ones(7, dtype), *(np.zeros(2, dtype) for _ in range(7)))
-        for method in chosen:
-            maml = MAML(model, method=method)
-            maml.gradient(theta, x, y)
-            maml.adapt(theta, x, y)
-            if method == "explicit":
-                task_hessian(model, theta, x, y)
-            if method == "dense":
-                task_hessp(model, theta, theta, x, y)
+        for name in chosen:
+            ALL[name].warm(MAML(model, method=name)._problem, theta, rows)
     for kernel in _KERNELS:  # so small a problem runs the serial twins
         kernel.compile_parallel()
 

@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .checks import as_theta, shown
+from .checks import shown
 from .files import write_whole
 from .learn import Scaling
 from .learn.spec import build, describe, maml_of
 from .maml import MAML
 from .npz import parse_json, read_npz, require_shallow
+from .parameters import as_theta
 from .version import __version__
 
 __all__ = ["Saved", "load", "save"]

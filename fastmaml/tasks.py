@@ -10,16 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy import ndarray
 from numpy.typing import NDArray
 
 from .checks import all_finite, as_array, real_array, shape_text
-
-if TYPE_CHECKING:
-    from .models.base import Network
+from .family import Family
 
 __all__ = [
     "NO_Y", "Rows", "as_rows", "as_tasks", "by_task", "offsets_of", "require_same_tasks", "split",
@@ -100,7 +98,7 @@ def by_task(values: NDArray[Any], rows: Rows) -> NDArray[Any]:
 
 
 def as_rows(
-    model: Network,
+    model: Family,
     x: Any,
     y: Any,
     dtype: np.dtype[Any],
@@ -112,7 +110,7 @@ def as_rows(
 
     Parameters
     ----------
-    model : Network
+    model : Family
         Says how many inputs and outputs there are.
     x, y : array_like or sequence of array_like
         x (n_tasks, rows, n_inputs) and y (n_tasks, rows, n_outputs), or (n_tasks, rows) if there is
@@ -143,7 +141,7 @@ def as_rows(
 
 
 def as_tasks(
-    model: Network,
+    model: Family,
     x: Any,
     y: Any,
     x_query: Any,
@@ -180,7 +178,7 @@ Counts = tuple[int, int] | list[int]
 
 
 def _rows(
-    model: Network, name: str, value: Any, width: int, dtype: np.dtype[Any],
+    model: Family, name: str, value: Any, width: int, dtype: np.dtype[Any],
     single: bool | None = None,
 ) -> tuple[NDArray[Any], Counts, bool, bool]:  # fmt: skip
     """Return one array of all rows, (N, width), and how many of them each task has.
@@ -218,7 +216,7 @@ def _is_a_row(name: str, tasks: Sequence[Any], width: int) -> bool:
 
 
 def _rows_of_list(
-    model: Network, name: str, tasks: Sequence[Any], width: int, dtype: np.dtype[Any],
+    model: Family, name: str, tasks: Sequence[Any], width: int, dtype: np.dtype[Any],
     single: bool | None,
 ) -> tuple[NDArray[Any], Counts, bool, bool]:  # fmt: skip
     if not tasks:
@@ -250,7 +248,7 @@ def _rows_of_list(
 
 
 def _shape_error(
-    model: Network, name: str, shape: tuple[int, ...], lead: int, width: int, inputs: bool
+    model: Family, name: str, shape: tuple[int, ...], lead: int, width: int, inputs: bool
 ) -> ValueError:
     """What is wrong with a shape that should have `lead` axes and then `width` columns."""
     array = inputs and "[" not in name  # not the entry of a list

@@ -10,8 +10,9 @@ from fastmaml.kernels import modes
 from test_checks import error
 
 import fastmaml as fm
-from fastmaml import checks, learn, run
+from fastmaml import checks, learn
 from fastmaml.datasets import Pendulum, Sinusoid
+from fastmaml.methods import stepwise
 
 MODELS = (
     fm.MLP([1, 5, 1]),
@@ -126,10 +127,10 @@ def test_the_copies_in_float64_come_in_runs(monkeypatch):
     maml = fm.MAML(model, 1e-38, method="factored")
     whole = maml.evaluate(theta, *data)
     assert np.isfinite(whole.gradient).all()
-    monkeypatch.setattr(run, "ANEW_NUMBERS", 1)
+    monkeypatch.setattr(stepwise, "ANEW_NUMBERS", 1)
     asked = []
-    solve = run._solve
-    monkeypatch.setattr(run, "_solve", lambda *a: asked.append(a[1].dtype) or solve(*a))
+    solve = stepwise._solve
+    monkeypatch.setattr(stepwise, "_solve", lambda *a: asked.append(a[1].dtype) or solve(*a))
     for got, want in zip(maml.evaluate(theta, *data), whole, strict=True):
         np.testing.assert_allclose(got, want, 1e-6)
     assert asked == ["f4", "f8", "f8", "f8"]
@@ -137,8 +138,8 @@ def test_the_copies_in_float64_come_in_runs(monkeypatch):
 
 def test_an_ordinary_result_is_computed_once(monkeypatch):
     asked = []
-    solve = run._solve
-    monkeypatch.setattr(run, "_solve", lambda *a: asked.append(a[4]) or solve(*a))
+    solve = stepwise._solve
+    monkeypatch.setattr(stepwise, "_solve", lambda *a: asked.append(a[4]) or solve(*a))
     fm.MAML(MODEL).evaluate(THETA, X, Y)
     assert asked == [modes.RATES]
 

@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from fastmaml import checks
+from fastmaml import checks, parameters, rates
 from fastmaml.models import MLP, Linear
 
 FLOAT32, FLOAT64 = np.dtype("f4"), np.dtype("f8")
@@ -135,7 +135,7 @@ def test_booleans_count_as_numbers():
 def test_no_copy_when_already_right(dtype):
     clean = whole(4, 3).astype(dtype)
     assert checks.as_array("x", clean, dtype) is clean
-    assert checks.as_theta(MODEL, clean.reshape(-1)[:1].repeat(13)).dtype == dtype
+    assert parameters.as_theta(MODEL, clean.reshape(-1)[:1].repeat(13)).dtype == dtype
 
 
 def test_a_read_only_array_is_not_copied_and_its_memory_stays():
@@ -189,7 +189,7 @@ def test_what_is_no_array_of_real_numbers(value, kind, texts):
 )
 def test_float32_stays_and_the_rest_becomes_float64(given, dtype):
     assert checks.as_dtype("theta", np.zeros(13, given)) == dtype
-    theta = checks.as_theta(MODEL, np.zeros(13, given))
+    theta = parameters.as_theta(MODEL, np.zeros(13, given))
     assert well_formed(theta, dtype)
 
 
@@ -261,14 +261,14 @@ def test_finite_position_in_words():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_theta_of_every_kind(kind):
-    theta = checks.as_theta(MODEL, KINDS[kind](whole(13)))
+    theta = parameters.as_theta(MODEL, KINDS[kind](whole(13)))
     assert well_formed(theta, FLOAT32 if kind.endswith("float32") else FLOAT64)
     np.testing.assert_array_equal(theta, whole(13))
 
 
 def test_theta_for_each_task():
     for shape, n_tasks in (((13,), 4), ((4, 13), 4), ((4, 13), -1), ((1, 13), 1), ((13,), -1)):
-        assert checks.as_theta(MODEL, whole(*shape), n_tasks).shape == shape
+        assert parameters.as_theta(MODEL, whole(*shape), n_tasks).shape == shape
 
 
 @pytest.mark.parametrize(
@@ -287,24 +287,28 @@ def test_theta_for_each_task():
     ids=str,
 )
 def test_theta_of_another_shape(shape, n_tasks, texts):
-    error(lambda: checks.as_theta(MODEL, np.zeros(shape), n_tasks), ValueError, *texts)
+    error(lambda: parameters.as_theta(MODEL, np.zeros(shape), n_tasks), ValueError, *texts)
 
 
 def test_theta_of_another_kind():
-    error(lambda: checks.as_theta(MODEL, None), TypeError, "theta is None")
-    error(lambda: checks.as_theta(MODEL, np.zeros(13, complex)), TypeError, "theta has dtype comp")
+    error(lambda: parameters.as_theta(MODEL, None), TypeError, "theta is None")
+    error(
+        lambda: parameters.as_theta(MODEL, np.zeros(13, complex)), TypeError, "theta has dtype comp"
+    )
 
 
 def test_theta_that_is_not_finite():
     theta = whole(2, 13)
     theta[1, 4] = np.inf
     error(
-        lambda: checks.as_theta(MODEL, theta, 2),
+        lambda: parameters.as_theta(MODEL, theta, 2),
         ValueError,
         "theta holds inf at task 1, parameter 4; accepted are finite float64 numbers",
     )
-    error(lambda: checks.as_theta(MODEL, theta[1]), ValueError, "theta holds inf at parameter 4")
-    assert checks.as_theta(MODEL, theta, 2, check_finite=False) is theta
+    error(
+        lambda: parameters.as_theta(MODEL, theta[1]), ValueError, "theta holds inf at parameter 4"
+    )
+    assert parameters.as_theta(MODEL, theta, 2, check_finite=False) is theta
 
 
 # Scalars -----------------------------------------------------------------------------------------
@@ -432,7 +436,7 @@ def test_as_rng():
 
 def per_entry(model, value, steps):
     """The rate of every step, layer and parameter, (S, L or P), read from the canonical form."""
-    rate = checks.as_inner_lr(model, value, steps)
+    rate = rates.as_inner_lr(model, value, steps)
     assert rate.shape == np.shape(value)
     assert (rate.per_layer is None) != (rate.per_parameter is None)
     canonical = rate.per_parameter if rate.per_layer is None else rate.per_layer
@@ -464,26 +468,26 @@ def test_inner_lr_of_every_form(shape):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shape", [(2, 3), (13,)], ids=str)
 def test_inner_lr_of_every_kind(shape, kind):
-    rate = checks.as_inner_lr(MODEL, KINDS[kind](whole(*shape)), 2)
+    rate = rates.as_inner_lr(MODEL, KINDS[kind](whole(*shape)), 2)
     canonical = rate.per_parameter if rate.per_layer is None else rate.per_layer
     np.testing.assert_array_equal(canonical, whole(*shape))
 
 
 @pytest.mark.parametrize("value", [0.5, 1, np.float32(0.5), -0.5], ids=repr)
 def test_inner_lr_scalars(value):
-    rate = checks.as_inner_lr(MODEL, value, 2)
+    rate = rates.as_inner_lr(MODEL, value, 2)
     assert rate.shape == ()
     np.testing.assert_array_equal(rate.per_layer, np.full((2, 3), float(value)))
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (0, 1), (0, 3), (3,), (1, 3)], ids=str)
 def test_inner_lr_without_steps(shape):
-    rate = checks.as_inner_lr(MODEL, np.zeros(shape), 0)
+    rate = rates.as_inner_lr(MODEL, np.zeros(shape), 0)
     assert rate.per_layer.shape == (0, 3)
-    gradient = checks.rate_gradient(rate, np.zeros((0, 3)))
+    gradient = rates.rate_gradient(rate, np.zeros((0, 3)))
     np.testing.assert_array_equal(gradient, np.zeros(shape))
     assert isinstance(gradient, float) if shape == () else gradient.shape == shape
-    assert checks.as_inner_lr(MODEL, np.ones(13), 0).per_parameter.shape == (13,)
+    assert rates.as_inner_lr(MODEL, np.ones(13), 0).per_parameter.shape == (13,)
 
 
 def test_inner_lr_of_one_number_in_a_list_is_never_ambiguous():
@@ -498,29 +502,29 @@ def test_inner_lr_of_one_number_in_a_list_is_never_ambiguous():
 
 def test_inner_lr_that_is_ambiguous():
     error(
-        lambda: checks.as_inner_lr(MODEL, np.ones(3), 3),
+        lambda: rates.as_inner_lr(MODEL, np.ones(3), 3),
         ValueError,
         "inner_lr has shape (3,), which is ambiguous: steps == n_layers == 3",
         "accepted are (3, 1) per step, (1, 3) per layer",
         repr(MODEL),
     )
     error(
-        lambda: checks.as_inner_lr(MODEL, np.ones(13), 13),
+        lambda: rates.as_inner_lr(MODEL, np.ones(13), 13),
         ValueError,
         "inner_lr has shape (13,), which is ambiguous: steps == n_params == 13",
         "accepted are (13, 1) per step, (1, 13) per parameter",
     )
-    by_step = checks.as_inner_lr(MODEL, [[1.0], [2.0], [3.0]], 3).per_layer
-    by_layer = checks.as_inner_lr(MODEL, [[1.0, 2.0, 3.0]], 3).per_layer
+    by_step = rates.as_inner_lr(MODEL, [[1.0], [2.0], [3.0]], 3).per_layer
+    by_layer = rates.as_inner_lr(MODEL, [[1.0, 2.0, 3.0]], 3).per_layer
     np.testing.assert_array_equal(by_step, by_layer.T)
-    assert checks.as_inner_lr(MODEL, np.ones((13, 1)), 13).per_layer is not None
-    assert checks.as_inner_lr(MODEL, np.ones((1, 13)), 13).per_parameter is not None
+    assert rates.as_inner_lr(MODEL, np.ones((13, 1)), 13).per_layer is not None
+    assert rates.as_inner_lr(MODEL, np.ones((1, 13)), 13).per_parameter is not None
 
 
 @pytest.mark.parametrize("shape", [(4,), (0,), (3, 2), (2, 2), (1, 1), (2, 13), (13, 1), (1, 2, 3)])
 def test_inner_lr_of_another_shape(shape):
     error(
-        lambda: checks.as_inner_lr(MODEL, np.ones(shape), 2),
+        lambda: rates.as_inner_lr(MODEL, np.ones(shape), 2),
         ValueError,
         f"inner_lr has shape {shape}; accepted are a scalar, (2,) per step, (3,) per layer, "
         "(2, 3) per step and layer, (13,) per parameter, and (2, 1), (1, 3), (1, 13)",
@@ -529,18 +533,18 @@ def test_inner_lr_of_another_shape(shape):
 
 
 def test_inner_lr_of_another_kind():
-    error(lambda: checks.as_inner_lr(MODEL, None, 1), TypeError, "inner_lr is None")
-    error(lambda: checks.as_inner_lr(MODEL, "0.1", 1), TypeError, "inner_lr is text")
-    error(lambda: checks.as_inner_lr(MODEL, 1j, 1), TypeError, "inner_lr has dtype complex")
-    error(lambda: checks.as_inner_lr(MODEL, True, 1), TypeError, "inner_lr is True", "real numbers")
+    error(lambda: rates.as_inner_lr(MODEL, None, 1), TypeError, "inner_lr is None")
+    error(lambda: rates.as_inner_lr(MODEL, "0.1", 1), TypeError, "inner_lr is text")
+    error(lambda: rates.as_inner_lr(MODEL, 1j, 1), TypeError, "inner_lr has dtype complex")
+    error(lambda: rates.as_inner_lr(MODEL, True, 1), TypeError, "inner_lr is True", "real numbers")
     error(
-        lambda: checks.as_inner_lr(MODEL, [[1.0], [1.0, 2.0]], 2),
+        lambda: rates.as_inner_lr(MODEL, [[1.0], [1.0, 2.0]], 2),
         ValueError,
         "inner_lr is no regular array; accepted are a scalar, (2,) per step",
     )
     for value in (np.nan, [1.0, np.inf]):
         error(
-            lambda v=value: checks.as_inner_lr(MODEL, v, 2),
+            lambda v=value: rates.as_inner_lr(MODEL, v, 2),
             ValueError,
             f"inner_lr holds {np.max(value)}; accepted are finite float64 numbers",
         )
@@ -550,10 +554,10 @@ def test_inner_lr_of_another_kind():
 @pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=str)
 def test_rate_gradient_is_the_chain_rule(shape, dtype):
     value = whole(*shape) if shape else np.array(7.0)
-    rate = checks.as_inner_lr(MODEL, value, 2)
+    rate = rates.as_inner_lr(MODEL, value, 2)
     canonical = rate.per_parameter if rate.per_layer is None else rate.per_layer
     weights = (whole(*canonical.shape) + 1).astype(dtype)
-    gradient = checks.rate_gradient(rate, weights)
+    gradient = rates.rate_gradient(rate, weights)
     if shape == ():
         assert type(gradient) is float
     else:
@@ -563,7 +567,7 @@ def test_rate_gradient_is_the_chain_rule(shape, dtype):
     for index in np.ndindex(shape):
         direction = np.zeros(shape)
         direction[index] = 1.0
-        moved = checks.as_inner_lr(MODEL, direction, 2)
+        moved = rates.as_inner_lr(MODEL, direction, 2)
         change = moved.per_parameter if rate.per_layer is None else moved.per_layer
         assert np.asarray(gradient)[index] == (weights * change).sum()
 
@@ -572,25 +576,25 @@ def test_rate_gradient_is_the_chain_rule(shape, dtype):
 
 
 def test_as_step_weights():
-    assert checks.as_step_weights(None, 2).tolist() == [0.0, 0.0, 1.0]
-    assert checks.as_step_weights(None, 0).tolist() == [1.0]
+    assert rates.as_step_weights(None, 2).tolist() == [0.0, 0.0, 1.0]
+    assert rates.as_step_weights(None, 0).tolist() == [1.0]
     given = whole(3)
-    weights = checks.as_step_weights(given, 2)
+    weights = rates.as_step_weights(given, 2)
     assert weights.tolist() == [0.0, 1.0, 2.0]
     assert not np.shares_memory(weights, given)
-    assert well_formed(checks.as_step_weights([1], 0), FLOAT64)
+    assert well_formed(rates.as_step_weights([1], 0), FLOAT64)
 
 
 def test_as_step_weights_error():
     for shape in ((2,), (), (1, 3), (0,)):
         error(
-            lambda s=shape: checks.as_step_weights(np.ones(s), 2),
+            lambda s=shape: rates.as_step_weights(np.ones(s), 2),
             ValueError,
             f"step_weights has shape {shape}; accepted are None and (3,)",
         )
-    error(lambda: checks.as_step_weights(["a"], 0), TypeError, "step_weights has dtype <U1")
+    error(lambda: rates.as_step_weights(["a"], 0), TypeError, "step_weights has dtype <U1")
     error(
-        lambda: checks.as_step_weights([1.0, np.nan], 1),
+        lambda: rates.as_step_weights([1.0, np.nan], 1),
         ValueError,
         "step_weights holds nan at entry 1; accepted are finite float64 numbers",
     )

@@ -158,9 +158,9 @@ def test_many_steps_are_not_taken_one_by_one_again():
 def test_tasks_far_away_are_looked_at_together(monkeypatch):
     """Data in units of their own make every task suspicious: two kernel calls for all of them."""
     seen = []
-    original = divergence.run.hessian_products
+    original = divergence.dense.hessian_products
     monkeypatch.setattr(
-        divergence.run, "hessian_products", lambda *args: seen.append(1) or original(*args)
+        divergence.dense, "hessian_products", lambda *args: seen.append(1) or original(*args)
     )
     x = np.linspace(-1, 1, 3000).reshape(300, 10, 1)
     fm.MAML(LINEAR, 0.1, 20).predict([0.0, 0.0], x, 1e4 * x, x)

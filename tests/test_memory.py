@@ -15,7 +15,8 @@ from cases import METHODS
 from fastmaml.kernels import modes
 
 import fastmaml as fm
-from fastmaml import checks, plan, run, workspace
+from fastmaml import checks, plan, workspace
+from fastmaml.methods import dense, factored, stepwise
 from fastmaml.tasks import as_tasks
 
 compiled_only = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="would take too long")
@@ -48,7 +49,7 @@ def planned(maml, mode, arguments):
     """Workers, chunks of a piece, and bytes by the formula."""
     theta = arguments[0]
     support, query = as_tasks(maml.model, *arguments[1:], theta.dtype)
-    found = plan.plan_for(maml._problem, theta.dtype, support, query, MODES[mode])
+    found = stepwise.plan_for(maml._problem, theta.dtype, support, query, MODES[mode])
     workers, piece, _ = found.split()
     return workers, piece, found.memory(workers, piece)
 
@@ -123,7 +124,7 @@ def test_pieces_have_the_same_bits(method, dtype):
         if limit == 1:
             workers, piece, _ = planned(maml, "evaluate", arguments)
             assert (workers, piece) == (1, 1)
-            assert len(plan.plan_for(maml._problem, arguments[0].dtype, *as_tasks(
+            assert len(stepwise.plan_for(maml._problem, arguments[0].dtype, *as_tasks(
                 model, *arguments[1:], arguments[0].dtype), modes.RATES).chunks) > 5  # fmt: skip
     assert results[0] == results[1] == results[2]
 
@@ -229,13 +230,13 @@ def test_kernels_stay_within_their_memory(method, own, monkeypatch):
             around += [self.memory[start + array.nbytes : start + array.nbytes + guard]]
             assert all((part == 255).all() for part in around), layout.arrays
 
-    monkeypatch.setattr(run, "rows_of", workspace.rows_of.__wrapped__)  # none from before
+    monkeypatch.setattr(dense, "rows_of", workspace.rows_of.__wrapped__)  # none from before
     monkeypatch.setattr(workspace.Layout, "__init__", guarded)
     monkeypatch.setattr(workspace.Layout, "on", on)
     monkeypatch.setattr(workspace.Workspace, "__enter__", fill)
     monkeypatch.setattr(workspace.Workspace, "__exit__", inspect)
     if own is not None:
-        monkeypatch.setattr(plan, "own_layers", lambda model, *_: [own] * model.n_layers)
+        monkeypatch.setattr(factored, "own_layers", lambda model, *_: [own] * model.n_layers)
     rng = np.random.default_rng(0)
     for sizes, counts, steps, dtype in (
         ([1, 1], [1], 1, "float32"),
@@ -276,7 +277,7 @@ def test_many_layouts_share_one_block():
 
 def test_plans_are_remembered_by_their_problem_alone(monkeypatch):
     """A training that learns rates makes a problem an iteration; its plans hold the rates."""
-    monkeypatch.setattr(plan, "REMEMBERED_PLANS", 3)
+    monkeypatch.setattr(stepwise, "REMEMBERED_PLANS", 3)
     model = fm.MLP([1, 3, 1])
     maml, theta = fm.MAML(model, np.full(model.n_params, 0.01)), model.init(0)
     for rows in range(1, 6):

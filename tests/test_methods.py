@@ -20,6 +20,7 @@ from fastmaml.kernels import modes
 
 import fastmaml as fm
 from fastmaml import plan, workspace
+from fastmaml.methods import factored, stepwise
 from fastmaml.tasks import as_tasks
 
 STEPS = (0, 1, 2, 3, 5)
@@ -126,11 +127,11 @@ def test_chunks_of_several_blocks(own, order, dtype, monkeypatch):
     case = draw(5, family="mlp", n_tasks=3, steps=2, form="step_layer", order=order)
     maml, theta = case.maml("factored"), case.theta.astype(dtype)
     many = [part if part is None else [*part] * 9 for part in case.data]
-    monkeypatch.setattr(plan, "own_layers", lambda model, *_: [own] * model.n_layers)
-    monkeypatch.setattr(plan, "block_rows_of", lambda *_: 1)
-    monkeypatch.setattr(plan, "FACTORED_CHUNKS", 4)
+    monkeypatch.setattr(factored, "own_layers", lambda model, *_: [own] * model.n_layers)
+    monkeypatch.setattr(factored, "block_rows_of", lambda *_: 1)
+    monkeypatch.setattr(factored, "FACTORED_CHUNKS", 4)
     rows = as_tasks(case.model, *many, theta.dtype)
-    found = plan.plan_for(maml._problem, theta.dtype, *rows, modes.RATES)
+    found = stepwise.plan_for(maml._problem, theta.dtype, *rows, modes.RATES)
     assert len(found.chunks) - 1 == 4
     assert len(found.blocks) - 1 == found.chunks[-1] > 8
     got, want, share = maml.evaluate(theta, *many), case.expected, 1 if maml.task_mean else 9
@@ -153,7 +154,7 @@ def test_scratch_memory_may_hold_anything(hidden, own, order, method, dtype, mon
     options = {**case.options, "inner_lr": rates, "method": method}
     maml, theta = fm.MAML(case.model, **options), case.theta.astype(dtype)
     if own is not None:
-        monkeypatch.setattr(plan, "own_layers", lambda model, *_: [own] * model.n_layers)
+        monkeypatch.setattr(factored, "own_layers", lambda model, *_: [own] * model.n_layers)
 
     def compute():
         predicted = maml.predict(theta, *case.data[:2], case.x_new)

@@ -9,9 +9,9 @@ from cases import DTYPES, FORMS, LOSSES, METHODS, ORDERS, TOLERANCE, draw, relat
 from scipy.optimize import minimize
 
 import fastmaml as fm
-from fastmaml import implicit
-from fastmaml.implicit import conjugate_gradients
 from fastmaml.learn import SGD, Reptile, reptile_gradient, train
+from fastmaml.methods import implicit
+from fastmaml.methods.implicit import conjugate_gradients
 
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 WITH_MOMENTUM = ("dense", "explicit")

@@ -23,7 +23,7 @@ import numba
 from .. import runtime
 from ..divergence import DivergenceWarning
 from ..kernels import jit
-from ..plan import METHODS
+from ..methods.choose import ALL
 from ..version import __version__
 from . import adaptation, evaluation, sinusoid, starter, training
 from .common import CommandError, meant, say
@@ -130,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
-    for option, accepted in (("methods", METHODS[1:]), ("dtypes", ("float64", "float32"))):
+    for option, accepted in (("methods", tuple(ALL)), ("dtypes", ("float64", "float32"))):
         default = [word for word in accepted if word != "explicit"]
         warmup.add_argument(
             f"--{option}", nargs="+", choices=accepted, default=default, help=f"{option} to compile"

@@ -25,7 +25,6 @@ from ..checks import (
     as_count,
     as_flag,
     as_float_dtype,
-    as_inner_lr,
     as_number,
     as_positive,
     shown,
@@ -37,6 +36,7 @@ from ..divergence import named_tasks
 from ..maml import MAML
 from ..models import MLP
 from ..models.base import MAX_SIZE
+from ..rates import as_inner_lr
 from . import defaults
 from .adapted import TARGETS, AdaptedRegressor, StandardisedRegressor
 from .holdout import hold_out

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import as_choice, as_count, as_flag, as_theta
+from ..checks import as_choice, as_count, as_flag
 from ..maml import MAML
+from ..parameters import as_theta
 from .loop import TrainResult, TrainState, as_batch, require_rates, with_rates
 
 __all__ = ["minimize"]

@@ -1,4 +1,4 @@
-"""What every model has: its sizes, the flat layout of its parameters, initial values, predictions.
+"""Stacks of weight layers: their sizes, the flat layout of their parameters, initial values.
 
 To the kernels a model is the description of a network of weight layers: ``layer_sizes``, one
 activation between the layers, and whether the layers have intercepts.
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice, pairwise
+from functools import lru_cache
+from itertools import accumulate, islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -23,19 +24,18 @@ from ..checks import (
     as_flag,
     as_float_dtype,
     as_rng,
-    as_theta,
     real_array,
-    require_finite,
     require_memory,
     shape_text,
     shown,
 )
+from ..family import Compiled
 from ..kernels.activations import CODES
-from ..run import predict_rows
-from ..tasks import NO_Y, as_rows, offsets_of, split
+from ..kernels.layers import layer_table, sizes_of
+from ..predict import predict as predict_of_any_model
 from .initial import DEFAULT, SCHEMES
 
-__all__ = ["Network", "as_model"]
+__all__ = ["MAX_SIZE", "Network"]
 
 #: sizes and layers beyond which a model is a mistake (and an endless sequence of sizes ends)
 MAX_SIZE, MAX_LAYERS = 2**31 - 1, 1000
@@ -254,61 +254,41 @@ class Network:
                 layers.append((weight, None))
         return layers
 
-    def predict(self, theta: ArrayLike, x: Any) -> NDArray[Any] | list[NDArray[Any]]:
-        """Return f(theta, x).
+    predict = predict_of_any_model
 
-        Parameters
-        ----------
-        theta : array_like, shape (P,) or (n_tasks, P)
-            One set of parameters for everything, or one for each task. Decides the dtype.
-        x : array_like
-            (rows, n_inputs); (n_tasks, rows, n_inputs); or a list of arrays (rows_i, n_inputs),
-            one for each task. With theta (n_tasks, P), x (rows, n_inputs) is shared by all tasks.
+    # What the package asks of a model besides (`fastmaml.family.Family`) -------------------------
 
-        Returns
-        -------
-        f : ndarray or list of ndarray
-            (rows, n_outputs) if `theta` and `x` have no axis of tasks, (n_tasks, rows, n_outputs)
-            if either has; a list of arrays (rows_i, n_outputs) if tasks differ in rows.
+    def layers(self) -> dict[str, slice]:
+        """Where each layer's parameters lie in theta, by its name."""
+        sizes = (n_out * (n_in + self.intercept) for n_in, n_out in self._layers)
+        ends = list(accumulate(sizes, initial=0))
+        return {f"layer {i}": slice(*pair) for i, pair in enumerate(pairwise(ends), start=1)}
 
-        Raises
-        ------
-        TypeError
-            If an argument does not hold real numbers.
-        ValueError
-            If a shape does not fit the model or a number is not finite.
-        """
-        parameters = as_theta(self, theta, -1)
-        n_tasks = len(parameters) if parameters.ndim == 2 else None
-        if isinstance(x, list | tuple) and x and real_array("x[0]", x[0]).ndim > 1:
-            shared = None
-        else:
-            x = real_array("x", x)
-            shared = self._shared_rows(x, parameters.dtype) if x.ndim < 3 else None
-        if shared is None:
-            batch = as_rows(self, x, NO_Y, parameters.dtype)
-            if n_tasks not in (None, batch.n_tasks):
-                as_theta(self, parameters, batch.n_tasks)  # raises
-            return split(predict_rows(self, parameters, batch.x, batch.offsets), batch)
-        rows = len(shared)
-        every = shared if n_tasks is None else np.tile(shared, (n_tasks, 1))
-        f: NDArray[Any] = predict_rows(self, parameters, every, offsets_of(n_tasks or 1, rows))
-        return f if n_tasks is None else f.reshape(n_tasks, rows, self.n_outputs)
+    def compiled(self, dtype: np.dtype[Any]) -> Compiled:
+        """The model as the kernels of a dtype take it."""
+        return _compiled(self.layer_sizes, self.activation, self.intercept, dtype)
 
-    def _shared_rows(self, x: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-        if x.ndim != 2 or x.shape[1] != self.n_inputs or not len(x):
-            hint = "; x[:, None] adds the axis of features" if x.ndim == self.n_inputs == 1 else ""
-            raise ValueError(
-                f"x has shape {shape_text(x.shape)}; accepted are (rows, {self.n_inputs}) and "
-                f"(n_tasks, rows, {self.n_inputs}), rows at least 1 ({self!r}){hint}"
-            )
-        rows = as_array("x", x, dtype)
-        require_finite("x", rows, ("row", "feature"))
-        return rows
+    def padded_index(self, dtype: np.dtype[Any]) -> NDArray[np.int64]:
+        """Where each parameter lies in a padded parameter vector."""
+        return _padded_index(self, dtype)
 
 
-def as_model(model: Any) -> Network:
-    """Return `model`, which must be one."""
-    if not isinstance(model, Network):
-        raise TypeError(f"model is {shown(model)}; accepted are MLP and Linear")
-    return model
+@lru_cache(maxsize=64)
+def _compiled(
+    layer_sizes: tuple[int, ...], activation: str, intercept: bool, dtype: np.dtype[Any]
+) -> Compiled:
+    table = layer_table(layer_sizes, activation, intercept, dtype)
+    sizes = sizes_of(table)
+    return Compiled(table, sizes.n_padded, sizes.n_transposed)
+
+
+@lru_cache(maxsize=64)
+def _padded_index(model: Network, dtype: np.dtype[Any]) -> NDArray[np.int64]:
+    index = np.empty(model.n_params, np.int64)
+    layers = sizes_of(model.compiled(dtype).table).layers[1 : model.n_layers + 1]
+    for (weight, bias), layer in zip(model.unpack(index), layers, strict=True):
+        n_out, n_in = weight.shape
+        weight[...] = layer.p_weight + np.arange(n_out)[:, None] * layer.ld_in + np.arange(n_in)
+        if bias is not None:
+            bias[...] = layer.p_bias + np.arange(n_out)
+    return index

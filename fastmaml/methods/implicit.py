@@ -24,11 +24,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import run
-from .plan import Problem
-from .tasks import Rows
+from ..checks import require_finite
+from ..kernels.modes import VALUE
+from ..tasks import Rows
+from .base import Method, Problem, Result
+from .dense import Products, adapt, hessian_products
 
-__all__ = ["ConvergenceWarning", "conjugate_gradients", "solve"]
+__all__ = ["IMPLICIT", "ConvergenceWarning", "Implicit", "conjugate_gradients"]
 
 
 #: numbers of an array (tasks, P) that are worked at a time; the sum depends on it, so it is fixed
@@ -44,52 +46,79 @@ class ConvergenceWarning(UserWarning):
     """
 
 
-def solve(
-    problem: Problem, theta: NDArray[Any], support: Rows, query: Rows, mode: int,
-    rtol: float, maxiter: int,
-) -> run.Result:  # fmt: skip
-    """As `fastmaml.run.solve`, by the implicit gradient; the rates have none."""
-    per_layer, per_parameter, _ = problem.rate
-    rate_gradient = np.zeros_like(per_parameter if per_layer is None else per_layer)
-    values, residuals = np.empty(support.n_tasks), np.zeros(support.n_tasks)
-    gradient = np.zeros(len(theta), theta.dtype)
-    block = max(1, BLOCK // len(theta))
-    for first in range(0, support.n_tasks, block):
-        tasks = slice(first, min(first + block, support.n_tasks))
-        of_block = support.part(tasks.start, tasks.stop), query.part(tasks.start, tasks.stop)
-        adapted, _ = run.adapt(problem, theta, of_block[0])
-        if mode == run.VALUE:
-            outer = run.hessian_products(problem.model, adapted, None, of_block[1], problem.loss)
-        else:
-            outer, pulled, residuals[tasks] = _pull_back(problem, adapted, *of_block, rtol, maxiter)
-            gradient += pulled.sum(axis=0)
-        values[tasks] = outer.values
-    failed = ~(residuals <= rtol)  # NaN fails
-    if failed.any():
-        warnings.warn(
-            f"conjugate gradients did not reach cg_rtol {rtol:.3g} in {failed.sum()} of "
-            f"{len(failed)} tasks: the relative residual is up to {residuals.max():.3g}; a larger "
-            "proximal usually helps, a larger cg_maxiter may",
-            ConvergenceWarning,
-            stacklevel=4,
-        )
-    return run.Result(values, gradient, rate_gradient, residuals)
+class Implicit(Method):
+    """It needs a proximal weight, and knows only the end of the inner steps."""
+
+    name = "implicit"
+
+    def refuses(self, problem: Problem) -> str | None:
+        """What a problem has that the method has not, as the text of an error, or None."""
+        if problem.proximal is None:
+            return 'proximal is None, order is "implicit"; accepted are numbers above 0'
+        if problem.method not in ("auto", "dense"):
+            return (
+                f'method is "{problem.method}", order is "implicit"; '
+                'accepted are "auto" and "dense"'
+            )
+        if problem.weighted:
+            return (
+                'step_weights is given, order is "implicit", which only knows the end of the '
+                "inner steps; accepted is None"
+            )
+        return None
+
+    def solve(
+        self, problem: Problem, theta: NDArray[Any], support: Rows, query: Rows, mode: int,
+        check: bool,
+    ) -> Result:  # fmt: skip
+        """Compute what `mode` says, block of tasks by block; the rates have no gradient."""
+        if check:
+            require_finite("theta", theta, ("parameter",))
+        per_layer, per_parameter, _ = problem.rate
+        rate_gradient = np.zeros_like(per_parameter if per_layer is None else per_layer)
+        values, residuals = np.empty(support.n_tasks), np.zeros(support.n_tasks)
+        gradient = np.zeros(len(theta), theta.dtype)
+        block = max(1, BLOCK // len(theta))
+        for first in range(0, support.n_tasks, block):
+            tasks = slice(first, min(first + block, support.n_tasks))
+            of_block = support.part(tasks.start, tasks.stop), query.part(tasks.start, tasks.stop)
+            adapted, _ = adapt(problem, theta, of_block[0])
+            if mode == VALUE:
+                outer = hessian_products(problem.model, adapted, None, of_block[1], problem.loss)
+            else:
+                outer, pulled, residuals[tasks] = _pull_back(problem, adapted, *of_block)
+                gradient += pulled.sum(axis=0)
+            values[tasks] = outer.values
+        failed = ~(residuals <= problem.rtol)  # NaN fails
+        if failed.any():
+            warnings.warn(
+                f"conjugate gradients did not reach cg_rtol {problem.rtol:.3g} in {failed.sum()} "
+                f"of {len(failed)} tasks: the relative residual is up to {residuals.max():.3g}; a "
+                "larger proximal usually helps, a larger cg_maxiter may",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+        return Result(values, gradient, rate_gradient, residuals)
+
+
+IMPLICIT = Implicit()
 
 
 def _pull_back(
-    problem: Problem, adapted: NDArray[Any], support: Rows, query: Rows, rtol: float, maxiter: int
-) -> tuple[run.Products, NDArray[Any], NDArray[np.float64]]:
+    problem: Problem, adapted: NDArray[Any], support: Rows, query: Rows
+) -> tuple[Products, NDArray[Any], NDArray[np.float64]]:
     """Of each task: query loss and gradient, the gradient pulled back to theta, the residual."""
     model, loss, proximal = problem.model, problem.loss, problem.proximal
+    assert proximal is not None
 
     def product(v: NDArray[Any]) -> NDArray[Any]:
-        curved = run.hessian_products(model, adapted, v, support, loss).products
+        curved = hessian_products(model, adapted, v, support, loss).products
         curved /= proximal
         curved += v
         return curved
 
-    outer = run.hessian_products(model, adapted, None, query, loss, gradient=True)
-    return outer, *conjugate_gradients(product, outer.gradients, rtol, maxiter)
+    outer = hessian_products(model, adapted, None, query, loss, gradient=True)
+    return outer, *conjugate_gradients(product, outer.gradients, problem.rtol, problem.maxiter)
 
 
 def conjugate_gradients(

@@ -1,0 +1,1 @@
+"""The methods: how a meta-gradient is computed, one file for each, and which one is asked."""

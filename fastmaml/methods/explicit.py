@@ -1,0 +1,132 @@
+"""The explicit method: the Jacobian, the Hessian and I - αH of each task, all of them formed."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..checks import all_finite
+from ..family import Family
+from ..kernels import derivatives as derivative_kernels
+from ..kernels import explicit as kernels
+from ..losses import Loss
+from ..plan import Sizes, chunks_by_work, tasks_of_piece, work_of, workers_for
+from ..tasks import Rows
+from ..workspace import borrow, rows_of
+from .base import Problem, Result
+from .stepwise import Stepwise, StepwisePlan, is_finite
+
+__all__ = ["EXPLICIT", "Derivatives", "Explicit", "derivatives"]
+
+#: how many times as long an operation takes in the plain loops of the kernels
+PLAIN_LOOPS = 8
+
+
+class Explicit(Stepwise):
+    """It has all that a problem may ask for, and takes P² memory."""
+
+    name = "explicit"
+    kernels = (kernels.explicit, derivative_kernels.derivatives)
+
+    def plan(self, problem: Problem, dtype: np.dtype[Any], sizes: Sizes, mode: int) -> StepwisePlan:
+        """How a batch of such sizes is worked."""
+        model, steps = problem.model, problem.steps
+        table, _, _ = model.compiled(dtype)
+        rates = _rates(problem, dtype)
+        work = work_of(model, *sizes.rows, steps) * PLAIN_LOOPS * model.n_params
+        scratch = kernels.scratch_size(table, steps, problem.momentum)
+        self.require_memory(problem, dtype, sizes, scratch)
+        return StepwisePlan(
+            method=self, mode=mode, dtype=dtype, table=table, rates=rates,
+            parameter_rates=np.zeros(0, dtype), chunks=chunks_by_work(sizes.offsets, work),
+            blocks=np.zeros(0, np.int64), work=work, scratch=scratch, n_gradient=model.n_params,
+            n_total=0, n_shared=0, n_rates=rates.size, max_memory=problem.max_memory,
+        )  # fmt: skip
+
+    def launch(
+        self, problem: Problem, plan: StepwisePlan, workers: int, theta: NDArray[Any],
+        support: Rows, query: Rows, first: int, last: int, buffers: list[NDArray[Any]],
+        result: Result,
+    ) -> None:  # fmt: skip
+        """Work chunks first:last; `buffers` are those of ``plan.layout``."""
+        scratch, gradient_rows, rate_rows, _, _ = buffers
+        kernels.explicit(
+            workers, plan.table, theta, support.x, support.y, support.offsets, query.x, query.y,
+            query.offsets, plan.chunks, first, last, problem.loss.scale, problem.loss.mean,
+            problem.order == "exact", plan.rates, problem.momentum, problem.step_weights,
+            plan.mode, scratch, gradient_rows, result.gradient, rate_rows, result.rate_gradient,
+            result.task_values,
+        )  # fmt: skip
+
+    def canonical(
+        self, problem: Problem, plan: StepwisePlan, total: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """The gradient of the rates in their canonical form: (S, n_layers) or (P,)."""
+        total = total.reshape(plan.rates.shape)
+        with np.errstate(all="ignore"):  # no other method warns of tasks that diverged
+            if problem.rate.per_layer is None:
+                return total.sum(axis=0)
+            starts = [layer.start for layer in problem.model.layers().values()]
+            return np.add.reduceat(total, starts, axis=1)
+
+    @staticmethod
+    def stands(result: Result, mode: int, theta: NDArray[Any] | None = None) -> bool:
+        """Whether the result is finite, values too, and theta if it is given."""
+        return is_finite(result, mode, theta) and all_finite(result.task_values)
+
+    def warm(self, problem: Problem, theta: NDArray[Any], rows: Rows) -> None:
+        """Run once what the method's file has, so that it is compiled."""
+        super().warm(problem, theta, rows)
+        derivatives(problem.model, theta, rows, problem.loss, ("hessians",))
+
+
+EXPLICIT = Explicit()
+
+
+def _rates(problem: Problem, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """The rates of each step and parameter, (S, P)."""
+    per_layer, per_parameter, _ = problem.rate
+    if per_layer is None:
+        assert per_parameter is not None
+        return np.tile(per_parameter, (problem.steps, 1)).astype(dtype)
+    widths = [layer.stop - layer.start for layer in problem.model.layers().values()]
+    return np.repeat(per_layer, widths, axis=1).astype(dtype)
+
+
+class Derivatives(NamedTuple):
+    """Per sample: residuals (N, n_out), jacobians (N, n_out, P); per task: gradients, hessians."""
+
+    residuals: NDArray[Any]
+    jacobians: NDArray[Any]
+    gradients: NDArray[Any]
+    hessians: NDArray[Any]
+
+
+def derivatives(
+    model: Family, theta: NDArray[Any], rows: Rows, loss: Loss, wanted: tuple[str, ...]
+) -> Derivatives:
+    """Compute those derivatives of f and of the task losses that are wanted."""
+    p, n_out, n_rows, n_tasks = model.n_params, model.n_outputs, len(rows.x), rows.n_tasks
+    shapes = ((n_rows, n_out), (n_rows, n_out, p), (n_tasks, p), (n_tasks, p, p))
+    outputs = [
+        np.empty(shape if name in wanted else (0,) * len(shape), theta.dtype)
+        for name, shape in zip(Derivatives._fields, shapes, strict=True)
+    ]
+    y = rows.y if len(rows.y) else np.zeros((n_rows, n_out), theta.dtype)
+    table, _, _ = model.compiled(theta.dtype)
+    work = work_of(model, n_rows, 0, 1) * PLAIN_LOOPS * (p if "hessians" in wanted else 1)
+    workers = workers_for(work, n_tasks)
+    by_row, by_task = outputs[:2], outputs[2:]
+    piece = tasks_of_piece(work, n_tasks, workers)
+    size = derivative_kernels.scratch_size(table)
+    with borrow(rows_of(theta.dtype, workers, size)) as (scratch,):
+        for first in range(0, n_tasks, piece):
+            tasks, ends = slice(first, first + piece), slice(first, first + piece + 1)
+            derivative_kernels.derivatives(
+                workers, table, theta[None] if theta.ndim == 1 else theta[tasks], rows.x, y,
+                rows.offsets[ends], loss.scale, loss.mean, scratch, *by_row,
+                *(a[tasks] for a in by_task),
+            )  # fmt: skip
+    return Derivatives(*outputs)

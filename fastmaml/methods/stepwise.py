@@ -1,0 +1,250 @@
+"""Methods that differentiate through the inner steps: planned, launched, and where need be anew.
+
+Each is an object that plans for sizes, launches its kernel on a piece of the plan, and brings the
+gradient of the rates to its canonical form. What all of them do alike stands here.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..checks import FLOAT32, FLOAT64, all_finite, require_finite, require_memory
+from ..kernels.modes import GRADIENT, RATES, VALUE
+from ..plan import Plan, Sizes
+from ..rates import InnerRate
+from ..tasks import Rows
+from ..workspace import borrow
+from .base import Method, Problem, Result
+
+__all__ = ["Stepwise", "StepwisePlan", "is_finite", "padded_rates", "plan_for"]
+
+#: tasks of different sizes up to which their plan is remembered, and plans of a problem
+REMEMBERED_TASKS, REMEMBERED_PLANS = 1000, 64
+#: numbers of the data that are copied at a time where float32 overflowed
+ANEW_NUMBERS = 1_000_000
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class StepwisePlan(Plan):
+    """A plan, and what the method that made it hands to its kernel in every call."""
+
+    method: Stepwise
+    table: NDArray[np.int64]
+    rates: NDArray[Any]  # (S, n_layers), or (S, P) for explicit
+    parameter_rates: NDArray[Any]  # padded (P,), or empty
+    blocks: NDArray[np.int64]  # boundaries in tasks, of which chunks are made; empty where unused
+
+
+def is_finite(result: Result, mode: int, theta: NDArray[Any] | None = None) -> bool:
+    """Whether the result is finite, and theta too if it is given."""
+    if mode == VALUE:
+        return all_finite(result.task_values) and (theta is None or all_finite(theta))
+    # A residual that is not finite is in the gradient, too. The square of a finite one may not be:
+    # of the methods, only ``explicit`` can then still have a finite gradient.
+    finite = all_finite(result.gradient, theta)
+    return finite and (mode == GRADIENT or all_finite(result.rate_gradient))
+
+
+class Stepwise(Method):
+    """A method that takes the inner steps and goes back through them."""
+
+    def refuses(self, problem: Problem) -> str | None:
+        """What a problem has that the method has not, as the text of an error, or None."""
+        if problem.proximal is None:
+            return None
+        return (
+            f'proximal is {problem.proximal}, order is "{problem.order}"; '
+            'accepted is None, or order="implicit"'
+        )
+
+    def suits(self, problem: Problem, dtype: np.dtype[Any], sizes: Sizes) -> bool:
+        """Whether it is faster than the methods that come after it."""
+        return True
+
+    @abstractmethod
+    def plan(self, problem: Problem, dtype: np.dtype[Any], sizes: Sizes, mode: int) -> StepwisePlan:
+        """How a batch of such sizes is worked."""
+
+    @abstractmethod
+    def launch(
+        self, problem: Problem, plan: StepwisePlan, workers: int, theta: NDArray[Any],
+        support: Rows, query: Rows, first: int, last: int, buffers: list[NDArray[Any]],
+        result: Result,
+    ) -> None:  # fmt: skip
+        """Work chunks first:last; `buffers` are those of ``plan.layout``."""
+
+    def canonical(
+        self, problem: Problem, plan: StepwisePlan, total: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """The gradient of the rates in their canonical form: (S, n_layers) or (P,)."""
+        if problem.rate.per_parameter is None:
+            return total.reshape(plan.rates.shape)
+        return total[problem.model.padded_index(plan.dtype)]
+
+    def solve(
+        self, problem: Problem, theta: NDArray[Any], support: Rows, query: Rows, mode: int,
+        check: bool,
+    ) -> Result:  # fmt: skip
+        """Compute by the problem's methods, or `_anew` where the result does not stand.
+
+        With `check`, NaN or inf in theta is an error. (That comes after the fact because theta and
+        the gradient are looked through in one go.)
+        """
+        result = _solve(problem, theta, support, query, mode)
+        if self.stands(result, mode, theta if check else None):
+            return result
+        if check:
+            require_finite("theta", theta, ("parameter",))
+        return _anew(problem, theta, support, query, mode, result)
+
+    #: whether a result stands as it is, and theta is finite if it is given
+    stands = staticmethod(is_finite)
+
+    def require_memory(
+        self, problem: Problem, dtype: np.dtype[Any], sizes: Sizes, scratch: int
+    ) -> None:
+        """Raise MemoryError if what a worker needs is more than the machine has."""
+        require_memory(
+            scratch * dtype.itemsize,
+            f"method {self.name} with steps {problem.steps}, {problem.model!r} and "
+            f"{sizes.longest} rows of a task",
+        )
+
+
+def _anew(
+    problem: Problem, theta: NDArray[Any], support: Rows, query: Rows, mode: int, result: Result
+) -> Result:  # fmt: skip
+    """What stands for a result that is not finite: the same whichever method it comes from.
+
+    On numbers near the largest of a dtype, the methods overflow in different places: one forms
+    products of inputs, another those of slopes, before a small rate multiplies them. float32 is
+    therefore done again in float64, by the first of ``problem.anew``. In float64 the first of
+    these counts whose result is finite, and the first if none is: tasks have diverged.
+
+    The choice is made for the whole call, and the tasks are worked in runs that depend on their
+    sizes only, so the bits depend on neither threads nor `max_memory`.
+    """
+    if theta.dtype == FLOAT32:
+        return _anew_in_float64(problem, theta, support, query, mode)
+    found = {plan_for(problem, theta.dtype, support, query, mode).method: result}
+    for method in problem.anew:
+        if method.refuses(problem):
+            continue
+        if method not in found:
+            found[method] = _solve(problem, theta, support, query, mode, method)
+        if is_finite(found[method], mode):
+            return found[method]
+    return found[problem.anew[0]]
+
+
+def _anew_in_float64(
+    problem: Problem, theta: NDArray[Any], support: Rows, query: Rows, mode: int
+) -> Result:  # fmt: skip
+    def as_float32(rates: NDArray[Any] | None) -> NDArray[Any] | None:  # where a tiny one is 0
+        return None if rates is None else rates.astype(FLOAT32).astype(FLOAT64)
+
+    def widened(rows: Rows) -> Rows:
+        return rows._replace(x=rows.x.astype(FLOAT64), y=rows.y.astype(FLOAT64))
+
+    per_layer, per_parameter, shape = problem.rate
+    rate = InnerRate(as_float32(per_layer), as_float32(per_parameter), shape)
+    problem = replace(problem, rate=rate, _plans={}, _rates={})
+    n_tasks, wide = support.n_tasks, theta.astype(FLOAT64)
+    numbers = support.x.size + support.y.size + query.x.size + query.y.size
+    runs = min(n_tasks, -(-numbers // ANEW_NUMBERS))  # as few copies at a time
+    ends = np.linspace(0, n_tasks, runs + 1).astype(int).tolist()
+    values = []
+    gradient = np.zeros(len(theta) if mode > VALUE else 0)
+    rate_gradient: Any = 0.0
+    for first, last in pairwise(ends):
+        rows = widened(support.part(first, last)), widened(query.part(first, last))
+        part = _solve(problem, wide, *rows, mode, problem.anew[0])
+        values.append(part.task_values)
+        with np.errstate(all="ignore"):
+            gradient += part.gradient
+            rate_gradient = rate_gradient + part.rate_gradient
+    with np.errstate(all="ignore"):  # what float32 cannot hold becomes inf
+        return Result(np.concatenate(values), gradient.astype(theta.dtype), rate_gradient)
+
+
+def _solve(
+    problem: Problem, theta: NDArray[Any], support: Rows, query: Rows, mode: int,
+    method: Stepwise | None = None,
+) -> Result:  # fmt: skip
+    """Run a method, by default the one of the problem's that suits, on a batch of tasks."""
+    plan = plan_for(problem, theta.dtype, support, query, mode, method)
+    workers, piece, layout = plan.split()
+    result = Result(
+        np.empty(support.n_tasks),
+        np.zeros(problem.model.n_params if mode > VALUE else 0, theta.dtype),
+        np.zeros(plan.n_rates if mode == RATES else 0),
+    )
+    launch, n_chunks = plan.method.launch, len(plan.chunks) - 1
+    with borrow(layout) as buffers:
+        for first in range(0, n_chunks, piece):
+            last = min(first + piece, n_chunks)
+            launch(problem, plan, workers, theta, support, query, first, last, buffers, result)
+    if mode == RATES:
+        rates = plan.method.canonical(problem, plan, result.rate_gradient)
+        result = result._replace(rate_gradient=rates)
+    return result
+
+
+def plan_for(
+    problem: Problem, dtype: np.dtype[Any], support: Rows, query: Rows, mode: int,
+    method: Stepwise | None = None,
+) -> StepwisePlan:  # fmt: skip
+    """The plan for a batch, of a given method or the problem's; remembered unless it is long."""
+    if max(len(support.offsets), len(query.offsets)) > REMEMBERED_TASKS and (
+        support.ragged or query.ragged
+    ):
+        return _plan(problem, dtype, support, query, mode, method)
+    key = dtype, _sizes(support), _sizes(query), mode, method
+    plan: StepwisePlan | None = problem._plans.get(key)
+    if plan is None:
+        plan = _plan(problem, dtype, support, query, mode, method)
+        if len(problem._plans) >= REMEMBERED_PLANS:
+            problem._plans.clear()
+        problem._plans[key] = plan
+    return plan
+
+
+def _sizes(rows: Rows) -> tuple[int, int] | bytes:
+    """A batch's numbers of rows, as a key."""
+    n_tasks = rows.n_tasks
+    return rows.offsets.tobytes() if rows.ragged else (n_tasks, len(rows.x) // n_tasks)
+
+
+def _plan(
+    problem: Problem, dtype: np.dtype[Any], support: Rows, query: Rows, mode: int,
+    method: Stepwise | None,
+) -> StepwisePlan:  # fmt: skip
+    sizes = Sizes.of(support.offsets, query.offsets)
+    if method is None:
+        *others, method = problem.methods
+        method = next((each for each in others if each.suits(problem, dtype, sizes)), method)
+    assert method is not None
+    return method.plan(problem, dtype, sizes, mode)
+
+
+def padded_rates(problem: Problem, dtype: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The rates as kernels that work with padded vectors take them: see `StepwisePlan`."""
+    if dtype not in problem._rates:
+        model, (per_layer, per_parameter, _) = problem.model, problem.rate
+        rates, parameter_rates = (
+            np.zeros((problem.steps, model.n_layers), dtype),
+            np.zeros(0, dtype),
+        )
+        if per_layer is not None:
+            rates[...] = per_layer
+        else:
+            parameter_rates = np.zeros(model.compiled(dtype).n_padded, dtype)
+            parameter_rates[model.padded_index(dtype)] = per_parameter
+        problem._rates[dtype] = rates, parameter_rates
+    return problem._rates[dtype]
