@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from fastmaml.kernels.activations import CODES, activate
-from fastmaml.kernels.matmul import inner, outer
+from fastmaml.kernels.vectors.activations import CODES, activate
+from fastmaml.kernels.vectors.matmul import inner, outer
 from numba import njit
 
 from .contenders.with_numpy import SIZE

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from fastmaml.kernels.activations import CODES
+from fastmaml.kernels.vectors.activations import CODES
 
 import fastmaml as fm
 from fastmaml.datasets import FAMILIES

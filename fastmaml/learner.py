@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .family import Family, as_model
-from .kernels.modes import GRADIENT, RATES, VALUE
+from .kernels.methods.modes import GRADIENT, RATES, VALUE
 from .methods.base import Result
 from .parameters import as_direction, as_out, as_theta
 from .tasks import NO_Y, Rows, as_rows, as_tasks, by_task, require_same_tasks, split

@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 
 from .checks import FLOAT64, physical_memory
 from .family import Family
-from .kernels.jit import max_workers
-from .kernels.modes import RATES, VALUE
+from .kernels.compile.jit import max_workers
+from .kernels.methods.modes import RATES, VALUE
 from .workspace import Layout
 
 __all__ = [

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .checks import as_array, real_array, require_finite, shape_text
 from .family import Family
-from .kernels import predict as kernels
+from .kernels.methods import predict as kernels
 from .parameters import as_theta
 from .plan import tasks_of_piece, workers_for
 from .tasks import NO_Y, as_rows, offsets_of, split

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from .checks import as_choice, as_count, as_float_dtype, shown
-from .kernels import jit, predict
 from .kernels.adam import adam
+from .kernels.compile import jit
+from .kernels.methods import predict
 from .maml import MAML
 from .methods.choose import ALL
 from .models import Linear

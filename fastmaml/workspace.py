@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .kernels.jit import thread_limit
+from .kernels.compile.jit import thread_limit
 
 __all__ = ["ALIGNMENT", "KEPT", "Layout", "Workspace", "borrow", "release", "rows_of"]
 

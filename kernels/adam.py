@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .jit import serial_kernel
+from .compile.jit import serial_kernel
 
 
 @serial_kernel

@@ -6,7 +6,7 @@ import tracemalloc
 import numpy as np
 import pytest
 from cases import DTYPES, METHODS
-from fastmaml.kernels import modes
+from fastmaml.kernels.methods import modes
 from test_checks import error
 
 import fastmaml as fm

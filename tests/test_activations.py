@@ -7,7 +7,7 @@ import sys
 import mpmath as mp
 import numpy as np
 import pytest
-from fastmaml.kernels import activations
+from fastmaml.kernels.vectors import activations
 from numba import config
 
 NAMES = list(activations.CODES)
@@ -238,7 +238,7 @@ def test_the_plain_twin_agrees(dtype):
 def test_without_the_jit():
     program = """
 import numpy as np
-from fastmaml.kernels import activations
+from fastmaml.kernels.vectors import activations
 for dtype in (np.float32, np.float64):
     for name, code in activations.CODES.items():
         buf = np.zeros(12, dtype)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numba
 import numpy as np
 import pytest
-from fastmaml.kernels import cache, jit, link
+from fastmaml.kernels.compile import cache, jit, link
 from processes import python, start
 
 import fastmaml as fm
@@ -377,7 +377,7 @@ def test_numba_is_kept_from_caching_callers(tmp_path):
 import warnings
 import numpy as np
 from numba import njit
-from fastmaml.kernels.reduce import add_rows
+from fastmaml.kernels.vectors.reduce import add_rows
 
 @njit
 def between(rows, total):

@@ -24,14 +24,14 @@ USE = """
 import importlib.util, json, sys
 import numpy as np
 import fastmaml as fm
-import fastmaml.kernels.jit
+import fastmaml.kernels.compile.jit
 import fastmaml.learn, fastmaml.datasets, fastmaml.equations
 model = fm.MLP([1, 3, 1])
 x = np.linspace(-1.0, 1.0, 8).reshape(2, 4, 1)
 gradient = fm.meta_gradient(model, model.init(0), x, np.sin(x), inner_lr=0.1)
 print(json.dumps({
     "package": fm.__file__,
-    "kernels": fastmaml.kernels.jit.__file__,
+    "kernels": fastmaml.kernels.compile.jit.__file__,
     "version": fm.__version__,
     "toplevel kernels": importlib.util.find_spec("kernels") is not None,
     "finite": bool(np.isfinite(gradient).all() and gradient.any()),
@@ -43,7 +43,7 @@ PLAIN = {"NUMBA_DISABLE_JIT": "1"}
 FIRST = """
 import json
 import fastmaml as fm
-from fastmaml.kernels import jit
+from fastmaml.kernels.compile import jit
 predicted = fm.Linear(1).predict([1.0, 2.0], [[0.5], [3.0]])
 folder = jit.cache_folder()
 print(json.dumps({"predicted": predicted.tolist(), "folder": folder and str(folder)}))

@@ -12,7 +12,7 @@ import numba
 import numpy as np
 import pytest
 from cases import METHODS
-from fastmaml.kernels import modes
+from fastmaml.kernels.methods import modes
 
 import fastmaml as fm
 from fastmaml import checks, plan, workspace

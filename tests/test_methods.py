@@ -16,7 +16,7 @@ from cases import (
     draw_for,
     relative_error,
 )
-from fastmaml.kernels import modes
+from fastmaml.kernels.methods import modes
 
 import fastmaml as fm
 from fastmaml import plan, workspace

@@ -9,7 +9,7 @@ from pathlib import Path
 import numba
 import numpy as np
 import pytest
-from fastmaml.kernels import jit
+from fastmaml.kernels.compile import jit
 from processes import python, start
 
 import fastmaml as fm

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from fastmaml.kernels import trust
-from fastmaml.kernels.trust import create, read_trusted, trusted_folder
+from fastmaml.kernels.compile import trust
+from fastmaml.kernels.compile.trust import create, read_trusted, trusted_folder
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "geteuid"), reason="files have no owners and modes"),

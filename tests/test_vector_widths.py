@@ -9,7 +9,7 @@ import pytest
 PROGRAM = """
 import numpy as np
 import fastmaml as fm
-from fastmaml.kernels.emitter import (REGISTER_BYTES)
+from fastmaml.kernels.vectors.emitter import (REGISTER_BYTES)
 
 rng = np.random.default_rng(0)
 model = fm.MLP([2, 9, 7, 2])

@@ -1,4 +1,4 @@
-"""Fit the polynomials of ``kernels/polynomials.py`` anew and hold them against the file.
+"""Fit the polynomials of ``kernels/vectors/polynomials.py`` anew and hold them against the file.
 
     python tools/fit_polynomials.py            every polynomial (seconds)
     python tools/fit_polynomials.py centre     the best centre of the Mills ratio's (a minute)
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import mpmath as mp
 import numpy as np
-from fastmaml.kernels.polynomials import TABLES
+from fastmaml.kernels.vectors.polynomials import TABLES
 
 
 class Fit(NamedTuple):

@@ -22,7 +22,7 @@ import numba
 
 from .. import runtime
 from ..divergence import DivergenceWarning
-from ..kernels import jit
+from ..kernels.compile import jit
 from ..methods.choose import ALL
 from ..version import __version__
 from . import adaptation, evaluation, sinusoid, starter, training

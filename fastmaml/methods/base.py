@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..family import Family
-from ..kernels.jit import Kernel
-from ..kernels.modes import GRADIENT
+from ..kernels.compile.jit import Kernel
+from ..kernels.methods.modes import GRADIENT
 from ..losses import Loss
 from ..rates import InnerRate
 from ..tasks import Rows

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..family import Family
-from ..kernels import adapt as adapt_kernels
-from ..kernels import dense as kernels
-from ..kernels import hessian as hessian_kernels
-from ..kernels.modes import VALUE
-from ..kernels.trajectory import scratch_size
+from ..kernels.methods import adapt as adapt_kernels
+from ..kernels.methods import dense as kernels
+from ..kernels.methods import hessian as hessian_kernels
+from ..kernels.methods.modes import VALUE
+from ..kernels.methods.trajectory import scratch_size
 from ..losses import Loss
 from ..plan import Sizes, chunks_by_work, tasks_of_piece, work_of, workers_for
 from ..tasks import Rows

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from ..checks import all_finite
 from ..family import Family
-from ..kernels import derivatives as derivative_kernels
-from ..kernels import explicit as kernels
+from ..kernels.methods import derivatives as derivative_kernels
+from ..kernels.methods import explicit as kernels
 from ..losses import Loss
 from ..plan import Sizes, chunks_by_work, tasks_of_piece, work_of, workers_for
 from ..tasks import Rows

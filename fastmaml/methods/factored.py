@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..family import Family
-from ..kernels import factored as kernels
-from ..kernels.blocks import scratch_size
-from ..kernels.emitter import LANES
-from ..kernels.layers import KINDS, sizes_of
-from ..kernels.modes import RATES
-from ..kernels.own_weights import own_table
+from ..kernels.methods import factored as kernels
+from ..kernels.methods.blocks import scratch_size
+from ..kernels.methods.modes import RATES
+from ..kernels.methods.own_weights import own_table
+from ..kernels.models.layers import KINDS, sizes_of
+from ..kernels.vectors.emitter import LANES
 from ..plan import Sizes, chunks_of, work_of
 from ..tasks import Rows
 from .base import Problem, Result

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checks import require_finite
-from ..kernels.modes import VALUE
+from ..kernels.methods.modes import VALUE
 from ..tasks import Rows
 from .base import Method, Problem, Result
 from .dense import Products, adapt, hessian_products

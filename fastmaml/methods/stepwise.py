@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checks import FLOAT32, FLOAT64, all_finite, require_finite, require_memory
-from ..kernels.modes import GRADIENT, RATES, VALUE
+from ..kernels.methods.modes import GRADIENT, RATES, VALUE
 from ..plan import Plan, Sizes
 from ..rates import InnerRate
 from ..tasks import Rows

@@ -30,8 +30,8 @@ from ..checks import (
     shown,
 )
 from ..family import Compiled
-from ..kernels.activations import CODES
-from ..kernels.layers import layer_table, sizes_of
+from ..kernels.models.layers import layer_table, sizes_of
+from ..kernels.vectors.activations import CODES
 from ..predict import predict as predict_of_any_model
 from .initial import DEFAULT, SCHEMES
 

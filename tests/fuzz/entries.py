@@ -9,7 +9,7 @@ from unittest import mock
 
 import numba
 import numpy as np
-from fastmaml.kernels import cache, link
+from fastmaml.kernels.compile import cache, link
 
 from .damage import damaged
 from .memory import modest

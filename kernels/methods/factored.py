@@ -23,6 +23,12 @@ from __future__ import annotations
 
 from numba import prange
 
+from ..compile.jit import kernel
+from ..compile.link import linked
+from ..compile.records import layer_of, net_of
+from ..models.layers import DELTA, A, Point, value
+from ..vectors.pointers import offset
+from ..vectors.reduce import add_rows
 from .adjoint import Later, add_gradient, carry_own_adjoint, gather_gradient, rate_gradient
 from .blocks import (
     memory_of,
@@ -33,15 +39,9 @@ from .blocks import (
     support_products,
 )
 from .dense import prepare
-from .jit import kernel
-from .layers import DELTA, A, Point, value
-from .link import linked
 from .modes import RATES, VALUE
 from .own_weights import own_step
 from .passes import Pass, Run, deltas, losses, r_pass, values
-from .pointers import offset
-from .records import layer_of, net_of
-from .reduce import add_rows
 from .tasks import Chunks, Inner, Sums, Tasks, gradient_row, rate_row
 
 

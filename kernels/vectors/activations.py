@@ -16,8 +16,8 @@ from numba import config, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from ..compile.link import linked
 from .formulas import FORMULAS
-from .link import linked
 from .machines import Arrays, Registers
 
 CODES: dict[str, int] = {formula.__name__: code for code, formula in enumerate(FORMULAS)}

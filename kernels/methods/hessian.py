@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 from numba import prange
 
-from .jit import kernel
-from .layers import Point, gather, spread, transpose
-from .link import linked
-from .pointers import offset
-from .records import net_of
+from ..compile.jit import kernel
+from ..compile.link import linked
+from ..compile.records import net_of
+from ..models.layers import Point, gather, spread, transpose
+from ..vectors.pointers import offset
 from .tasks import Tasks, rows_of, vector_of, vectors_of
 from .trajectory import memory_of, point_at, sweep
 

@@ -24,13 +24,13 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from .jit import kernel
-from .layers import Point, gather, spread, transpose
-from .link import linked
+from ..compile.jit import kernel
+from ..compile.link import linked
+from ..compile.records import layer_of, net_of
+from ..models.layers import Point, gather, spread, transpose
+from ..vectors.pointers import offset
+from ..vectors.reduce import add_rows
 from .modes import GRADIENT, RATES, VALUE
-from .pointers import offset
-from .records import layer_of, net_of
-from .reduce import add_rows
 from .tasks import Chunks, Inner, Rows, Sums, Tasks, gradient_row, rate_row, rows_of
 from .trajectory import adapt_task, layer_end, memory_of, point_at, rate_times, sweep
 

@@ -23,11 +23,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from .activations import activate
-from .jit import helper
-from .link import linked
-from .pointers import offset
-from .records import layer_of
+from ..compile.jit import helper
+from ..compile.link import linked
+from ..compile.records import layer_of
+from ..vectors.activations import activate
+from ..vectors.pointers import offset
 
 
 class Sample(NamedTuple):

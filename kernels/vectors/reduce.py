@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .link import linked
+from ..compile.link import linked
 
 
 @linked

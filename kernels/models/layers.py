@@ -24,14 +24,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .activations import CODES, PIECEWISE_LINEAR, activate, activate_slope, activate_value
-from .emitter import LANES
-from .jit import helper
-from .link import linked
-from .matmul import inner, outer, sum_rows
-from .pointers import lanes_of, offset
-from .records import LAYER, NET, NET_FIELDS, View, layer_of
-from .tiles import transpose_tile
+from ..compile.jit import helper
+from ..compile.link import linked
+from ..compile.records import LAYER, NET, NET_FIELDS, View, layer_of
+from ..vectors.activations import CODES, PIECEWISE_LINEAR, activate, activate_slope, activate_value
+from ..vectors.emitter import LANES
+from ..vectors.matmul import inner, outer, sum_rows
+from ..vectors.pointers import lanes_of, offset
+from ..vectors.tiles import transpose_tile
 
 #: a layer is narrow if its outputs fill less than this part of a vector: its rows are then read as
 #: vectors instead

@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 
 from numba import prange
 
-from .jit import kernel
-from .layers import gather, spread, transpose
-from .link import linked
+from ..compile.jit import kernel
+from ..compile.link import linked
+from ..compile.records import layer_of, net_of
+from ..models.layers import gather, spread, transpose
+from ..vectors.pointers import offset
+from ..vectors.reduce import count_beyond, squares
 from .modes import VALUE
-from .pointers import offset
 from .predict import predict_rows
-from .records import layer_of, net_of
-from .reduce import count_beyond, squares
 from .tasks import Inner, Tasks, rows_of
 from .trajectory import adapt_task, memory_of, point_at
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from .jit import helper
-from .pointers import offset
-from .records import layer_of
+from ..compile.jit import helper
+from ..compile.records import layer_of
+from ..vectors.pointers import offset
 
 
 class Tasks(NamedTuple):

@@ -16,6 +16,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from ..compile.link import linked
+from ..compile.records import layer_of
+from ..models.layers import DELTA, R_DELTA, RA, A, value
+from ..vectors.matmul import outer, sum_rows
+from ..vectors.pointers import offset
 from .blocks import (
     Side,
     count_of,
@@ -26,13 +31,8 @@ from .blocks import (
     support_block,
     support_products,
 )
-from .layers import DELTA, R_DELTA, RA, A, value
-from .link import linked
-from .matmul import outer, sum_rows
 from .own_weights import is_summable, is_wide, own_adjoint, own_transpose, sum_adjoints
-from .pointers import offset
 from .products import FORWARD, R_KINDS, add_kept, product_of_products
-from .records import layer_of
 
 
 class Later(NamedTuple):

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .emitter import LINE, on_line
-from .jit import helper
-from .layers import KINDS, Block, sizes_of
-from .pointers import offset
-from .records import layer_of
+from ..compile.jit import helper
+from ..compile.records import layer_of
+from ..models.layers import KINDS, Block, sizes_of
+from ..vectors.emitter import LINE, on_line
+from ..vectors.pointers import offset
 
 QUERY_KINDS = 4  # A, D1, D2, DELTA
 #: kinds of small products: of a pass forward and backward, and of an R-pass forward and backward

@@ -49,9 +49,11 @@ def _digest() -> str | None:
     """Hash of every kernel source and of what compiles it; None if the sources are not files."""
     digest = hashlib.sha256()
     try:
-        sources = sorted(Path(__file__).parent.glob("*.py"))
+        folder = Path(__file__).parents[1]
+        sources = sorted(folder.rglob("*.py"))
         for path in sources:
-            digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+            name = path.relative_to(folder).as_posix()
+            digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
     except OSError:
         return None
     settings = ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUGINFO_DEFAULT")

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..compile.link import linked
+from ..compile.records import layer_of
+from ..models.layers import DELTA, A, value
+from ..vectors.matmul import inner, outer
+from ..vectors.pointers import offset
 from .blocks import count_of, products_with, row_of, support_block
-from .layers import DELTA, A, value
-from .link import linked
-from .matmul import inner, outer
-from .pointers import offset
-from .records import layer_of
 
 #: kinds of products: of a pass, and of an R-pass, which are R_KINDS further
 FORWARD, BACKWARD, R_KINDS = 0, 1, 2

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from .blocks import count_of, n_rows, row_of
-from .jit import helper
-from .layers import (
+from ..compile.jit import helper
+from ..compile.link import linked
+from ..compile.records import LAYER, NET, layer_of
+from ..models.layers import (
     NARROW,
     Weights,
     is_narrow,
@@ -20,10 +21,9 @@ from .layers import (
     transpose_layer,
     weights_of,
 )
-from .link import linked
-from .matmul import outer, sum_rows
-from .pointers import offset
-from .records import LAYER, NET, layer_of
+from ..vectors.matmul import outer, sum_rows
+from ..vectors.pointers import offset
+from .blocks import count_of, n_rows, row_of
 
 
 def own_table(table: np.ndarray, own: list[bool], lanes: int) -> np.ndarray:

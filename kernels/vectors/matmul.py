@@ -10,8 +10,8 @@ the padding.
 
 from __future__ import annotations
 
+from ..compile.link import linked
 from .emitter import DOT_ROWS, TILE_COLUMNS, TILE_ROWS
-from .link import linked
 from .pointers import lanes_of, offset, stack_panel
 from .tiles import inner_tile, outer_tile, sum_tile
 

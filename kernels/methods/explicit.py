@@ -26,14 +26,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import prange
 
+from ..compile.jit import helper, kernel
+from ..compile.link import linked
+from ..compile.records import layer_of, net_of
+from ..models.layers import sizes_of
+from ..vectors.pointers import offset
+from ..vectors.reduce import add_rows
 from .derivatives import Derived, compiled_size, derived_of, differentiate, size_of
-from .jit import helper, kernel
-from .layers import sizes_of
-from .link import linked
 from .modes import GRADIENT, RATES, VALUE
-from .pointers import offset
-from .records import layer_of, net_of
-from .reduce import add_rows
 from .tasks import Chunks, Inner, Rows, Sums, Tasks, gradient_row, rate_row, rows_of
 
 

@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .emitter import on_line
-from .jit import helper
-from .layers import (
+from ..compile.jit import helper
+from ..compile.link import linked
+from ..compile.records import layer_of
+from ..models.layers import (
     DELTA,
     KINDS,
     R_DELTA,
@@ -38,10 +39,9 @@ from .layers import (
     transpose,
     value,
 )
-from .link import linked
-from .pointers import offset
+from ..vectors.emitter import on_line
+from ..vectors.pointers import offset
 from .predict import MAX_ROWS
-from .records import layer_of
 
 
 class Memory(NamedTuple):

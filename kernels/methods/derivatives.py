@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import prange
 
-from .jit import helper, kernel
-from .layers import sizes_of
-from .link import linked
-from .pointers import offset
-from .records import layer_of, net_of
+from ..compile.jit import helper, kernel
+from ..compile.link import linked
+from ..compile.records import layer_of, net_of
+from ..models.layers import sizes_of
+from ..vectors.pointers import offset
 from .samples import KINDS, Sample, add_curvature, forward, jacobian, outputs_of, sample_of
 from .tasks import Tasks, rows_of, vector_of, vectors_of
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from .emitter import on_line
-from .jit import kernel
-from .layers import A, Block, Point, forward, load_rows, sizes_of, spread, transpose, value
-from .link import linked
-from .pointers import offset
-from .records import layer_of, net_of
+from ..compile.jit import kernel
+from ..compile.link import linked
+from ..compile.records import layer_of, net_of
+from ..models.layers import A, Block, Point, forward, load_rows, sizes_of, spread, transpose, value
+from ..vectors.emitter import on_line
+from ..vectors.pointers import offset
 from .tasks import vector_of, vectors_of
 
 #: rows worked at a time

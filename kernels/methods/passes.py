@@ -19,18 +19,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from .adjoint import along_adjoint
-from .blocks import (
-    Memory,
-    Products,
-    Side,
-    count_of,
-    row_of,
-    support_block,
-    support_products,
-)
-from .jit import helper
-from .layers import (
+from ..compile.jit import helper
+from ..compile.link import linked
+from ..compile.records import layer_of
+from ..models.layers import (
     D1,
     D2,
     DELTA,
@@ -50,11 +42,19 @@ from .layers import (
     value,
     weights_of,
 )
-from .link import linked
+from ..vectors.pointers import offset
+from .adjoint import along_adjoint
+from .blocks import (
+    Memory,
+    Products,
+    Side,
+    count_of,
+    row_of,
+    support_block,
+    support_products,
+)
 from .own_weights import own_backward, own_forward
-from .pointers import offset
 from .products import BACKWARD, FORWARD, R_KINDS, subtract_updates
-from .records import layer_of
 
 
 class Run(NamedTuple):

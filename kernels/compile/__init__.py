@@ -1,0 +1,1 @@
+"""What compiles: linked functions, kernels and their cache, records."""

@@ -1,0 +1,1 @@
+"""What a method is: one or more files each, and what they share."""

@@ -1,0 +1,1 @@
+"""What a model is: its layers and the passes through them."""

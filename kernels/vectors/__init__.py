@@ -1,0 +1,1 @@
+"""What a vector is: registers, tiles, products, activations and sums."""
