@@ -23,7 +23,8 @@ def names(wheel):
 
 def test_wheel_holds_every_source(names):
     expected = {path.relative_to(ROOT).as_posix() for path in (ROOT / "fastmaml").rglob("*.py")}
-    expected |= {f"fastmaml/kernels/{path.name}" for path in (ROOT / "kernels").glob("*.py")}
+    kernels = (path.relative_to(ROOT).as_posix() for path in (ROOT / "kernels").rglob("*.py"))
+    expected |= {f"fastmaml/{path}" for path in kernels}
     expected |= {"fastmaml/py.typed"}
     assert {name for name in names if ".dist-info/" not in name} == expected
 
@@ -67,7 +68,7 @@ def test_every_requirement_of_the_tests_has_a_floor(monkeypatch, capsys):
 def test_kernels_import_only_numpy_and_numba():
     """What import-linter's list of forbidden packages cannot say: nothing but these."""
     allowed = {*RUNTIME, *sys.stdlib_module_names}
-    for path in (ROOT / "kernels").glob("*.py"):
+    for path in (ROOT / "kernels").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 modules = [alias.name for alias in node.names]

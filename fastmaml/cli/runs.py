@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..checks import as_inner_lr, require_finite, shape_text
+from ..checks import require_finite, shape_text
 from ..learn import Checkpoint, Scaling, load_checkpoint
 from ..maml import MAML
+from ..rates import as_inner_lr
 from . import config
 from .common import CommandError
 from .record import Record
