@@ -65,3 +65,12 @@ def test_derivation_names_what_exists():
         assert hasattr(found, name), name
     for name in equations.__all__:
         assert f"`{name}`" in text
+
+
+def test_a_call_runs_through_what_exists():
+    """The steps of CONTRIBUTING.md."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    steps = re.findall(r"^\| \d+ \| `([\w/.]+)` \| `(\w+)` \|", text, re.MULTILINE)
+    assert len(steps) == 12
+    for file, function in steps:
+        assert f"def {function}(" in (ROOT / file).read_text(encoding="utf-8"), (file, function)
