@@ -6,7 +6,8 @@ file that computes changes for it.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol, TypeGuard
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -16,7 +17,8 @@ from .checks import shown
 __all__ = ["Compiled", "Family", "as_model", "is_model"]
 
 
-class Compiled(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Compiled:
     """A model as the kernels of one dtype take it."""
 
     table: NDArray[np.int64]

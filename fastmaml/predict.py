@@ -6,13 +6,14 @@ it as it stands (``docs/decisions/0011-who-knows-whom.md``).
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .checks import as_array, real_array, require_finite, shape_text
-from .family import Family
+from .family import Compiled, Family
 from .kernels.methods import predict as kernels
 from .parameters import as_theta
 from .plan import tasks_of_piece, workers_for
@@ -80,7 +81,7 @@ def predict_rows(
     model: Family, theta: NDArray[Any], x: NDArray[Any], offsets: NDArray[np.int64]
 ) -> NDArray[Any]:
     """Return f (N, n_outputs) for rows x (N, n_inputs) of tasks; theta is (P,) or (n_tasks, P)."""
-    table, _, _ = model.compiled(theta.dtype)
+    compiled = model.compiled(theta.dtype)
     parameters = theta.reshape(-1, model.n_params)
     shared = len(parameters) == 1
     if shared and len(x) > kernels.MAX_ROWS:  # whose row it is does not matter
@@ -92,9 +93,17 @@ def predict_rows(
     longest = len(x) if n_tasks == 1 else int(np.diff(offsets).max())
     out = np.empty((len(x), model.n_outputs), theta.dtype)
     piece = tasks_of_piece(work, n_tasks, workers)
-    size = kernels.scratch_size(table, longest)
+    size = _scratch(compiled, min(longest, kernels.MAX_ROWS))
     with borrow(rows_of(theta.dtype, workers, size)) as (scratch,):
         for first in range(0, n_tasks, piece):
             last = min(first + piece, n_tasks)
-            kernels.predict(workers, table, parameters, x, offsets, first, last, scratch, out)
+            kernels.predict(
+                workers, compiled.table, parameters, x, offsets, first, last, scratch, out
+            )
     return out
+
+
+@lru_cache(maxsize=1024)
+def _scratch(compiled: Compiled, rows: int) -> int:
+    """Numbers of scratch that a worker needs: to read them in a table takes microseconds."""
+    return kernels.scratch_size(compiled.table, rows)

@@ -38,7 +38,8 @@ class Dense(Stepwise):
     def plan(self, problem: Problem, dtype: np.dtype[Any], sizes: Sizes, mode: int) -> StepwisePlan:
         """How a batch of such sizes is worked."""
         model, steps = problem.model, problem.steps
-        table, n_padded, n_transposed = model.compiled(dtype)
+        compiled = model.compiled(dtype)
+        table, n_padded, n_transposed = compiled.table, compiled.n_padded, compiled.n_transposed
         rates, parameter_rates = padded_rates(problem, dtype)
         work = work_of(model, *sizes.rows, steps)
         scratch = scratch_size(table, sizes.longest, steps, problem.momentum)
@@ -136,7 +137,7 @@ def hessian_products(
     values = np.empty(n_tasks)
     gradients = np.empty((n_tasks if gradient else 0, p), theta.dtype)
     products = np.empty((0 if v is None else n_tasks, p), theta.dtype)
-    table, _, _ = model.compiled(theta.dtype)
+    table = model.compiled(theta.dtype).table
     work = work_of(model, n_rows, 0, 1)
     workers = workers_for(work, n_tasks)
     longest = int(np.diff(rows.offsets).max())

@@ -33,7 +33,7 @@ class Explicit(Stepwise):
     def plan(self, problem: Problem, dtype: np.dtype[Any], sizes: Sizes, mode: int) -> StepwisePlan:
         """How a batch of such sizes is worked."""
         model, steps = problem.model, problem.steps
-        table, _, _ = model.compiled(dtype)
+        table = model.compiled(dtype).table
         rates = _rates(problem, dtype)
         work = work_of(model, *sizes.rows, steps) * PLAIN_LOOPS * model.n_params
         scratch = kernels.scratch_size(table, steps, problem.momentum)
@@ -115,7 +115,7 @@ def derivatives(
         for name, shape in zip(Derivatives._fields, shapes, strict=True)
     ]
     y = rows.y if len(rows.y) else np.zeros((n_rows, n_out), theta.dtype)
-    table, _, _ = model.compiled(theta.dtype)
+    table = model.compiled(theta.dtype).table
     work = work_of(model, n_rows, 0, 1) * PLAIN_LOOPS * (p if "hessians" in wanted else 1)
     workers = workers_for(work, n_tasks)
     by_row, by_task = outputs[:2], outputs[2:]

@@ -60,7 +60,8 @@ class Factored(Stepwise):
     def plan(self, problem: Problem, dtype: np.dtype[Any], sizes: Sizes, mode: int) -> StepwisePlan:
         """How a batch of such sizes is worked."""
         model, steps, n_tasks = problem.model, problem.steps, sizes.n_tasks
-        table, n_padded, n_transposed = model.compiled(dtype)
+        compiled = model.compiled(dtype)
+        table, n_padded, n_transposed = compiled.table, compiled.n_padded, compiled.n_transposed
         rates, parameter_rates = padded_rates(problem, dtype)
         rows, query_rows = sizes.rows
         work = work_of(model, rows, query_rows, steps) + pair_work_of(model, rows, n_tasks, steps)
