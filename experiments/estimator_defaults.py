@@ -27,6 +27,7 @@ from fastmaml.files import write_whole
 from fastmaml.learn import MAMLRegressor
 
 from .baselines import BASELINES, rank
+from .command_line import CommandLine
 from .tables import CHOOSING, HELD_OUT, TABLES, Table
 
 KNOWN = ("5", "half")
@@ -67,7 +68,8 @@ def label(change: dict[str, Any]) -> str:
 
 SETTINGS = {label(change): {**START, **change} for change in CHANGES}
 SETTINGS["MAMLRegressor()"] = {}
-CONTENDERS = [*SETTINGS, *BASELINES]
+COMMAND = "fastmaml init, train, adapt"
+CONTENDERS = [*SETTINGS, COMMAND, *BASELINES]
 
 
 def run(name: str, table: Table, seed: int) -> dict[str, Any]:
@@ -82,6 +84,7 @@ def run(name: str, table: Table, seed: int) -> dict[str, Any]:
 
     start = time.perf_counter()
     failure, regressor = "", None
+    command = CommandLine(train, seed) if name == COMMAND else None
     if name in SETTINGS:
         regressor = MAMLRegressor(**SETTINGS[name], random_state=seed)
         with warnings.catch_warnings():
@@ -95,7 +98,9 @@ def run(name: str, table: Table, seed: int) -> dict[str, Any]:
         support = place < (counts // 2 if n_known == "half" else int(n_known))
         known, new = (Table(*(a[part] for a in test)) for part in (support, ~support))
         predicted = np.full(len(new.y), np.nan)
-        if regressor is None:
+        if command is not None:
+            predicted = command.predict(known, new.x, new.groups)
+        elif regressor is None:
             predicted = BASELINES[name](train, known, new.x, new.groups, seed)
         elif not failure:
             try:

@@ -25,7 +25,7 @@ pytestmark = [
 ]
 
 PACKAGE = Path(fm.__file__).parent
-KERNELS = Path(jit.__file__).parent
+KERNELS = Path(jit.__file__).parents[1]
 find_folder = cache.cache_folder.__wrapped__  # what a new process would do
 
 # Counts what is compiled, not loaded.
@@ -159,7 +159,7 @@ def test_an_edit_to_a_helper_is_seen(tmp_path):
     assert "predict" in cold["compiled"]
     assert cached == {**cold, "compiled": []}
 
-    edited = source / "fastmaml" / "kernels" / "formulas.py"
+    edited = source / "fastmaml" / "kernels" / "vectors" / "formulas.py"
     text = edited.read_text(encoding="utf-8")
     assert text.count("z * 0.01") == 1  # what leaky_relu does on the left
     edited.write_text(text.replace("z * 0.01", "z * 0.5"), encoding="utf-8")
