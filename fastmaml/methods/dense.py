@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..family import Family
+from ..family import Compiled, Family
 from ..kernels.methods import adapt as adapt_kernels
 from ..kernels.methods import dense as kernels
 from ..kernels.methods import hessian as hessian_kernels
@@ -137,19 +137,25 @@ def hessian_products(
     values = np.empty(n_tasks)
     gradients = np.empty((n_tasks if gradient else 0, p), theta.dtype)
     products = np.empty((0 if v is None else n_tasks, p), theta.dtype)
-    table = model.compiled(theta.dtype).table
+    compiled = model.compiled(theta.dtype)
     work = work_of(model, n_rows, 0, 1)
     workers = workers_for(work, n_tasks)
     longest = int(np.diff(rows.offsets).max())
     piece = tasks_of_piece(work, n_tasks, workers)
-    size = scratch_size(table, longest, 0)
+    size = _scratch_of_products(compiled, longest)
     with borrow(rows_of(theta.dtype, workers, size)) as (scratch,):
         for first in range(0, n_tasks, piece):
             tasks, ends = slice(first, first + piece), slice(first, first + piece + 1)
             hessian_kernels.hessian_products(
-                workers, table, theta[tasks] if len(theta) > 1 else theta,
+                workers, compiled.table, theta[tasks] if len(theta) > 1 else theta,
                 direction[tasks] if len(direction) > 1 else direction, rows.x, rows.y,
                 rows.offsets[ends], loss.scale, loss.mean, scratch, values[tasks],
                 gradients[tasks], products[tasks],
             )  # fmt: skip
     return Products(values, gradients, products)
+
+
+@lru_cache(maxsize=1024)
+def _scratch_of_products(compiled: Compiled, rows: int) -> int:
+    """Numbers of scratch that a worker needs: to read them in a table takes microseconds."""
+    return scratch_size(compiled.table, rows, 0)
