@@ -109,7 +109,7 @@ $(VENV)/.extra-%: pyproject.toml | $(bin)/python
 $(floors)/.stamp: pyproject.toml tools/floors.py | $(call needs,test)
 	rm -rf $(floors)
 	$(bin)/python -m venv $(floors)
-	$(bin)/python tools/floors.py test peers > $(floors)/constraints.txt
+	$(bin)/python tools/floors.py --here test peers > $(floors)/constraints.txt
 	$(floors)/bin/python -m pip install --quiet --constraint $(floors)/constraints.txt \
 	  --editable '.[test,peers]'
 	@touch $@

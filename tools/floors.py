@@ -57,14 +57,16 @@ def floors(project: dict[str, Any], extras: list[str]) -> list[str]:
 
 def main() -> None:
     """Print the floors of some extras."""
-    if sys.version_info >= TOO_NEW:
-        first = ".".join(map(str, TOO_NEW))
-        sys.exit(f"the floors have no wheels for Python {first} or newer: make VENV=... PYTHON=...")
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("extras", nargs="*", help="of pyproject.toml")
+    parser.add_argument("--here", action="store_true", help="to be installed with this Python")
+    options = parser.parse_args()
+    if options.here and sys.version_info >= TOO_NEW:
+        first = ".".join(map(str, TOO_NEW))
+        sys.exit(f"the floors have no wheels for Python {first} or newer: make VENV=... PYTHON=...")
     pyproject = Path(__file__).parents[1] / "pyproject.toml"
     project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
-    print("\n".join(floors(project, parser.parse_args().extras)))
+    print("\n".join(floors(project, options.extras)))
 
 
 if __name__ == "__main__":
