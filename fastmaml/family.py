@@ -1,7 +1,8 @@
 """What the package asks of a model, whichever family it is of: a protocol, and no class.
 
-What computes knows this alone. So a new family of models is a file that has these names, and no
-file that computes changes for it.
+What checks, plans and launches knows this alone. The kernels still take every model for a stack of
+weight layers (``kernels/models``), which `Family.compiled` describes; so a new family is, so far,
+another description of such layers.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class Family(Protocol):
         """Sizes from the inputs to the outputs of a stack of weight layers; None for others."""
 
     def layers(self) -> dict[str, slice]:
-        """Where each layer's parameters lie in theta, by its name."""
+        """Where each layer's parameters lie in theta, by its name: in order, without gaps."""
 
     def init(
         self, rng: int | np.random.Generator | None = None, dtype: DTypeLike = np.float64

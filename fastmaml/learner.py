@@ -46,8 +46,8 @@ class Learner:
     """Base of the objectives, which are frozen dataclasses.
 
     An objective has the fields ``model``, ``task_mean`` and ``check_finite``, other options as it
-    needs, and ``_problem``: what its methods are given, ``_problem.methods[0]`` the one to solve
-    it. It defines ``_adapt``, and ``evaluate`` on top of `_evaluate`.
+    needs, and ``_problem``: what its methods are given. The ``solve`` of ``_problem.methods[0]``
+    picks the one that suits. It defines ``_adapt``, and ``evaluate`` on top of `_evaluate`.
     """
 
     model: Family

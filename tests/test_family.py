@@ -15,7 +15,7 @@ NETWORK = fm.MLP([2, 5, 3], "tanh")
 
 @dataclass(frozen=True)
 class Opaque:
-    """A family of its own: it has the names of the protocol, and does not say how it is made."""
+    """It has the names of the protocol, describes layers, and is of no class of the package."""
 
     n_inputs = 2
     n_outputs = 3

@@ -21,7 +21,7 @@ __all__ = ["Method", "Problem", "Result"]
 
 @dataclass(eq=False)
 class Problem:
-    """All that a method needs to know beside theta and the data. Nothing changes it later.
+    """All that a method needs to know beside theta and the data. After `choose`, nothing changes it.
 
     (It is not frozen: a training that learns the inner rates makes one an iteration, and frozen
     ones take longer to make.)

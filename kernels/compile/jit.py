@@ -1,6 +1,6 @@
-"""Every Numba option and every rule about threads, in one place.
+"""Numba's options for kernels, and every rule about threads, in one place.
 
-``helper`` marks a serial function that kernels call, ``serial_kernel`` an entry with too little
+``helper`` marks a small function that is taken in where it is called, ``serial_kernel`` an entry with too little
 work for threads. ``kernel`` marks the entry of a method: one function, compiled as two twins. The
 parallel twin has one ``prange`` over workers; the serial twin is the same code with ``prange`` read
 as ``range``. Work is cut into chunks that depend on the problem's sizes only, and a chunk's result

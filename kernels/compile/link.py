@@ -6,10 +6,10 @@ compiles a function once for each set of argument types, under the C calling con
 of its own in LLVM's symbol table; callers only refer to the name. All methods and both twins of a
 kernel then run the very same machine code, which is also why their bits agree.
 
-Inside a linked function every array is a bare pointer to its first number, so it takes offsets and
-sizes as arguments. Integers and booleans arrive as int64, other numbers as float64. It returns
-nothing, or a float64 if its definition is annotated ``-> float``. Where the JIT is off, the
-decorator does nothing and the arrays are flat NumPy arrays.
+Inside a linked function every array is a bare pointer to its first number, so it takes sizes as
+arguments. Integers and booleans arrive as int64, other numbers as float64, records as pointers, and
+named tuples of all these as they are. It returns nothing, or a float64 if its definition is
+annotated ``-> float``. Where the JIT is off, the decorator only makes arrays flat, in tuples too.
 
 Numba's own disk cache knows nothing of such symbols: what it stored would be loaded into a process
 that lacks them, and LLVM would end that process. So every caller is marked as one that numba must

@@ -41,7 +41,7 @@ LAYER_FIELDS = (
     "p_bias",  # and the bias (ld_out,)
     "t_weight",  # where the weights (ld_in, ld_out) begin in a transposed copy
     "place",  # where the layer's input lies in a row of all values
-    "own",  # where the layer lies in a task's own weights, or -1
+    "own",  # where its bias lies in a task's own weights, which are around it, or -1
     "common",  # its number among the layers of which no task has own weights
 )
 

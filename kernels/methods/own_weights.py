@@ -52,6 +52,7 @@ def own_table(table: np.ndarray, own: list[bool], lanes: int) -> np.ndarray:
 @helper
 def own_of(net, layer, own, index):
     """The weights of a layer in a set, of the task that is the block's ``index``-th."""
+    # Where no weights are kept (see `own_table`), theirs is a place that nobody reads.
     bias = index * net.own_size + layer.own
     weights = bias - layer.n_out * layer.ld_in
     return Weights(offset(own, weights), offset(own, bias), offset(own, bias + layer.ld_out))

@@ -32,7 +32,10 @@ class Rows(NamedTuple):
 
 
 class Inner(NamedTuple):
-    """The inner steps, and what is wanted of them."""
+    """The inner steps, and what is wanted of them.
+
+    Where a method has no use for a field, it holds anything of the type.
+    """
 
     rates: Any  # (S, L); (S, P) for explicit
     parameter_rates: Any  # a padded vector, if each parameter has its own rate

@@ -1,4 +1,4 @@
-"""Products of small row blocks, in flat buffers.
+"""Products of small row blocks.
 
 ``outer`` computes ``C = D + A B``, reading A one number at a time and the rows of B and C as
 vectors; with A's strides swapped it is ``C = D + A^T B``. ``inner`` computes ``C = scale A B^T +
