@@ -21,7 +21,7 @@ __all__ = ["Method", "Problem", "Result"]
 
 @dataclass(eq=False)
 class Problem:
-    """All that a method needs to know beside theta and the data. After `choose`, nothing changes it.
+    """All that a method needs to know beside theta and the data. `choose` is the last to change it.
 
     (It is not frozen: a training that learns the inner rates makes one an iteration, and frozen
     ones take longer to make.)
