@@ -2,10 +2,10 @@
 
 ``helper`` marks a small function that is taken in where it is called, ``serial_kernel`` an entry
 with too little work for threads. ``kernel`` marks the entry of a method: one function, compiled as
-two twins. The parallel twin has one ``prange`` over workers; the serial twin is the same code with ``prange`` read
-as ``range``. Work is cut into chunks that depend on the problem's sizes only, and a chunk's result
-does not depend on the worker that computes it, so both twins and every number of threads give the
-same bits. That is what makes it safe to fall back on the serial twin:
+two twins. The parallel twin has one ``prange`` over workers; the serial twin is the same code with
+``prange`` read as ``range``. Work is cut into chunks that depend on the problem's sizes only, and a
+chunk's result does not depend on the worker that computes it, so both twins and every number of
+threads give the same bits. That is what makes it safe to fall back on the serial twin:
 
 * in a forked child of a process whose threads were running: they do not exist there, and GNU
   OpenMP ends a process that would use them;
