@@ -21,6 +21,9 @@ from calibration import (
     write_csv,
 )
 
+import fastmaml as fm
+from fastmaml.cli import config
+
 pytest.importorskip("sklearn")
 pytest.importorskip("pandas")
 
@@ -140,3 +143,84 @@ def test_every_table_is_read(comparison: ModuleType) -> None:
         labels, counts = np.unique(groups, return_counts=True)
         assert len(labels) >= 30
         assert counts.min() >= 8
+
+
+@pytest.fixture
+def commands(comparison: ModuleType) -> ModuleType:
+    return importlib.import_module("experiments.command_line_defaults")
+
+
+def test_every_setting_of_the_command_line_is_a_configuration(
+    commands: ModuleType, tmp_path: Path
+) -> None:
+    write_csv(tmp_path / "sensors.csv", calibration_table())
+    commands.fastmaml("init", tmp_path / "sensors.csv")
+    text = (tmp_path / "sensors.toml").read_text(encoding="utf-8")
+    start = config.build(config.read(tmp_path / "sensors.toml"))
+    runs = {}
+    for name, change in commands.SETTINGS.items():
+        (tmp_path / "changed.toml").write_text(commands.configured(text, change, 0), "utf-8")
+        runs[name] = config.build(config.read(tmp_path / "changed.toml"))
+        assert runs[name].source.parts.test.names == start.source.parts.test.names, name
+    same = runs.pop(commands.STARTER)
+    assert same._replace(source=None, maml=None) == start._replace(source=None, maml=None)
+    np.testing.assert_array_equal(same.maml.inner_lr, start.maml.inner_lr)
+    assert runs["hidden=(64, 64), learning_rate=0.003"].maml.model.layer_sizes == (6, 64, 64, 1)
+    assert runs["learning_rate=0.003"].rate_optimizer == fm.learn.Adam(0.03)
+    assert "clip_norm" not in runs["clip_norm=None"].loop
+    assert runs["steps=10"].maml.inner_lr.shape == (10, 3)
+    with pytest.raises(ValueError, match="patienc; accepted are keys that fastmaml init writes"):
+        commands.configured(text, {"patienc": 3}, 0)
+
+
+def test_all_are_given_the_same_rows(
+    commands: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A short run: known and judged rows part the whole rows of devices that nothing saw."""
+    monkeypatch.setitem(commands.SETTINGS, "short", {"iterations": 20, "hidden": (5,)})
+    result = commands.run("short", 1, None)
+    assert len(result["tested"]) == 16
+    assert "dev-081" not in result["tested"]
+    assert 0 < result["evaluate"] < 40
+    columns = calibration_table()
+    whole = commands.whole_rows(columns, np.isin(columns["device"], result["tested"]))
+    draws = commands.splits(columns, result["tested"], 1)
+    for n_known, each in draws.items():
+        assert len(each) == len(result["errors"][n_known]) == commands.DRAWS
+        assert np.isfinite(result["errors"][n_known]).all()
+        for known, new in each:
+            np.testing.assert_array_equal(np.sort([*known, *new]), whole)
+    assert {np.unique(columns["device"][known]).size for known, _ in draws["5"]} == {16}
+    with pytest.raises(ValueError, match="short holds out"):
+        commands.run("short", 1, ["dev-001"])
+
+    seen = []
+    monkeypatch.setitem(
+        commands.BASELINES, "ridge per group", lambda *a: seen.append(a) or a[2][:, 0]
+    )
+    commands.run("ridge per group", 1, result["tested"])
+    train, given, _, groups_new, seed = seen[0]
+    assert not set(train.groups) & {*result["tested"], "dev-081"}
+    assert len(set(train.groups)) == N_DEVICES - 16
+    known, new = draws["5"][0]
+    np.testing.assert_array_equal(given.y, columns["concentration_ppm"][known])
+    np.testing.assert_array_equal(groups_new, columns["device"][new])
+    assert seed == 1
+
+
+def test_a_setting_that_ends_in_an_error_has_an_infinite_one(
+    commands: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rough = {"inner_lr": 1e6, "iterations": 3}
+    monkeypatch.setitem(commands.SETTINGS, "rough", rough)
+    result = commands.run("rough", 0, None)
+    assert np.isinf([*result["errors"]["5"], *result["errors"]["half"]]).all()
+    assert result["failure"].startswith("fastmaml ")
+
+
+def test_a_signal_says_nothing_about_a_setting(
+    commands: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands.cli, "main", lambda arguments: 143)
+    with pytest.raises(SystemExit, match="143"):
+        commands.run(commands.STARTER, 0, None)
