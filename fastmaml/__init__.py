@@ -15,6 +15,7 @@ from . import clone as clone  # before whatever needs the kernels
 
 # isort: split
 from . import models as models
+from .closed_form import BayesianLastLayer as BayesianLastLayer
 from .divergence import DivergenceWarning as DivergenceWarning
 from .maml import MAML as MAML
 from .maml import ImplicitMetaGradient as ImplicitMetaGradient
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from .saving import save as save
 
 __all__ = [
-    "MAML", "MLP", "ConvergenceWarning", "DivergenceWarning", "ImplicitMetaGradient", "Linear",
+    "MAML", "MLP", "BayesianLastLayer", "ConvergenceWarning", "DivergenceWarning", "ImplicitMetaGradient", "Linear",
     "MetaGradient", "anil_inner_lr", "datasets", "equations", "learn", "load", "meta_gradient",
     "models", "save", "set_num_threads", "threads", "warmup",
 ]  # fmt: skip

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .checks import shown
 
-__all__ = ["Compiled", "Family", "as_model", "is_model"]
+__all__ = ["Compiled", "Family", "Space", "as_model", "is_model"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +25,14 @@ class Compiled:
     table: NDArray[np.int64]
     n_padded: int  # numbers of a padded parameter vector
     n_transposed: int  # numbers that are prepared from it: the transposed copy of its weights
+
+
+class Space(Protocol):
+    """What says how long theta is; its ``repr`` is what errors call it."""
+
+    @property
+    def n_params(self) -> int:
+        """Number of parameters, P."""
 
 
 class Family(Protocol):

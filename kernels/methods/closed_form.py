@@ -1,0 +1,256 @@
+"""Method ``closed_form``: the last layer adapts to the minimiser, which is a linear system.
+
+With the prior W ~ N(W_0, sigma^2 diag(s)) of the last layer, a task's posterior given its support
+rows is Gaussian too, and its mean is ridge regression on the features [1]_ [2]_. The equations are
+those of ``head`` (features, prior), ``dual`` and ``primal`` (a task's system), ``density`` (the
+loss). No derivative is a second one of the network: what the systems return goes back through it by
+one ordinary backward pass, whose weights all tasks share.
+
+A chunk of tasks is worked in blocks, whose rows take the passes together.
+
+.. [1] J. Harrison, A. Sharma, M. Pavone, Meta-learning priors for efficient online Bayesian
+   regression, WAFR 2018, equations 5 to 9.
+.. [2] C. M. Bishop, Pattern recognition and machine learning, 2006, section 3.3.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from numba import prange
+
+from ..compile.jit import helper, kernel
+from ..compile.link import linked
+from ..compile.records import layer_of, net_of
+from ..models.layers import DELTA, A, Block, Point, forward, gather, spread, transpose, value
+from ..vectors.emitter import on_line
+from ..vectors.pointers import offset
+from ..vectors.reduce import add_rows
+from .density import query_loss
+from .dual import dual_back, dual_forth, dual_size, on_edge
+from .head import (
+    KINDS,
+    Head,
+    Task,
+    load,
+    pull_back,
+    rows_between,
+    scale_features,
+    task_of,
+    write_roots,
+)
+from .modes import VALUE
+from .primal import primal_back, primal_forth, primal_size
+from .tasks import Chunks, Sums, Tasks, gradient_row, scale_of
+
+
+class Room(NamedTuple):
+    """What a worker's scratch is for."""
+
+    scratch: Any
+    stride: int  # numbers of a worker
+    rows: int  # the most of a block
+    longest: int  # query rows, the most of a task
+    system: int  # numbers that a task's system takes
+
+
+class Memory(NamedTuple):
+    """Where the numbers of a block of tasks lie."""
+
+    z: Any  # (rows, ld)
+    dz: Any  # (rows, ld)
+    h: Any  # (Q,) of one task
+    eta: Any  # (Q,)
+    noise: Any  # (n_out,) the gradient of the noise
+    system: Any  # of one task: see ``dual`` and ``primal``
+    block: Any  # see ``Block``
+
+
+#: what ``Sizes`` of a call are, in this order: features with padding, the limit of the dual form,
+#: the numbers of log variances of prior and noise, whether variances are asked for; and of ``Room``
+#: the rows, the query rows of a task, and the numbers of its system
+SIZES = ("ld", "limit", "n_prior", "n_noise", "density", "rows", "longest", "system")
+
+
+def system_size(
+    net: Any, lanes: int, p: int, ld: int, limit: int, counts: set[tuple[int, int]]
+) -> int:
+    """Numbers that the system of a task takes, the largest of (support, query) rows."""
+    layer = net.layers[net.n_layers]
+    n_out, ld_out = int(layer.n_out), int(layer.ld_out)
+    return max(
+        dual_size(k, q, ld_out, lanes)
+        if k <= limit
+        else primal_size(k, q, p, ld, n_out, ld_out, lanes)
+        for k, q in counts
+    )
+
+
+def scratch_size(net: Any, ld: int, rows: int, longest: int, system: int) -> int:
+    """Numbers of scratch that one worker needs; see ``Room``."""
+    n_out = int(net.layers[net.n_layers].n_out)
+    of_rows = 2 * on_line(rows * ld) + 2 * on_line(longest) + on_line(n_out)
+    return on_line(of_rows + on_line(system) + KINDS * rows * net.width)
+
+
+@helper
+def memory_of(head, room, worker):
+    """The places in a worker's scratch."""
+    scratch = offset(room.scratch, worker * room.stride)
+    dz = on_edge(room.rows * head.ld)
+    h = dz + on_edge(room.rows * head.ld)
+    eta = h + on_edge(room.longest)
+    noise = eta + on_edge(room.longest)
+    system = noise + on_edge(head.n_out)
+    return Memory(
+        scratch, offset(scratch, dz), offset(scratch, h), offset(scratch, eta),
+        offset(scratch, noise), offset(scratch, system),
+        offset(scratch, system + on_edge(room.system)),
+    )  # fmt: skip
+
+
+class Start(NamedTuple):
+    """theta, as it is and as ``prepare`` writes it, and the sizes of a call: see ``SIZES``."""
+
+    theta: Any
+    shared: Any
+    sizes: Any
+
+
+@helper
+def head_of(net, start):
+    """What all tasks start from."""
+    theta, shared, sizes = start.theta, start.shared, start.sizes
+    layer = layer_of(net, net.n_layers)
+    p = layer.n_in + (1 if layer.bias >= 0 else 0)
+    return Head(
+        p, sizes[0], layer.n_out, layer.ld_out,
+        offset(shared, net.n_padded + net.n_transposed), offset(theta, net.n_theta + sizes[2]),
+        sizes[3], sizes[4], sizes[1],
+    )  # fmt: skip
+
+
+@linked
+def prepare(net, theta, sizes, shared):
+    """theta padded, its transposed copy behind it, and then S^1/2."""
+    spread(net, theta, shared)
+    transpose(net, shared, offset(shared, net.n_padded))
+    write_roots(net, theta, sizes[2], sizes[0], offset(shared, net.n_padded + net.n_transposed))
+
+
+@linked
+def features(net, head, support, query, first, last, shared, block, z, order):
+    """The scaled features of the rows of some tasks, and what the prior mean predicts."""
+    load(net, support, query, first, last, block)
+    forward(net, block, Point(shared, offset(shared, net.n_padded)), order)
+    scale_features(net, head, block, z)
+
+
+@helper
+def places_of(net, block, memory, support):
+    """Where a block's rows lie, as of one task."""
+    number = net.n_layers + 1
+    return Task(
+        0, 0, memory.z, memory.dz, value(net, block, A, number), value(net, block, DELTA, number),
+        support.y,
+    )  # fmt: skip
+
+
+@linked
+def solve_task(head, task, memory):
+    """The predictive mean of a task's query rows, and h."""
+    if task.k <= head.limit:
+        dual_forth(head, task, memory.system, memory.h)
+    else:
+        primal_forth(head, task, memory.system, memory.h)
+
+
+@linked
+def work_block(net, head, support, query, first, last, shared, memory, mode, add, row, values):
+    """A block of tasks, from their rows to their sum of gradients, [+] a chunk's row."""
+    block, back = Block(rows_between(support, query, first, last), memory.block), mode > VALUE
+    features(net, head, support, query, first, last, shared, block, memory.z, back)
+    places = places_of(net, block, memory, support)
+    for j in range(head.n_out):
+        memory.noise[j] = 0
+    for number in range(first, last):
+        task = task_of(head, support, query, first, number, places)
+        solve_task(head, task, memory)
+        y = offset(query.y, query.offsets[number] * head.n_out)
+        weight = scale_of(query, number)
+        values[number] = query_loss(head, task, y, weight, memory.h, memory.eta, memory.noise)
+        if back and task.k <= head.limit:
+            dual_back(head, task, memory.system, memory.eta)
+        elif back:
+            primal_back(head, task, memory.system, memory.eta)
+    if back:
+        at, g_noise = Point(shared, offset(shared, net.n_padded)), net.n_padded + head.ld
+        pull_back(net, head, block, at, memory.z, memory.dz, row, add)
+        for j in range(head.n_out):
+            row[g_noise + j] = row[g_noise + j] + memory.noise[j] if add else memory.noise[j]
+
+
+@linked
+def _work(worker, n_workers, net, start, support, query, chunks, blocks, room, mode, sums):
+    """One worker's chunks."""
+    head, shared = head_of(net, start), start.shared
+    memory = memory_of(head, room, worker)
+    for chunk in range(chunks.first + worker, chunks.last, n_workers):
+        row = gradient_row(sums, chunks, chunk)
+        for b in range(chunks.bounds[chunk], chunks.bounds[chunk + 1]):
+            work_block(
+                net, head, support, query, blocks[b], blocks[b + 1], shared, memory, mode,
+                b > chunks.bounds[chunk], row, sums.values,
+            )  # fmt: skip
+
+
+@linked
+def gather_head(net, start, total, out):
+    """Write a sum of gradients as one of theta: the network, log s, log noise variances."""
+    head, n_prior = head_of(net, start), start.sizes[2]
+    gather(net, total, out)
+    g_s, g_noise = offset(total, net.n_padded), offset(total, net.n_padded + head.ld)
+    of_s = offset(out, net.n_theta)
+    of_noise = offset(of_s, n_prior)
+    for j in range(n_prior):
+        of_s[j] = 0
+    for j in range(head.n_noise):
+        of_noise[j] = 0
+    for j in range(head.p):
+        of_s[j if n_prior > 1 else 0] += g_s[j]
+    for j in range(n_prior):
+        of_s[j] /= 2
+    for j in range(head.n_out):
+        of_noise[j if head.n_noise > 1 else 0] += g_noise[j]
+
+
+@kernel
+def closed_form(
+    n_workers, table, theta, shared, x, y, offsets, x_query, y_query, query_offsets, chunks, first,
+    last, blocks, loss_scale, loss_mean, sizes, mode, scratch, gradient_rows, total, task_values,
+    gradient,
+):  # fmt: skip
+    """Work chunks first:last; chunk c is the blocks ``chunks[c] : chunks[c + 1]``.
+
+    Block b is the tasks ``blocks[b] : blocks[b + 1]``. ``sizes`` are those of ``SIZES``.
+    ``shared`` takes what ``prepare`` writes, ``scratch`` has a row per worker, ``gradient_rows``
+    a row per chunk of the call: padded gradient of the network, (ld,) and (n_out,). ``total``
+    takes their sum, ``task_values`` (n_tasks,) is written, and by the last call ``gradient``.
+    """
+    if first == 0:
+        prepare(net_of(table), theta, sizes, shared)
+        for i in range(total.size):
+            total[i] = 0
+    for worker in prange(n_workers):
+        support = Tasks(x, y, offsets, loss_scale, loss_mean)
+        query = Tasks(x_query, y_query, query_offsets, loss_scale, loss_mean)
+        room = Room(scratch, scratch.shape[1], sizes[5], sizes[6], sizes[7])
+        sums = Sums(gradient_rows, total.size, gradient_rows, 0, task_values)
+        _work(
+            worker, n_workers, net_of(table), Start(theta, shared, sizes), support, query,
+            Chunks(chunks, first, last), blocks, room, mode, sums,
+        )  # fmt: skip
+    if mode > VALUE:
+        add_rows(gradient_rows, last - first, total.size, total)
+        if last == chunks.size - 1:
+            gather_head(net_of(table), Start(theta, shared, sizes), total, gradient)
