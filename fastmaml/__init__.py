@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from .saving import save as save
 
 __all__ = [
-    "MAML", "MLP", "BayesianLastLayer", "ConvergenceWarning", "DivergenceWarning", "ImplicitMetaGradient", "Linear",
-    "MetaGradient", "anil_inner_lr", "datasets", "equations", "learn", "load", "meta_gradient",
-    "models", "save", "set_num_threads", "threads", "warmup",
+    "MAML", "MLP", "BayesianLastLayer", "ConvergenceWarning", "DivergenceWarning",
+    "ImplicitMetaGradient", "Linear", "MetaGradient", "anil_inner_lr", "datasets", "equations",
+    "learn", "load", "meta_gradient", "models", "save", "set_num_threads", "threads", "warmup",
 ]  # fmt: skip
 
 

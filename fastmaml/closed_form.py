@@ -364,7 +364,7 @@ class BayesianLastLayer(Learner):
             _warn_unless_finite(support, mean, scale)
         return Posterior(by_task(mean, support), by_task(scale, support), noise)
 
-    def predict(  # type: ignore[override]
+    def predict(
         self, theta: ArrayLike, x: Any, y: Any, x_new: Any, return_std: bool = False
     ) -> Any:
         """Predict at `x_new` from each task's support rows (x, y).
@@ -479,9 +479,7 @@ class BayesianLastLayer(Learner):
         return np.broadcast_to(noise, (self.model.n_outputs,)).copy()
 
 
-def _logs(
-    name: str, variances: ArrayLike, count: int, dtype: np.dtype[Any]
-) -> NDArray[Any]:
+def _logs(name: str, variances: ArrayLike, count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     given = as_array(name, variances, FLOAT64)
     if given.shape not in ((), (count,)):
         raise ValueError(

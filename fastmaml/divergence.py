@@ -39,8 +39,8 @@ _names: ContextVar[Sequence[Any] | None] = ContextVar("names", default=None)
 class DivergenceWarning(RuntimeWarning):
     """The inner steps of some tasks diverged: what `adapt` and `predict` give for them is useless.
 
-    Or, in closed form, the numbers overflowed. The message names the tasks, the step and the rate. To have an error instead:
-    ``warnings.simplefilter("error", fastmaml.DivergenceWarning)``.
+    Or, in closed form, the numbers overflowed. The message names the tasks, the step and the rate.
+    To have an error instead: ``warnings.simplefilter("error", fastmaml.DivergenceWarning)``.
     """
 
 

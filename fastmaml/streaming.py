@@ -149,8 +149,6 @@ class Stream:
                     f"{shape_text((width,))} ({self._model!r})"
                 )
             array = array.reshape(1)
-        if self._check and not (
-            math.isfinite(array[0]) if width == 1 else all_finite(array)
-        ):
+        if self._check and not (math.isfinite(array[0]) if width == 1 else all_finite(array)):
             require_finite(name, array, ("feature" if name == "x_row" else "output",))
         return array

@@ -130,7 +130,9 @@ def as_rows(
     if y is NO_Y:
         y_rows = _no_y(model.n_outputs, dtype)
     else:
-        y_rows, y_counts, _, flat = _rows(model, names[1], y, model.n_outputs, dtype, fewest, single)
+        y_rows, y_counts, _, flat = _rows(
+            model, names[1], y, model.n_outputs, dtype, fewest, single
+        )
         if x_counts != y_counts:
             raise _counts_error(names, x_counts, y_counts)
     ragged = isinstance(x_counts, list)

@@ -69,17 +69,17 @@ class Method(ABC):
     kernels: ClassVar[tuple[Kernel, ...]] = ()
 
     @abstractmethod
-    def refuses(self, problem: Problem) -> str | None:
+    def refuses(self, problem: Any) -> str | None:
         """What a problem has that the method has not, as the text of an error, or None."""
 
     @abstractmethod
     def solve(
-        self, problem: Problem, theta: NDArray[Any], support: Rows, query: Rows, mode: int,
+        self, problem: Any, theta: NDArray[Any], support: Rows, query: Rows, mode: int,
         check: bool,
     ) -> Result:  # fmt: skip
         """Compute what `mode` says; with `check`, NaN or inf in theta is an error."""
 
-    def warm(self, problem: Problem, theta: NDArray[Any], rows: Rows) -> None:
+    def warm(self, problem: Any, theta: NDArray[Any], rows: Rows) -> None:
         """Run once what the method's file has, so that it is compiled."""
         self.solve(problem, theta, rows, rows, GRADIENT, False)
 

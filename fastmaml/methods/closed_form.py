@@ -156,8 +156,13 @@ def posterior(problem: HeadProblem, theta: NDArray[Any], support: Rows) -> Poste
     p = features_of(problem.model)
     none = Rows(support.x[:0], support.y[:0], offsets_of(n_tasks, 0), ragged=False)
 
-    def compute(theta: NDArray[Any], support: Rows, none: Rows) -> tuple[NDArray[Any], NDArray[Any]]:
-        mean, scale = np.empty((n_tasks, n_out, p), theta.dtype), np.empty((n_tasks, p, p), theta.dtype)
+    def compute(
+        theta: NDArray[Any], support: Rows, none: Rows
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        mean, scale = (
+            np.empty((n_tasks, n_out, p), theta.dtype),
+            np.empty((n_tasks, p, p), theta.dtype),
+        )
         nothing = np.empty((0, 0), theta.dtype)
         _posteriors(problem, theta, support, none, ADAPT, (nothing, nothing, mean, scale))
         return mean, scale
@@ -171,7 +176,9 @@ def _finite_or_anew(
     found: tuple[NDArray[Any], NDArray[Any]] = compute(theta, support, new)
     if theta.dtype != FLOAT32 or (all_finite(found[0]) and all_finite(found[1])):
         return found
-    wide = [rows._replace(x=rows.x.astype(FLOAT64), y=rows.y.astype(FLOAT64)) for rows in (support, new)]
+    wide = [
+        rows._replace(x=rows.x.astype(FLOAT64), y=rows.y.astype(FLOAT64)) for rows in (support, new)
+    ]
     first, second = compute(theta.astype(FLOAT64), *wide)
     with np.errstate(all="ignore"):  # what float32 cannot hold becomes inf
         return first.astype(FLOAT32), second.astype(FLOAT32)

@@ -182,9 +182,7 @@ def in_float64(
     gradient = np.zeros(len(theta) if mode > VALUE else 0)
     rate_gradient: Any = 0.0
     for first, last in pairwise(ends):
-        part = solve(
-            wide, widened(support.part(first, last)), widened(query.part(first, last))
-        )
+        part = solve(wide, widened(support.part(first, last)), widened(query.part(first, last)))
         values.append(part.task_values)
         with np.errstate(all="ignore"):
             gradient += part.gradient

@@ -46,8 +46,10 @@ def query_loss(head, task, y, weight, h, eta, g_noise) -> float:
             # not the variance itself, which may be too small or too large for a float
             standard = r * math.exp(-0.5 * log_noise) / math.sqrt(h_i)
             half = 0.5 * weight * (1.0 - standard * standard)
-            total += 0.5 * weight * (
-                math.log(2.0 * math.pi) + log_noise + math.log(h_i) + standard * standard
+            total += (
+                0.5
+                * weight
+                * (math.log(2.0 * math.pi) + log_noise + math.log(h_i) + standard * standard)
             )
             delta[i * ld + j] = weight * standard * math.exp(-0.5 * log_noise) / math.sqrt(h_i)
             eta[i] += half / h_i

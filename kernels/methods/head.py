@@ -118,7 +118,7 @@ def load(net, support, query, first, last, block):
 def scale_features(net, head, block, z):
     """``z = [phi, 1] S^1/2`` for the rows of a block."""
     layer = layer_of(net, net.n_layers)
-    n_in, ld_in, ld, p, roots = layer.n_in, layer.ld_in, head.ld, head.p, head.roots
+    n_in, ld_in, ld, roots = layer.n_in, layer.ld_in, head.ld, head.roots
     a = value(net, block, A, net.n_layers)
     for i in range(block.rows):
         for j in range(n_in):

@@ -77,7 +77,9 @@ def prepare(table, theta, shared):
 @serial_kernel
 def update(table, shared, x, y, forget, state, memory, phi):
     """Take in one row x (n_in,), y (m,); ``phi`` (n,) and ``memory`` are to work in."""
-    take_row(net_of(table), shared, x, y, forget, state.shape[0], state.shape[1], state, memory, phi)
+    take_row(
+        net_of(table), shared, x, y, forget, state.shape[0], state.shape[1], state, memory, phi
+    )
 
 
 @serial_kernel
