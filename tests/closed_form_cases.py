@@ -74,3 +74,8 @@ def draw(seed, activations=ACTIVATIONS, most_rows=60, **options):
         y = [rows[:, 0] if flat else rows for rows in y]
         sides += [x, y] if ragged else [np.array(x), np.array(y)]
     return Case(head, single(theta), Data(*(sides if with_query else sides[:2])))
+
+
+def options(head):
+    """The options that make such a head again, so that nothing is remembered of its plans."""
+    return {name: getattr(head, name) for name in ("loss", "prior", "noise", "task_mean")}

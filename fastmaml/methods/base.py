@@ -62,7 +62,7 @@ class Result(NamedTuple):
 
 
 class Method(ABC):
-    """A way to compute the meta-gradient. There is one object of each, named as its class is."""
+    """A way to compute the meta-gradient. There is one object of each, in capitals the name."""
 
     name: ClassVar[str]
     #: what it runs; `fastmaml.warmup` compiles them for several threads too
@@ -84,4 +84,4 @@ class Method(ABC):
         self.solve(problem, theta, rows, rows, GRADIENT, False)
 
     def __reduce__(self) -> str:
-        return type(self).__name__.upper()  # where it lies: a copy is the object itself
+        return self.name.upper()  # where it lies: a copy is the object itself
