@@ -361,7 +361,7 @@ class BayesianLastLayer(Learner):
         mean, scale = posterior(self._problem, parameters, support)
         noise = self._noise_variance(parameters)
         if check:
-            _warn_unless_finite(support, mean, scale)
+            _warn_unless_finite(support, (mean, scale), by_row=False)
         return Posterior(by_task(mean, support), by_task(scale, support), noise)
 
     def predict(
@@ -399,7 +399,7 @@ class BayesianLastLayer(Learner):
             as_theta(self._space, parameters)
         f, std = predict(self._problem, parameters, support, new, with_std)
         if self.check_finite:
-            _warn_unless_finite(new, f, std)
+            _warn_unless_finite(new, (f, std), by_row=True)
         if not with_std:
             return split(f, new, support.flat)
         return split(f, new, support.flat), split(std, new, support.flat)
@@ -492,17 +492,14 @@ def _logs(name: str, variances: ArrayLike, count: int, dtype: np.dtype[Any]) -> 
     return np.broadcast_to(np.log(given), (count,)).astype(dtype)
 
 
-def _warn_unless_finite(rows: Rows, *results: NDArray[Any]) -> None:
-    """Warn of tasks whose results, one each of a row or of a task, are not finite."""
+def _warn_unless_finite(rows: Rows, results: tuple[NDArray[Any], ...], by_row: bool) -> None:
+    """Warn of tasks whose results, arrays by row or by task, are not finite."""
     if all(map(all_finite, results)):
         return
     bad = np.zeros(rows.n_tasks, bool)
     for result in results:
-        if result.size:
-            finite = np.isfinite(result).reshape(len(result), -1).all(axis=1)
-            by_row = len(result) == rows.offsets[-1] and len(rows.x)
-            which = np.searchsorted(rows.offsets, np.flatnonzero(~finite), "right") - 1
-            bad[which if by_row else ~finite] = True
+        wrong = np.flatnonzero([not np.isfinite(part).all() for part in result])
+        bad[np.searchsorted(rows.offsets, wrong, "right") - 1 if by_row else wrong] = True
     first, who = called(np.flatnonzero(bad).tolist(), rows, "are not finite")
     warnings.warn(
         f"the posterior of {first} is not finite{who}; data scaled to about 1, or prior variances "

@@ -23,7 +23,7 @@ from ..kernels.vectors.emitter import LANES, on_line
 from ..losses import Loss
 from ..plan import Plan, Sizes, chunks_of
 from ..tasks import Rows, offsets_of
-from ..workspace import borrow
+from ..workspace import Layout, borrow
 from .base import Method, Result
 from .stepwise import REMEMBERED_PLANS, REMEMBERED_TASKS, in_float64, is_finite, sizes_key
 
@@ -61,6 +61,24 @@ class HeadPlan(Plan):
     table: NDArray[np.int64]
     sizes: NDArray[np.int64]  # see SIZES of the kernel
     blocks: NDArray[np.int64]  # boundaries in tasks, of which chunks are made
+    systems: int  # float64 numbers a worker
+    n_prior: int  # float64 numbers of the prior and the noise
+
+    def layout(self, workers: int, piece: int) -> Layout:
+        """Of the arrays of a call.
+
+        Scratch for passes and for systems, rows of gradients, their total, theta as passes take it,
+        prior and noise.
+        """
+        with_gradient = self.mode > VALUE
+        return Layout(
+            (self.dtype, (workers, self.scratch)),
+            (FLOAT64, (workers, self.systems)),
+            (self.dtype, (piece if with_gradient else 0, self.n_gradient)),
+            (self.dtype, (self.n_total if with_gradient else 0,)),
+            (self.dtype, (self.n_shared,)),
+            (FLOAT64, (self.n_prior,)),
+        )
 
 
 class Posteriors(NamedTuple):
@@ -122,13 +140,13 @@ def _solve(
     size = len(theta) if mode > VALUE else 0
     result = Result(np.empty(support.n_tasks), np.zeros(size, theta.dtype), np.zeros(0))
     n_chunks = len(plan.chunks) - 1
-    with borrow(layout) as (scratch, rows, _, total, shared):
+    with borrow(layout) as (passes, systems, rows, total, shared, prior):
         for first in range(0, n_chunks, piece):
             kernels.closed_form(
-                workers, plan.table, theta, shared, support.x, support.y, support.offsets, query.x,
-                query.y, query.offsets, plan.chunks, first, min(first + piece, n_chunks),
-                plan.blocks, problem.loss.scale, problem.loss.mean, plan.sizes, mode, scratch,
-                rows, total, result.task_values, result.gradient,
+                workers, plan.table, theta, shared, prior, support.x, support.y, support.offsets,
+                query.x, query.y, query.offsets, plan.chunks, first, min(first + piece, n_chunks),
+                plan.blocks, problem.loss.scale, problem.loss.mean, plan.sizes, mode, passes,
+                systems, rows, total, result.task_values, result.gradient,
             )  # fmt: skip
     return result
 
@@ -191,12 +209,12 @@ def _posteriors(
     plan = _plan_for(problem, theta.dtype, support, new, what)
     workers, piece, layout = plan.split()
     n_blocks = len(plan.blocks) - 1
-    with borrow(layout) as (scratch, _, _, _, shared):
+    with borrow(layout) as (passes, systems, _, _, shared, prior):
         for first in range(0, n_blocks, piece):
             posterior_kernels.posteriors(
-                workers, plan.table, theta, shared, support.x, support.y, support.offsets, new.x,
-                new.offsets, plan.blocks, first, min(first + piece, n_blocks), plan.sizes, scratch,
-                *out,
+                workers, plan.table, theta, shared, prior, support.x, support.y, support.offsets,
+                new.x, new.offsets, plan.blocks, first, min(first + piece, n_blocks), plan.sizes,
+                passes, systems, *out,
             )  # fmt: skip
 
 
@@ -233,33 +251,40 @@ def dual_limit(p: int) -> int:
 
 def _plan(problem: HeadProblem, dtype: np.dtype[Any], sizes: Sizes, what: int | str) -> HeadPlan:
     model, n_tasks = problem.model, sizes.n_tasks
-    compiled, p = model.compiled(dtype), features_of(model)
-    net, ld = sizes_of(compiled.table), padded(p, LANES[dtype], dtype.itemsize)
-    limit = -1 if what == ADAPT else dual_limit(p)
+    compiled, p, m = model.compiled(dtype), features_of(model), model.n_outputs
     counts = set(zip(sizes.counts.tolist(), sizes.query_counts.tolist(), strict=True))
-    rows_and_one = sizes.offsets + sizes.query_offsets
-    if rows_and_one[-1] == 0 or np.diff(rows_and_one).min() == 0:  # tasks without any row
-        rows_and_one = rows_and_one + np.arange(n_tasks + 1)
-    wanted = -(-int(rows_and_one[-1]) // (BLOCK_ROWS * CHUNKS)) * CHUNKS
-    blocks = chunks_of(rows_and_one, wanted)
-    chunks = np.arange(len(blocks), dtype=np.int64)
-    rows = int(np.diff((sizes.offsets + sizes.query_offsets)[blocks]).max())
-    longest = int(sizes.query_counts.max())
-    system = kernels.system_size(net, LANES[dtype], p, ld, limit, counts)
-    scratch = kernels.scratch_size(net, ld, rows, longest, system)
+    offsets = sizes.offsets + sizes.query_offsets
+    ends = offsets
+    if offsets[-1] == 0 or np.diff(offsets).min() == 0:  # tasks without any row
+        ends = offsets + np.arange(n_tasks + 1)
+    wanted = -(-int(ends[-1]) // (BLOCK_ROWS * CHUNKS)) * CHUNKS
+    blocks = chunks_of(ends, wanted)
+    lanes, itemsize = LANES[FLOAT64], FLOAT64.itemsize
+    numbers = {
+        "ld": padded(p, lanes, itemsize),
+        "ld_out": padded(m, lanes, itemsize),
+        "limit": -1 if what == ADAPT else dual_limit(p),
+        "n_prior": problem.n_prior,
+        "n_noise": problem.n_noise,
+        "density": problem.density if isinstance(what, int) else what == PREDICT_STD,
+        "rows": int(np.diff(offsets[blocks]).max()),
+        "longest": int(sizes.query_counts.max()),
+    }
+    numbers["system"] = on_line(kernels.system_size(p, m, numbers, counts))
+    passes, systems = kernels.room_for(sizes_of(compiled.table), numbers)
     require_memory(
-        scratch * dtype.itemsize, f"{model!r} in closed form with {sizes.longest} rows of a task"
+        passes * dtype.itemsize + systems * itemsize,
+        f"{model!r} in closed form with {sizes.longest} rows of a task",
     )
-    density = problem.density if isinstance(what, int) else what == PREDICT_STD
-    numbers = [ld, limit, problem.n_prior, problem.n_noise, density, rows, longest, system]
     mode = what if isinstance(what, int) else VALUE
-    n_gradient = on_line(compiled.n_padded + ld + model.n_outputs)
+    n_gradient = on_line(compiled.n_padded + numbers["ld"] + m)
     of_rows = (6 if mode > VALUE else 2) * model.n_params * sum(sizes.rows)
     of_tasks = sum(min(k, p) * (k + q + p) * p for k, q in counts) * n_tasks // len(counts)
     return HeadPlan(
-        mode=mode, dtype=dtype, chunks=chunks, work=of_rows + 4 * of_tasks, scratch=scratch,
-        n_gradient=n_gradient, n_total=n_gradient,
-        n_shared=compiled.n_padded + compiled.n_transposed + ld, n_rates=0,
-        max_memory=problem.max_memory, table=compiled.table,
-        sizes=np.array(numbers, np.int64), blocks=blocks,
+        mode=mode, dtype=dtype, chunks=np.arange(len(blocks), dtype=np.int64),
+        work=of_rows + 4 * of_tasks, scratch=passes, systems=systems, n_gradient=n_gradient,
+        n_total=n_gradient, n_shared=compiled.n_padded + compiled.n_transposed, n_rates=0,
+        n_prior=numbers["ld"] + problem.n_noise, max_memory=problem.max_memory,
+        table=compiled.table, blocks=blocks,
+        sizes=np.array([numbers[name] for name in kernels.SIZES], np.int64),
     )  # fmt: skip

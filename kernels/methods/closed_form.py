@@ -17,13 +17,14 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
 from numba import prange
 
 from ..compile.jit import helper, kernel
 from ..compile.link import linked
 from ..compile.records import layer_of, net_of
-from ..models.layers import DELTA, A, Block, Point, forward, gather, spread, transpose, value
-from ..vectors.emitter import on_line
+from ..models.layers import Block, Point, forward, gather, spread, transpose
+from ..vectors.emitter import LANES, on_line
 from ..vectors.pointers import offset
 from ..vectors.reduce import add_rows
 from .density import query_loss
@@ -32,12 +33,15 @@ from .head import (
     KINDS,
     Head,
     Task,
+    add_variances,
     load,
     pull_back,
+    residuals,
     rows_between,
     scale_features,
     task_of,
-    write_roots,
+    write_deltas,
+    write_prior,
 )
 from .modes import VALUE
 from .primal import primal_back, primal_forth, primal_size
@@ -45,10 +49,12 @@ from .tasks import Chunks, Sums, Tasks, gradient_row, scale_of
 
 
 class Room(NamedTuple):
-    """What a worker's scratch is for."""
+    """What a worker works in: numbers of theta's dtype for passes, float64 for systems."""
 
-    scratch: Any
-    stride: int  # numbers of a worker
+    passes: Any  # a row for each worker
+    passes_stride: int
+    systems: Any
+    systems_stride: int
     rows: int  # the most of a block
     longest: int  # query rows, the most of a task
     system: int  # numbers that a task's system takes
@@ -59,101 +65,95 @@ class Memory(NamedTuple):
 
     z: Any  # (rows, ld)
     dz: Any  # (rows, ld)
+    f: Any  # (rows, ld_out)
+    df: Any  # (rows, ld_out)
     h: Any  # (Q,) of one task
     eta: Any  # (Q,)
     noise: Any  # (n_out,) the gradient of the noise
+    total: Any  # (ld,)
     system: Any  # of one task: see ``dual`` and ``primal``
     block: Any  # see ``Block``
 
 
-#: what ``Sizes`` of a call are, in this order: features with padding, the limit of the dual form,
-#: the numbers of log variances of prior and noise, whether variances are asked for; and of ``Room``
-#: the rows, the query rows of a task, and the numbers of its system
-SIZES = ("ld", "limit", "n_prior", "n_noise", "density", "rows", "longest", "system")
+#: what the ``sizes`` of a call are, in this order: features and outputs with padding, the limit of
+#: the dual form, the numbers of log variances of prior and noise, whether variances are asked for;
+#: and of ``Room`` the rows, the query rows of a task, and the numbers of its system
+SIZES = (
+    "ld", "ld_out", "limit", "n_prior", "n_noise", "density", "rows", "longest", "system",
+)  # fmt: skip
 
 
-def system_size(
-    net: Any, lanes: int, p: int, ld: int, limit: int, counts: set[tuple[int, int]]
-) -> int:
+def system_size(p: int, n_out: int, sizes: dict[str, int], counts: set[tuple[int, int]]) -> int:
     """Numbers that the system of a task takes, the largest of (support, query) rows."""
-    layer = net.layers[net.n_layers]
-    n_out, ld_out = int(layer.n_out), int(layer.ld_out)
+    ld, ld_out, lanes = sizes["ld"], sizes["ld_out"], LANES[np.dtype(np.float64)]
     return max(
         dual_size(k, q, ld_out, lanes)
-        if k <= limit
+        if k <= sizes["limit"]
         else primal_size(k, q, p, ld, n_out, ld_out, lanes)
         for k, q in counts
     )
 
 
-def scratch_size(net: Any, ld: int, rows: int, longest: int, system: int) -> int:
-    """Numbers of scratch that one worker needs; see ``Room``."""
-    n_out = int(net.layers[net.n_layers].n_out)
-    of_rows = 2 * on_line(rows * ld) + 2 * on_line(longest) + on_line(n_out)
-    return on_line(of_rows + on_line(system) + KINDS * rows * net.width)
+def room_for(net: Any, sizes: dict[str, int]) -> tuple[int, int]:
+    """Numbers of a worker: for passes, and for systems; see ``Room``."""
+    n_out, rows, ld = int(net.layers[net.n_layers].n_out), sizes["rows"], sizes["ld"]
+    of_rows = 2 * on_line(rows * ld) + 2 * on_line(rows * sizes["ld_out"])
+    of_task = 2 * on_line(sizes["longest"]) + on_line(n_out) + on_line(ld) + sizes["system"]
+    return on_line(KINDS * rows * net.width), on_line(of_rows + of_task)
 
 
 @helper
 def memory_of(head, room, worker):
-    """The places in a worker's scratch."""
-    scratch = offset(room.scratch, worker * room.stride)
+    """The places of a worker."""
+    systems = offset(room.systems, worker * room.systems_stride)
     dz = on_edge(room.rows * head.ld)
-    h = dz + on_edge(room.rows * head.ld)
+    f = dz + on_edge(room.rows * head.ld)
+    df = f + on_edge(room.rows * head.ld_out)
+    h = df + on_edge(room.rows * head.ld_out)
     eta = h + on_edge(room.longest)
     noise = eta + on_edge(room.longest)
-    system = noise + on_edge(head.n_out)
+    total = noise + on_edge(head.n_out)
     return Memory(
-        scratch, offset(scratch, dz), offset(scratch, h), offset(scratch, eta),
-        offset(scratch, noise), offset(scratch, system),
-        offset(scratch, system + on_edge(room.system)),
+        systems, offset(systems, dz), offset(systems, f), offset(systems, df), offset(systems, h),
+        offset(systems, eta), offset(systems, noise), offset(systems, total),
+        offset(systems, total + on_edge(head.ld)),
+        offset(room.passes, worker * room.passes_stride),
     )  # fmt: skip
 
 
 class Start(NamedTuple):
-    """theta, as it is and as ``prepare`` writes it, and the sizes of a call: see ``SIZES``."""
+    """What ``prepare`` writes of theta, and the sizes of a call: see ``SIZES``."""
 
-    theta: Any
     shared: Any
+    prior: Any
     sizes: Any
 
 
 @helper
 def head_of(net, start):
     """What all tasks start from."""
-    theta, shared, sizes = start.theta, start.shared, start.sizes
-    layer = layer_of(net, net.n_layers)
+    layer, sizes = layer_of(net, net.n_layers), start.sizes
     p = layer.n_in + (1 if layer.bias >= 0 else 0)
     return Head(
-        p, sizes[0], layer.n_out, layer.ld_out,
-        offset(shared, net.n_padded + net.n_transposed), offset(theta, net.n_theta + sizes[2]),
-        sizes[3], sizes[4], sizes[1],
+        p, sizes[0], layer.n_out, sizes[1], start.prior, offset(start.prior, sizes[0]), sizes[4],
+        sizes[5], sizes[2],
     )  # fmt: skip
 
 
 @linked
-def prepare(net, theta, sizes, shared):
-    """theta padded, its transposed copy behind it, and then S^1/2."""
+def prepare(net, theta, sizes, shared, prior):
+    """theta padded, its transposed copy behind it; S^1/2, and the log noise variances."""
     spread(net, theta, shared)
     transpose(net, shared, offset(shared, net.n_padded))
-    write_roots(net, theta, sizes[2], sizes[0], offset(shared, net.n_padded + net.n_transposed))
+    write_prior(net, theta, sizes[3], sizes[4], sizes[0], prior)
 
 
 @linked
-def features(net, head, support, query, first, last, shared, block, z, order):
+def features(net, head, support, query, first, last, shared, block, memory, order):
     """The scaled features of the rows of some tasks, and what the prior mean predicts."""
     load(net, support, query, first, last, block)
     forward(net, block, Point(shared, offset(shared, net.n_padded)), order)
-    scale_features(net, head, block, z)
-
-
-@helper
-def places_of(net, block, memory, support):
-    """Where a block's rows lie, as of one task."""
-    number = net.n_layers + 1
-    return Task(
-        0, 0, memory.z, memory.dz, value(net, block, A, number), value(net, block, DELTA, number),
-        support.y,
-    )  # fmt: skip
+    scale_features(net, head, block, memory.z, memory.f)
 
 
 @linked
@@ -169,12 +169,13 @@ def solve_task(head, task, memory):
 def work_block(net, head, support, query, first, last, shared, memory, mode, add, row, values):
     """A block of tasks, from their rows to their sum of gradients, [+] a chunk's row."""
     block, back = Block(rows_between(support, query, first, last), memory.block), mode > VALUE
-    features(net, head, support, query, first, last, shared, block, memory.z, back)
-    places = places_of(net, block, memory, support)
+    features(net, head, support, query, first, last, shared, block, memory, back)
+    places = Task(0, 0, memory.z, memory.dz, memory.f, memory.df)
     for j in range(head.n_out):
         memory.noise[j] = 0
     for number in range(first, last):
         task = task_of(head, support, query, first, number, places)
+        residuals(head, task, offset(support.y, support.offsets[number] * head.n_out))
         solve_task(head, task, memory)
         y = offset(query.y, query.offsets[number] * head.n_out)
         weight = scale_of(query, number)
@@ -184,10 +185,12 @@ def work_block(net, head, support, query, first, last, shared, memory, mode, add
         elif back:
             primal_back(head, task, memory.system, memory.eta)
     if back:
-        at, g_noise = Point(shared, offset(shared, net.n_padded)), net.n_padded + head.ld
-        pull_back(net, head, block, at, memory.z, memory.dz, row, add)
-        for j in range(head.n_out):
-            row[g_noise + j] = row[g_noise + j] + memory.noise[j] if add else memory.noise[j]
+        write_deltas(net, head, block, memory.dz, memory.df)
+        pull_back(net, block, Point(shared, offset(shared, net.n_padded)), row, add)
+        add_variances(
+            head, block.rows, memory.z, memory.dz, memory.total, memory.noise,
+            offset(row, net.n_padded), add,
+        )  # fmt: skip
 
 
 @linked
@@ -207,7 +210,7 @@ def _work(worker, n_workers, net, start, support, query, chunks, blocks, room, m
 @linked
 def gather_head(net, start, total, out):
     """Write a sum of gradients as one of theta: the network, log s, log noise variances."""
-    head, n_prior = head_of(net, start), start.sizes[2]
+    head, n_prior = head_of(net, start), start.sizes[3]
     gather(net, total, out)
     g_s, g_noise = offset(total, net.n_padded), offset(total, net.n_padded + head.ld)
     of_s = offset(out, net.n_theta)
@@ -226,31 +229,34 @@ def gather_head(net, start, total, out):
 
 @kernel
 def closed_form(
-    n_workers, table, theta, shared, x, y, offsets, x_query, y_query, query_offsets, chunks, first,
-    last, blocks, loss_scale, loss_mean, sizes, mode, scratch, gradient_rows, total, task_values,
-    gradient,
+    n_workers, table, theta, shared, prior, x, y, offsets, x_query, y_query, query_offsets, chunks,
+    first, last, blocks, loss_scale, loss_mean, sizes, mode, passes, systems, gradient_rows, total,
+    task_values, gradient,
 ):  # fmt: skip
     """Work chunks first:last; chunk c is the blocks ``chunks[c] : chunks[c + 1]``.
 
-    Block b is the tasks ``blocks[b] : blocks[b + 1]``. ``sizes`` are those of ``SIZES``.
-    ``shared`` takes what ``prepare`` writes, ``scratch`` has a row per worker, ``gradient_rows``
-    a row per chunk of the call: padded gradient of the network, (ld,) and (n_out,). ``total``
-    takes their sum, ``task_values`` (n_tasks,) is written, and by the last call ``gradient``.
+    Block b is the tasks ``blocks[b] : blocks[b + 1]``. ``sizes`` are those of ``SIZES``. ``shared``
+    and ``prior`` take what ``prepare`` writes, ``passes`` and ``systems`` (see ``Room``) have a row
+    per worker, ``gradient_rows`` a row per chunk of the call: the padded gradient of the network,
+    (ld,) and (n_out,). ``total`` takes their sum, ``task_values`` (n_tasks,) is written, and by the
+    last call ``gradient``.
     """
     if first == 0:
-        prepare(net_of(table), theta, sizes, shared)
+        prepare(net_of(table), theta, sizes, shared, prior)
         for i in range(total.size):
             total[i] = 0
     for worker in prange(n_workers):
         support = Tasks(x, y, offsets, loss_scale, loss_mean)
         query = Tasks(x_query, y_query, query_offsets, loss_scale, loss_mean)
-        room = Room(scratch, scratch.shape[1], sizes[5], sizes[6], sizes[7])
+        room = Room(
+            passes, passes.shape[1], systems, systems.shape[1], sizes[6], sizes[7], sizes[8]
+        )
         sums = Sums(gradient_rows, total.size, gradient_rows, 0, task_values)
         _work(
-            worker, n_workers, net_of(table), Start(theta, shared, sizes), support, query,
+            worker, n_workers, net_of(table), Start(shared, prior, sizes), support, query,
             Chunks(chunks, first, last), blocks, room, mode, sums,
         )  # fmt: skip
     if mode > VALUE:
         add_rows(gradient_rows, last - first, total.size, total)
         if last == chunks.size - 1:
-            gather_head(net_of(table), Start(theta, shared, sizes), total, gradient)
+            gather_head(net_of(table), Start(shared, prior, sizes), total, gradient)

@@ -13,11 +13,8 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from ..compile.jit import helper
 from ..compile.link import linked
-from ..models.layers import residual
 from ..vectors.pointers import offset
 
 
@@ -28,31 +25,31 @@ def noise_variance(head, output):
 
 
 @linked
-def query_loss(head, task, y, weight, h, eta, g_noise) -> float:
-    """The loss of a task's query rows; G goes to their delta, ``g_noise`` (n_out,) gains."""
+def query_loss(head, task, y, weight, h, eta, noise) -> float:
+    """The loss of a task's query rows; G goes to their df; ``noise`` (n_out,) gains."""
     n, ld, q = head.n_out, head.ld_out, task.q
-    f, delta = offset(task.f, task.k * ld), offset(task.delta, task.k * ld)
-    if not head.density:
-        return 0.5 * weight * residual(n, ld, q, f, y, weight, delta)
-    total = 0.0
+    f, g = offset(task.f, task.k * ld), offset(task.df, task.k * ld)
     for i in range(q):
         eta[i] = 0
         for j in range(n, ld):
-            delta[i * ld + j] = 0
+            g[i * ld + j] = 0
+    total = 0.0
     for j in range(n):
-        of_noise, log_noise = 0.0, np.float64(head.log_noise[j if head.n_noise > 1 else 0])
+        of_noise, log_noise = 0.0, head.log_noise[j if head.n_noise > 1 else 0]
+        precision = math.exp(-0.5 * log_noise)
         for i in range(q):
-            r, h_i = np.float64(f[i * ld + j]) - np.float64(y[i * n + j]), np.float64(h[i])
-            # not the variance itself, which may be too small or too large for a float
-            standard = r * math.exp(-0.5 * log_noise) / math.sqrt(h_i)
+            r = f[i * ld + j] - y[i * n + j]
+            if not head.density:
+                total += 0.5 * weight * r * r
+                g[i * ld + j] = weight * r
+                continue
+            root = precision / math.sqrt(h[i])
+            standard = r * root
             half = 0.5 * weight * (1.0 - standard * standard)
-            total += (
-                0.5
-                * weight
-                * (math.log(2.0 * math.pi) + log_noise + math.log(h_i) + standard * standard)
-            )
-            delta[i * ld + j] = weight * standard * math.exp(-0.5 * log_noise) / math.sqrt(h_i)
-            eta[i] += half / h_i
+            log_variance = math.log(2.0 * math.pi) + log_noise + math.log(h[i])
+            total += 0.5 * weight * (log_variance + standard * standard)
+            g[i * ld + j] = weight * standard * root
+            eta[i] += half / h[i]
             of_noise += half
-        g_noise[j] += of_noise
+        noise[j] += of_noise
     return total

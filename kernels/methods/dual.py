@@ -68,17 +68,6 @@ def dual_of(head, task, memory):
 
 
 @linked
-def residuals(head, task, c):
-    """``C (K, ld_out) = Y - F_0``."""
-    n, ld, f, y = head.n_out, head.ld_out, task.f, task.y
-    for i in range(task.k):
-        for j in range(n):
-            c[i * ld + j] = y[i * n + j] - f[i * ld + j]
-        for j in range(n, ld):
-            c[i * ld + j] = 0
-
-
-@linked
 def dual_forth(head, task, memory, h):
     """The predictive mean, in the place of the prior's, and h (Q,) if it is asked for."""
     k, q, z, ld_z, own = task.k, task.q, task.z, head.ld, dual_of(head, task, memory)
@@ -91,7 +80,8 @@ def dual_forth(head, task, memory, h):
             square[i * ld + j] = 0
     factor(k, square, ld)
     inner(k, q, ld_z, own.cross, ld_q, 1.0, 0.0, 0, z, ld_z, z_query, ld_z)
-    residuals(head, task, own.c)
+    for i in range(k * head.ld_out):
+        own.c[i] = task.df[i]
     solve_lower(k, square, ld, own.c, head.ld_out)
     solve_upper(k, square, ld, own.c, head.ld_out)
     outer(
@@ -121,16 +111,16 @@ def dual_forth(head, task, memory, h):
 
 @linked
 def dual_back(head, task, memory, eta):
-    """dz of all rows and delta of the support rows, from delta of the query rows and eta."""
+    """dz of all rows and df of the support rows, from df of the query rows and eta."""
     k, q, z, ld_z, own = task.k, task.q, task.z, head.ld, dual_of(head, task, memory)
     ld, ld_q, ld_out, square = own.ld, own.ld_q, head.ld_out, own.square
-    c, d, m, em, delta, dz = own.c, own.d, own.m, own.em, task.delta, task.dz
-    g, z_query, dz_query = offset(delta, k * ld_out), offset(z, k * ld_z), offset(dz, k * ld_z)
+    c, d, m, em, df, dz = own.c, own.d, own.m, own.em, task.df, task.dz
+    g, z_query, dz_query = offset(df, k * ld_out), offset(z, k * ld_z), offset(dz, k * ld_z)
     outer(k, ld_out, q, d, ld_out, d, ld_out, 0, own.cross, ld_q, 1, g, ld_out)
     solve_lower(k, square, ld, d, ld_out)
     solve_upper(k, square, ld, d, ld_out)
     for i in range(k * ld_out):
-        delta[i] = -d[i]
+        df[i] = -d[i]
     if head.density:
         solve_upper(k, square, ld, m, ld_q)
         for i in range(k):

@@ -13,12 +13,18 @@ derivatives by z and by f; the rest is the ordinary backward pass:
 * delta of the output is the derivative by f, and gives the gradient of the prior mean
 * delta of the last hidden value is ``dz S^1/2``, plus what comes back from the output
 * ``d / d log s_j = 1/2 sum over the rows of z_j dz_j``
+
+The network is computed in the dtype of theta, and a task's system in float64 whatever that is: a
+wide prior makes it ill-conditioned, and it is the smaller part of the work. The rounding of the
+features does no harm, it is as if other features had been learned.
 """
 
 from __future__ import annotations
 
 import math
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from ..compile.jit import helper
 from ..compile.link import linked
@@ -49,7 +55,7 @@ class Head(NamedTuple):
     ld: int  # with padding
     n_out: int
     ld_out: int
-    roots: Any  # (ld,) S^1/2, zero in the padding
+    roots: Any  # (ld,) S^1/2, zero in the padding; as all that follows, float64
     log_noise: Any  # (n_noise,) log variances of the noise
     n_noise: int  # 1 for all outputs, or n_out
     density: bool  # whether the loss, or a result, needs the predictive variance
@@ -64,8 +70,7 @@ class Task(NamedTuple):
     z: Any  # (K + Q, ld)
     dz: Any
     f: Any  # (K + Q, ld_out) what the prior mean predicts, and then what the posterior mean does
-    delta: Any  # (K + Q, ld_out)
-    y: Any  # (K, n_out)
+    df: Any  # (K + Q, ld_out) Y - F_0 of the support rows; and then the loss's derivative by f
 
 
 @helper
@@ -76,8 +81,7 @@ def task_of(head, support, query, first, task, places):
     return Task(
         support.offsets[task + 1] - k0, query.offsets[task + 1] - q0,
         offset(places.z, row * head.ld), offset(places.dz, row * head.ld),
-        offset(places.f, row * head.ld_out), offset(places.delta, row * head.ld_out),
-        offset(places.y, k0 * head.n_out),
+        offset(places.f, row * head.ld_out), offset(places.df, row * head.ld_out),
     )  # fmt: skip
 
 
@@ -89,15 +93,17 @@ def rows_between(support, query, first, last):
 
 
 @linked
-def write_roots(net, theta, n_prior, ld, roots):
-    """Write S^1/2 (ld,), from one log variance or one for each feature."""
+def write_prior(net, theta, n_prior, n_noise, ld, roots):
+    """Write S^1/2 (ld,), from one log variance or one for each feature, and log noise variances."""
     layer = layer_of(net, net.n_layers)
     p = layer.n_in + (1 if layer.bias >= 0 else 0)
     log_s = offset(theta, net.n_theta)
     for j in range(ld):
         roots[j] = 0
     for j in range(p):
-        roots[j] = math.exp(0.5 * log_s[j if n_prior > 1 else 0])
+        roots[j] = math.exp(0.5 * np.float64(log_s[j if n_prior > 1 else 0]))
+    for j in range(n_noise):
+        roots[ld + j] = log_s[n_prior + j]
 
 
 @linked
@@ -115,35 +121,58 @@ def load(net, support, query, first, last, block):
 
 
 @linked
-def scale_features(net, head, block, z):
-    """``z = [phi, 1] S^1/2`` for the rows of a block."""
+def scale_features(net, head, block, z, f):
+    """``z = [phi, 1] S^1/2`` for the rows of a block, and f, what the prior mean predicts."""
     layer = layer_of(net, net.n_layers)
     n_in, ld_in, ld, roots = layer.n_in, layer.ld_in, head.ld, head.roots
-    a = value(net, block, A, net.n_layers)
+    a, out = value(net, block, A, net.n_layers), value(net, block, A, net.n_layers + 1)
+    n_out, ld_out, ld_f = layer.n_out, layer.ld_out, head.ld_out
     for i in range(block.rows):
         for j in range(n_in):
             z[i * ld + j] = a[i * ld_in + j] * roots[j]
         for j in range(n_in, ld):
             z[i * ld + j] = roots[j]  # zero in the padding
+        for j in range(n_out):
+            f[i * ld_f + j] = out[i * ld_out + j]
+        for j in range(n_out, ld_f):
+            f[i * ld_f + j] = 0
 
 
 @linked
-def pull_back(net, head, block, at, z, dz, g, add):
-    """``g = [g +]`` the gradient: of the network, padded, and twice that of log s (ld,)."""
-    last = net.n_layers
-    ld, ld_in, roots, g_s = head.ld, layer_of(net, last).ld_in, head.roots, offset(g, net.n_padded)
-    for j in range(0 if add else ld):
-        g_s[j] = 0
+def residuals(head, task, y):
+    """``df = Y - F_0`` of a task's support rows."""
+    n, ld, f, df = head.n_out, head.ld_out, task.f, task.df
+    for i in range(task.k):
+        for j in range(n):
+            df[i * ld + j] = y[i * n + j] - f[i * ld + j]
+        for j in range(n, ld):
+            df[i * ld + j] = 0
+
+
+@linked
+def write_deltas(net, head, block, dz, df):
+    """Write delta of the output, and of the last hidden value what does not come from there."""
+    layer = layer_of(net, net.n_layers)
+    n_in, ld_in, ld, roots = layer.n_in, layer.ld_in, head.ld, head.roots
+    n_out, ld_out, ld_f = layer.n_out, layer.ld_out, head.ld_out
+    delta = value(net, block, DELTA, net.n_layers + 1)
     for i in range(block.rows):
-        for j in range(ld):
-            g_s[j] += z[i * ld + j] * dz[i * ld + j]
-    if last > 1:
-        delta, n_in = value(net, block, DELTA, last), layer_of(net, last).n_in
-        for i in range(block.rows):
-            for j in range(n_in):
-                delta[i * ld_in + j] = dz[i * ld + j] * roots[j]
-            for j in range(n_in, ld_in):
-                delta[i * ld_in + j] = 0
+        for j in range(n_out):
+            delta[i * ld_out + j] = df[i * ld_f + j]
+        for j in range(n_out, ld_out):
+            delta[i * ld_out + j] = 0
+    delta = value(net, block, DELTA, net.n_layers)
+    for i in range(block.rows if net.n_layers > 1 else 0):
+        for j in range(n_in):
+            delta[i * ld_in + j] = dz[i * ld + j] * roots[j]
+        for j in range(n_in, ld_in):
+            delta[i * ld_in + j] = 0
+
+
+@linked
+def pull_back(net, block, at, g, add):
+    """``g = [g +]`` the gradient of the network, padded, from the deltas of ``write_deltas``."""
+    last = net.n_layers
     for number in range(last, 0, -1):
         layer, after = layer_of(net, number), value(net, block, DELTA, number + 1)
         add_products(layer, block.rows, g, add, after, value(net, block, A, number))
@@ -153,3 +182,21 @@ def pull_back(net, head, block, at, z, dz, g, add):
             times(layer, block.rows, delta, number == last, after, weights_of(layer, at))
             d1, d2 = value(net, block, D1, number), value(net, block, D2, number)
             backward_activation(net, block.rows * layer.ld_in, delta, d1, d2, 1)
+
+
+@linked
+def add_variances(head, rows, z, dz, total, noise, g, add):
+    """``g = [g +]`` twice the gradient of log s (ld,), and that of the noise (n_out,) behind it.
+
+    ``total`` (ld,) is to work in.
+    """
+    ld = head.ld
+    for j in range(ld):
+        total[j] = 0
+    for i in range(rows):
+        for j in range(ld):
+            total[j] += z[i * ld + j] * dz[i * ld + j]
+    for j in range(ld):
+        g[j] = g[j] + total[j] if add else total[j]
+    for j in range(head.n_out):
+        g[ld + j] = g[ld + j] + noise[j] if add else noise[j]

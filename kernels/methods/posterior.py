@@ -20,9 +20,9 @@ from ..compile.link import linked
 from ..compile.records import layer_of, net_of
 from ..models.layers import Block
 from ..vectors.pointers import offset
-from .closed_form import Room, Start, features, head_of, memory_of, places_of, prepare, solve_task
+from .closed_form import Room, Start, features, head_of, memory_of, prepare, solve_task
 from .density import noise_variance
-from .head import rows_between, task_of
+from .head import Task, residuals, rows_between, task_of
 from .primal import posterior, primal_of
 from .tasks import Tasks
 
@@ -81,10 +81,11 @@ def _work(worker, n_workers, net, start, support, new, blocks, room, out):
     for b in range(out.first + worker, out.last, n_workers):
         first, last = blocks[b], blocks[b + 1]
         block = Block(rows_between(support, new, first, last), memory.block)
-        features(net, head, support, new, first, last, shared, block, memory.z, 0)
-        places = places_of(net, block, memory, support)
+        features(net, head, support, new, first, last, shared, block, memory, 0)
+        places = Task(0, 0, memory.z, memory.dz, memory.f, memory.df)
         for number in range(first, last):
             task = task_of(head, support, new, first, number, places)
+            residuals(head, task, offset(support.y, support.offsets[number] * n_out))
             if out.predict:
                 at = new.offsets[number] * n_out
                 solve_task(head, task, memory)
@@ -98,19 +99,21 @@ def _work(worker, n_workers, net, start, support, new, blocks, room, out):
 
 @kernel
 def posteriors(
-    n_workers, table, theta, shared, x, y, offsets, x_new, new_offsets, blocks, first, last, sizes,
-    scratch, f, std, mean, scale,
+    n_workers, table, theta, shared, prior, x, y, offsets, x_new, new_offsets, blocks, first, last,
+    sizes, passes, systems, f, std, mean, scale,
 ):  # fmt: skip
     """Work blocks of tasks first:last: predictions f at new rows, or mean and scale if f is empty.
 
     Other arguments are those of ``closed_form``.
     """
     if first == 0:
-        prepare(net_of(table), theta, sizes, shared)
+        prepare(net_of(table), theta, sizes, shared, prior)
     for worker in prange(n_workers):
-        room = Room(scratch, scratch.shape[1], sizes[5], sizes[6], sizes[7])
+        room = Room(
+            passes, passes.shape[1], systems, systems.shape[1], sizes[6], sizes[7], sizes[8]
+        )
         _work(
-            worker, n_workers, net_of(table), Start(theta, shared, sizes),
+            worker, n_workers, net_of(table), Start(shared, prior, sizes),
             Tasks(x, y, offsets, 1.0, False), Tasks(x_new, x_new, new_offsets, 1.0, False), blocks,
             room,
             Out(first, last, f.size > 0, f, std, mean, scale),

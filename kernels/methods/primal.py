@@ -24,7 +24,7 @@ from ..vectors.cholesky import factor, solve_lower, solve_upper, whole
 from ..vectors.emitter import LINE
 from ..vectors.matmul import inner, outer
 from ..vectors.pointers import offset
-from .dual import on_edge, residuals
+from .dual import on_edge
 
 
 class Primal(NamedTuple):
@@ -72,7 +72,8 @@ def posterior(head, task, own):
     for i in range(p):
         square[i * ld + i] += 1
     factor(p, square, ld)
-    residuals(head, task, own.c)
+    for i in range(k * ld_out):
+        own.c[i] = task.df[i]
     outer(p, ld_out, k, own.e, ld_out, own.e, ld_out, 0, z, 1, ld, own.c, ld_out)
     solve_lower(p, square, ld, own.e, ld_out)
     solve_upper(p, square, ld, own.e, ld_out)
@@ -109,24 +110,24 @@ def primal_forth(head, task, memory, h):
 
 @linked
 def primal_back(head, task, memory, eta):
-    """dz of all rows and delta of the support rows, from delta of the query rows and eta."""
+    """dz of all rows and df of the support rows, from df of the query rows and eta."""
     k, q, p, m, ld, ld_out = task.k, task.q, head.p, head.n_out, head.ld, head.ld_out
     own = primal_of(head, task, memory)
-    z, dz, delta, c, h, square = task.z, task.dz, task.delta, own.c, own.h, own.square
-    z_query, dz_query, g = offset(z, k * ld), offset(dz, k * ld), offset(delta, k * ld_out)
+    z, dz, df, c, h, square = task.z, task.dz, task.df, own.c, own.h, own.square
+    z_query, dz_query, g = offset(z, k * ld), offset(dz, k * ld), offset(df, k * ld_out)
     outer(p, ld_out, q, h, ld_out, h, ld_out, 0, z_query, 1, ld, g, ld_out)
     solve_lower(p, square, ld, h, ld_out)
     solve_upper(p, square, ld, h, ld_out)
     for i in range(p * ld_out):
         h[i] = -h[i]  # the tile only adds
-    outer(k, ld_out, p, delta, ld_out, delta, ld_out, 0, z, ld, 1, h, ld_out)  # -D
+    outer(k, ld_out, p, df, ld_out, df, ld_out, 0, z, ld, 1, h, ld_out)  # -D
     for i in range(k * ld_out):
         c[i] = -c[i]
     outer(k, ld_out, p, c, ld_out, c, ld_out, 1, z, ld, 1, own.e, ld_out)  # -C
     transposed(p, m, own.e, ld_out, own.e_t, ld)
     transposed(p, m, h, ld_out, own.h_t, ld)  # -H
     outer(k, ld, m, dz, ld, dz, ld, 0, c, ld_out, 1, own.h_t, ld)
-    outer(k, ld, m, dz, ld, dz, ld, 1, delta, ld_out, 1, own.e_t, ld)
+    outer(k, ld, m, dz, ld, dz, ld, 1, df, ld_out, 1, own.e_t, ld)
     outer(q, ld, m, dz_query, ld, dz_query, ld, 0, g, ld_out, 1, own.e_t, ld)
     if head.density:
         n, en, ld_q = own.n, own.en, own.ld_q
