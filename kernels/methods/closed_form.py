@@ -151,6 +151,8 @@ def prepare(net, theta, sizes, shared, prior):
 @linked
 def features(net, head, support, query, first, last, shared, block, memory, order):
     """The scaled features of the rows of some tasks, and what the prior mean predicts."""
+    if block.rows == 0:
+        return
     load(net, support, query, first, last, block)
     forward(net, block, Point(shared, offset(shared, net.n_padded)), order)
     scale_features(net, head, block, memory.z, memory.f)

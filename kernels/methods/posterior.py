@@ -19,6 +19,7 @@ from ..compile.jit import kernel
 from ..compile.link import linked
 from ..compile.records import layer_of, net_of
 from ..models.layers import Block
+from ..vectors.cholesky import solve_upper
 from ..vectors.pointers import offset
 from .closed_form import Room, Start, features, head_of, memory_of, prepare, solve_task
 from .density import noise_variance
@@ -55,15 +56,16 @@ def write_predictions(head, task, h, f, std):
 @linked
 def write_posterior(net, head, task, own, shared, mean, scale):
     """Mean (n_out, p) and L (p, p) of a task."""
-    p, n_out, ld, ld_out, roots = head.p, head.n_out, head.ld, head.ld_out, head.roots
+    p, n_out, ld, roots = head.p, head.n_out, head.ld, head.roots
     layer, square = layer_of(net, net.n_layers), own.square
     weight, bias = offset(shared, layer.p_weight), offset(shared, layer.p_bias)
     posterior(head, task, own)
+    solve_upper(p, square, ld, own.x, own.ld_x)
     for o in range(n_out):
         for j in range(layer.n_in):
-            mean[o * p + j] = weight[o * layer.ld_in + j] + roots[j] * own.e[j * ld_out + o]
+            mean[o * p + j] = weight[o * layer.ld_in + j] + roots[j] * own.x[j * own.ld_x + o]
         for j in range(layer.n_in, p):
-            mean[o * p + j] = bias[o] + roots[j] * own.e[j * ld_out + o]
+            mean[o * p + j] = bias[o] + roots[j] * own.x[j * own.ld_x + o]
     for i in range(p):
         for j in range(i):
             scale[i * p + j] = square[j * ld + i] / roots[i]

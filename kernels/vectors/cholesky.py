@@ -32,19 +32,16 @@ def whole(n, vector):
     return (n + lanes - 1) // lanes * lanes
 
 
-@linked
-def negate(rows, n, x, ldx):
-    """``X (rows, n) = -X``."""
-    for i in range(rows):
-        row = offset(x, i * ldx)
-        for j in range(n):
-            row[j] = -row[j]
+@helper
+def negate(n, x):
+    """``x (n,) = -x``."""
+    for j in range(n):
+        x[j] = -x[j]
 
 
-@linked
-def times_number(n, x, factors, at):
-    """``x (n,) = -factors[at] x``."""
-    factor = factors[at]  # of the dtype of x, which a number as an argument would not be
+@helper
+def times_minus(n, x, factor):
+    """``x (n,) = -factor x``."""
     for j in range(n):
         x[j] *= -factor
 
@@ -60,7 +57,8 @@ def factor(n, a, lda):
         last = min(first + BLOCK, n)
         left = first - first % lanes
         block = offset(a, first * lda + left)
-        negate(last - first, width - left, block, lda)
+        for i in range(first, last):
+            negate(width - left, offset(a, i * lda + left))
         if first > 0:
             outer(
                 last - first, width - left, first, block, lda, block, lda, 1, offset(a, first), 1,
@@ -77,7 +75,7 @@ def factor(n, a, lda):
             if pivot < 1.0:  # NaN stays
                 pivot = 1.0
             row[i] = 1.0 / math.sqrt(pivot)
-            times_number(width - i - 1, offset(row, i + 1), row, i)
+            times_minus(width - i - 1, offset(row, i + 1), row[i])
 
 
 @linked
@@ -86,7 +84,7 @@ def solve_lower(n, r, ldr, x, width):
     for first in range(0, n, BLOCK):
         last = min(first + BLOCK, n)
         block = offset(x, first * width)
-        negate(last - first, width, block, width)
+        negate((last - first) * width, block)
         if first > 0:
             outer(
                 last - first, width, first, block, width, block, width, 1, offset(r, first), 1, ldr,
@@ -99,7 +97,7 @@ def solve_lower(n, r, ldr, x, width):
                     1, width, i - first, row, width, row, width, 1, offset(r, first * ldr + i), 1,
                     ldr, block, width,
                 )  # fmt: skip
-            times_number(width, row, r, i * ldr + i)
+            times_minus(width, row, r[i * ldr + i])
 
 
 @linked
@@ -109,7 +107,7 @@ def solve_upper(n, r, ldr, x, width):
     while last > 0:
         first = max(last - BLOCK, 0)
         block, below = offset(x, first * width), offset(x, last * width)
-        negate(last - first, width, block, width)
+        negate((last - first) * width, block)
         if last < n:
             outer(
                 last - first, width, n - last, block, width, block, width, 1,
@@ -122,7 +120,7 @@ def solve_upper(n, r, ldr, x, width):
                     1, width, last - i - 1, row, width, row, width, 1,
                     offset(r, i * ldr + i + 1), ldr, 1, offset(row, width), width,
                 )  # fmt: skip
-            times_number(width, row, r, i * ldr + i)
+            times_minus(width, row, r[i * ldr + i])
         last = first
 
 
