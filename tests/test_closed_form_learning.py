@@ -94,6 +94,14 @@ def test_a_task_that_overflows_is_named():
     assert head.n_params != broken.n_params
 
 
+def test_a_single_task_without_support_rows_that_overflows():
+    head, none = fm.BayesianLastLayer(fm.Linear(1), "sse"), np.empty((0, 1))
+    batch = none, none, np.array([[1e300]]), np.array([[1e9]])
+    theta = head.pack([([[1.0]], [0.0])], 1.0, 1.0)
+    with pytest.raises(FloatingPointError, match=r"\(1 of 1 tasks diverged: 0\)"):
+        train(head, theta, lambda: batch, Adam(), 1)
+
+
 def test_minimizers():
     optimize = pytest.importorskip("scipy.optimize")
     head, tasks = head_of(), sampler()[1]()

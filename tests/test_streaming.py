@@ -87,6 +87,24 @@ def test_a_stream_that_forgets_follows_what_changes():
     assert error[0] < 0.2 < error[1]
 
 
+def test_what_is_never_seen_is_forgotten_to_a_number():
+    """Of a relu unit that no row activates, 0.9^5000 of the prior's precision would be 0."""
+    head = fm.BayesianLastLayer(fm.MLP([1, 2, 1], "relu"))
+    theta = head.pack([([[1.0], [-1.0]], [0.0, 0.0]), ([[1.0, 2.0]], [0.0])], 1.0, 0.01)
+    stream = head.start(theta)
+    for i in range(20_000 if not numba.config.DISABLE_JIT else 20):
+        stream.update([1.0 + i % 3], [3.0 + 2 * (i % 3)], forget=0.9)
+    mean, std = stream.predict([4.0], return_std=True)
+    assert relative_error(mean, [9.0]) < 1e-6
+    assert 0.1 < std[0] < 0.3
+    mean, std = stream.predict([-1.0], return_std=True)
+    assert np.isfinite(mean).all()
+    assert np.isfinite(std).all()
+    assert std[0] > 0.2
+    stream.update([-1.0], [5.0])
+    assert relative_error(stream.predict([-1.0]), [5.0]) < 0.5
+
+
 def test_from_a_posterior():
     head, theta, x, y = problem(2)
     posterior = head.adapt(theta, x[:10], y[:10])

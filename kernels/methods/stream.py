@@ -22,6 +22,10 @@ from ..models.layers import A, Block, Point, forward, load_rows, spread, transpo
 from ..vectors.cholesky import forward_row, take_in
 from ..vectors.pointers import offset
 
+#: a diagonal entry of the factor below which it forgets no more: a feature that no row shows any
+#: longer keeps a precision (the square) whose inverse is a number
+LEAST = 1e-140
+
 
 @linked
 def prepare_stream(net, theta, shared):
@@ -53,8 +57,10 @@ def take_row(net, shared, x, y, forget, p, n, state, memory, phi):
         phi[p + o] = y[o]
     if forget != 1.0:
         root = math.sqrt(forget)
-        for i in range(p * n):
-            state[i] *= root
+        for i in range(p):
+            row = offset(state, i * n)
+            for j in range(i, n if row[i] > LEAST else i):
+                row[j] *= root
     take_in(p, n, state, n, phi)
 
 
