@@ -30,7 +30,7 @@ from ..checks import (
     shown,
 )
 from ..family import Compiled
-from ..kernels.models.layers import layer_table, sizes_of
+from ..kernels.models.layers import LAYERS, layer_table
 from ..kernels.vectors.activations import CODES
 from ..predict import predict as predict_of_any_model
 from .initial import DEFAULT, SCHEMES
@@ -268,27 +268,10 @@ class Network:
         """The model as the kernels of a dtype take it."""
         return _compiled(self.layer_sizes, self.activation, self.intercept, dtype)
 
-    def padded_index(self, dtype: np.dtype[Any]) -> NDArray[np.int64]:
-        """Where each parameter lies in a padded parameter vector."""
-        return _padded_index(self, dtype)
-
 
 @lru_cache(maxsize=64)
 def _compiled(
     layer_sizes: tuple[int, ...], activation: str, intercept: bool, dtype: np.dtype[Any]
 ) -> Compiled:
-    table = layer_table(layer_sizes, activation, intercept, dtype)
-    sizes = sizes_of(table)
-    return Compiled(table, sizes.n_padded, sizes.n_transposed)
-
-
-@lru_cache(maxsize=64)
-def _padded_index(model: Network, dtype: np.dtype[Any]) -> NDArray[np.int64]:
-    index = np.empty(model.n_params, np.int64)
-    layers = sizes_of(model.compiled(dtype).table).layers[1 : model.n_layers + 1]
-    for (weight, bias), layer in zip(model.unpack(index), layers, strict=True):
-        n_out, n_in = weight.shape
-        weight[...] = layer.p_weight + np.arange(n_out)[:, None] * layer.ld_in + np.arange(n_in)
-        if bias is not None:
-            bias[...] = layer.p_bias + np.arange(n_out)
-    return index
+    activations = (activation,) * (len(layer_sizes) - 2)
+    return Compiled(layer_table(layer_sizes, activations, intercept, dtype), LAYERS, dtype)

@@ -11,6 +11,9 @@ arguments. Integers and booleans arrive as int64, other numbers as float64, reco
 named tuples of all these as they are. It returns nothing, or a float64 if its definition is
 annotated ``-> float``. Where the JIT is off, the decorator only makes arrays flat, in tuples too.
 
+A function may also be reached by its address, which is a number in an array: whoever calls is then
+compiled once for all functions of that signature (`address_of`, `by_address`).
+
 Numba's own disk cache knows nothing of such symbols: what it stored would be loaded into a process
 that lacks them, and LLVM would end that process. So every caller is marked as one that numba must
 not cache (``cache=True`` then warns and compiles anew), and our own store keeps a list of the
@@ -33,12 +36,14 @@ from numba import config, njit, types
 from numba.core import cgutils
 from numba.core.ccallback import CFunc, _CFuncCompiler
 from numba.core.compiler import Compiler
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.errors import TypingError
-from numba.core.extending import _Intrinsic
+from numba.core.extending import _Intrinsic, intrinsic
 
 from .cache import DiskCache
 
 Types = tuple[types.Type, ...]
+_PACKAGE = __name__.removesuffix("compile.link")
 _registry: dict[str, _Piece] = {}
 # What each symbol is: the name of a linked function, and the types of its arguments.
 _symbols: dict[str, tuple[str, Types]] = {}
@@ -93,6 +98,17 @@ def _sent(context: Any, builder: Any, value: Any, given: types.Type, wanted: typ
         sent = [_sent(context, builder, *each) for each in zip(parts, given, wanted, strict=True)]
         return context.make_tuple(builder, wanted, sent)
     return context.cast(builder, value, given, wanted)
+
+
+def _function_type(context: Any, result: types.Type, sent: list[Any]) -> ir.FunctionType:
+    """The type of a linked function that is called with such values."""
+    returned = ir.VoidType() if result is types.void else context.get_value_type(result)
+    return ir.FunctionType(returned, [value.type for value in sent])
+
+
+def _returned(context: Any, result: types.Type, value: Any) -> Any:
+    """What a call has for numba."""
+    return context.get_dummy_value() if result is types.void else value
 
 
 class _Compiler(_CFuncCompiler):
@@ -155,12 +171,19 @@ class _Piece:
             mangled = hashlib.sha256(repr((self.name, arguments)).encode()).hexdigest()[:16]
             symbol = f"fastmaml_{self._function.__name__}_{mangled}"
             compiled = _Compiled(self._function, (arguments, self._result))
-            compiled._cache = stored(self.name)
+            if self._function.__module__.startswith(_PACKAGE):  # others' sources nobody watches
+                compiled._cache = stored(self.name)
             compiled.compile()
             llvm.add_symbol(symbol, compiled.address)
             _symbols[symbol] = self.name, arguments
             self._compiled[arguments] = symbol, compiled
         return self._compiled[arguments][0]
+
+    def address(self, arguments: Types) -> int:
+        """Where the version for these argument types lies."""
+        with global_compiler_lock:
+            self.require(arguments)
+        return int(self._compiled[arguments][1].address)
 
     def call(self, typingctx: Any, *arguments: types.Type) -> Any:
         """Type and emit one call."""
@@ -174,12 +197,9 @@ class _Piece:
                 _sent(context, builder, *each)
                 for each in zip(values, arguments, passed, strict=True)
             ]
-            void = result is types.void
-            returned = ir.VoidType() if void else context.get_value_type(result)
-            kind = ir.FunctionType(returned, [value.type for value in sent])
+            kind = _function_type(context, result, sent)
             function = cgutils.get_or_insert_function(builder.module, kind, symbol)
-            value = builder.call(function, sent)
-            return context.get_dummy_value() if void else value
+            return _returned(context, result, builder.call(function, sent))
 
         return result(*arguments), emit
 
@@ -244,4 +264,50 @@ def linked(function: Callable[..., Any]) -> Any:
     definition.__name__, definition.__doc__ = function.__name__, function.__doc__
     made = _Linked(function.__name__, definition)
     made._register()
+    made.piece = piece  # type: ignore[attr-defined]
     return made
+
+
+# Calls by address --------------------------------------------------------------------------------
+
+# Where the JIT is off, an address is a place in this list.
+_called: list[Callable[..., Any]] = []
+
+
+def address_of(function: Any, arguments: Types) -> int:
+    """Where the version of a linked function for these argument types lies; compiled if need be."""
+    if not config.DISABLE_JIT:
+        return int(function.piece.address(arguments))
+    if function not in _called:
+        _called.append(function)
+    return _called.index(function)
+
+
+def by_address(versions: tuple[Types, ...], result: types.Type = types.void) -> Any:
+    """A call in compiled code, ``call(address, (argument, ...))``, of functions of one signature.
+
+    ``versions`` are the types that the arguments may have: what `address_of` was given for the
+    function that lies there, which is not checked again.
+    """
+    if config.DISABLE_JIT:
+        return lambda address, arguments: _called[address](*arguments)
+
+    @intrinsic
+    def call(typingctx, address, arguments):
+        passed = tuple(_passed_as(argument) for argument in arguments)
+        if passed not in versions:
+            raise TypingError(f"called with {passed}; accepted are {versions}")
+
+        def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            given = cgutils.unpack_tuple(builder, values[1], len(passed))
+            sent = [
+                _sent(context, builder, *each)
+                for each in zip(given, arguments, passed, strict=True)
+            ]
+            kind = _function_type(context, result, sent)
+            function = builder.inttoptr(values[0], kind.as_pointer())
+            return _returned(context, result, builder.call(function, sent))
+
+        return result(types.int64, arguments), emit
+
+    return call

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..compile.jit import helper
-from ..compile.records import layer_of
-from ..models.layers import KINDS, Block, sizes_of
+from ..compile.records import View, layer_of
+from ..models.layers import KINDS
+from ..models.passes import Block
 from ..vectors.emitter import LINE, on_line
 from ..vectors.pointers import offset
 
@@ -31,14 +32,12 @@ class Side(NamedTuple):
     offsets: Any  # of all tasks
     first: int
     last: int
-    scale: float
-    mean: bool
 
 
 @helper
 def side_of(tasks, first, last):
     """The rows of some tasks."""
-    return Side(tasks.x, tasks.y, tasks.offsets, first, last, tasks.scale, tasks.mean)
+    return Side(tasks.x, tasks.y, tasks.offsets, first, last)
 
 
 @helper
@@ -120,14 +119,14 @@ def scratch_size(
     def most(counts: np.ndarray) -> int:
         return int(np.add.reduceat(counts, blocks[:-1]).max())
 
-    net = sizes_of(table)
+    net = View(table)
     own_size = int(np.diff(blocks).max()) * net.own_size
     small = _places(
         net.n_common, net.width, own_size, steps, losses, most(rows), most(query_rows),
         most(rows * rows), most(rows * query_rows),
     )[-1]  # fmt: skip
     pairs = int((rows * np.maximum(rows, query_rows)).max()) if with_rates else 0
-    layers = net.layers[1 : net.n_layers + 1]
+    layers = net.layers[: net.n_layers]
     widest = int(layers.ld_out[layers.own >= 0].max(initial=0))
     return on_line(small + max(2 * pairs, most(rows) * widest))
 

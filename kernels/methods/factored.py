@@ -26,7 +26,9 @@ from numba import prange
 from ..compile.jit import kernel
 from ..compile.link import linked
 from ..compile.records import layer_of, net_of
-from ..models.layers import DELTA, A, Point, value
+from ..models.layers import DELTA, A, derive, value
+from ..models.padded import spread
+from ..models.passes import Point
 from ..vectors.pointers import offset
 from ..vectors.reduce import add_rows
 from .adjoint import Later, add_gradient, carry_own_adjoint, gather_gradient, rate_gradient
@@ -38,7 +40,6 @@ from .blocks import (
     support_block,
     support_products,
 )
-from .dense import prepare
 from .modes import RATES, VALUE
 from .own_weights import own_step
 from .passes import Pass, Run, deltas, losses, r_pass, values
@@ -131,10 +132,19 @@ def _work(
             )  # fmt: skip
 
 
+@linked
+def _prepare(net, theta, shared, total, size):
+    """theta padded, and its transposed copy behind it; a total of zero."""
+    spread(net, theta, shared)
+    derive(net, shared, offset(shared, net.n_padded))
+    for i in range(size):
+        total[i] = 0
+
+
 @kernel
 def factored(
     n_workers, table, theta, shared, x, y, offsets, x_query, y_query, query_offsets,
-    chunks, first, last, loss_scale, loss_mean, exact, rates, step_weights, mode, scratch,
+    chunks, first, last, exact, rates, step_weights, mode, scratch,
     gradient_rows, total, rate_rows, rate_gradient, task_values, gradient, blocks,
 ):  # fmt: skip
     """Work chunks first:last; arguments as for ``dense``, with rates (S, L).
@@ -143,11 +153,11 @@ def factored(
     ``blocks[b] : blocks[b + 1]``.
     """
     if first == 0:
-        prepare(net_of(table), theta, shared, total, total.size)
+        _prepare(net_of(table), theta, shared, total, total.size)
     for worker in prange(n_workers):
         inner = Inner(rates, rates, False, 0.0, 0.0, rates.shape[0], step_weights, exact, mode)
-        support = Tasks(x, y, offsets, loss_scale, loss_mean)
-        query = Tasks(x_query, y_query, query_offsets, loss_scale, loss_mean)
+        support = Tasks(x, y, offsets)
+        query = Tasks(x_query, y_query, query_offsets)
         sums = Sums(gradient_rows, total.size, rate_rows, rate_gradient.size, task_values)
         _work(
             worker, n_workers, net_of(table), inner, shared, support, query,

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..compile.jit import helper
 from ..compile.link import linked
-from ..compile.records import LAYER, NET, layer_of
+from ..compile.records import NET_FIELDS, View, layer_of
 from ..models.layers import (
     NARROW,
     Weights,
@@ -33,19 +33,21 @@ def own_table(table: np.ndarray, own: list[bool], lanes: int) -> np.ndarray:
     ``own`` the bias (ld_out), and the transposed weights (ld_in, ld_out). What no pass reads has no
     room: the weights of the first layer, or the transposed ones of a narrow layer.
     """
-    table = table.copy()
-    net, layers = table.view(NET)[0], table.view(LAYER)
+    table, own_size, n_common = table.copy(), 0, 0
+    layers = View(table).layers
     for number, flag in enumerate(own, start=1):
-        layer = layers[number]
+        layer = layers[number - 1]
         if flag:
             narrow = NARROW * layer.n_out <= lanes
             weights = layer.n_out * layer.ld_in if narrow or number > 1 else 0
             rows = layer.ld_in if number > 1 else layer.n_in
-            layer.own = net.own_size + weights
-            net.own_size = layer.own + layer.ld_out + (0 if narrow else layer.ld_out * rows)
+            layer.own = own_size + weights
+            own_size = layer.own + layer.ld_out + (0 if narrow else layer.ld_out * rows)
         else:
-            layer.common = net.n_common
-            net.n_common += 1
+            layer.common = n_common
+            n_common += 1
+    table[NET_FIELDS.index("own_size")] = own_size
+    table[NET_FIELDS.index("n_common")] = n_common
     return table
 
 

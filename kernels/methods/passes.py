@@ -10,7 +10,7 @@ and along ``-alpha_s lambda``, lambda = P^T Q, with C = a_s Q^T and E = delta_s 
 
 * R-forward   ``Rz = Ra W_s^T - alpha_s C P``,                 ``Ra' = phi' * Rz``
 * R-backward  ``Rdelta_prev = (Rdelta W_s - alpha_s E Q) * phi' + (delta_s W_s) * phi'' * Rz_prev``
-* output      ``Rdelta = c Rz``, c the scale of the loss
+* output      ``Rdelta = c G Rz``, c the scale and G the curvature of the loss
 
 A layer with own weights has them in place of W, and lambda itself in place of P and Q.
 """
@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from ..compile.jit import helper
 from ..compile.link import linked
 from ..compile.records import layer_of
+from ..losses.passes import Output, bend, scale_of, slope
 from ..models.layers import (
     D1,
     D2,
@@ -29,19 +30,16 @@ from ..models.layers import (
     R_DELTA,
     RA,
     A,
-    Block,
-    Point,
     apply_activation,
     backward_activation,
-    load_rows,
     r_activation,
     r_backward_activation,
-    residual,
     times,
     times_transposed,
     value,
     weights_of,
 )
+from ..models.passes import Block, Point, load_rows
 from ..vectors.pointers import offset
 from .adjoint import along_adjoint
 from .blocks import (
@@ -94,9 +92,9 @@ def _adjoint(run):
 @linked
 def values(net, run, this, order):
     """A, and by the order D1 and D2, of a pass."""
-    first_layer, rows = layer_of(net, 1), this.block.rows
-    x = offset(this.side.x, this.side.offsets[this.side.first] * first_layer.n_in)
-    load_rows(first_layer.n_in, first_layer.ld_in, rows, x, this.block.memory)
+    rows, first = this.block.rows, this.side.offsets[this.side.first]
+    x = offset(this.side.x, first * net.n_in)
+    load_rows(net.n_in, net.ld_in, rows, x, this.block.memory)
     for number in range(1, net.n_layers + 1):
         layer = layer_of(net, number)
         a, z = value(net, this.block, A, number), value(net, this.block, A, number + 1)
@@ -112,24 +110,29 @@ def values(net, run, this, order):
         if number < net.n_layers:
             d1 = value(net, this.block, D1, number + 1)
             d2 = value(net, this.block, D2, number + 1)
-            apply_activation(net, layer, rows, z, d1, d2, order)
+            apply_activation(layer, rows, z, d1, d2, order)
+
+
+@helper
+def _output_of(net, side, block, task):
+    """The outputs of a task of a side."""
+    r0, rows = row_of(side, task), count_of(side, task)
+    y = offset(side.y, side.offsets[task] * net.n_out)
+    f = offset(value(net, block, A, net.n_layers + 1), r0 * net.ld_out)
+    return Output(rows, net.n_out, net.ld_out, f, y)
 
 
 @linked
 def losses(net, this, weight, task_values):
     """delta of the outputs; adds the weighted losses to the tasks' values if weight is not 0."""
-    side, last_layer = this.side, layer_of(net, net.n_layers)
-    n_out, ld_out, start = last_layer.n_out, last_layer.ld_out, side.offsets[side.first]
-    f = value(net, this.block, A, net.n_layers + 1)
+    side, factor = this.side, weight if weight != 0 else 1.0
     delta = value(net, this.block, DELTA, net.n_layers + 1)
-    factor = weight if weight != 0 else 1.0
     for task in range(side.first, side.last):
-        r0, k = row_of(side, task), count_of(side, task)
-        scale = factor * (side.scale / k if side.mean else side.scale)
-        y, at = offset(side.y, (start + r0) * n_out), r0 * ld_out
-        squares = residual(n_out, ld_out, k, offset(f, at), y, scale, offset(delta, at))
+        output = _output_of(net, side, this.block, task)
+        scale = factor * scale_of(net, output.rows)
+        loss = slope(net, output, scale, offset(delta, row_of(side, task) * net.ld_out))
         if weight != 0:
-            task_values[task] += 0.5 * scale * squares
+            task_values[task] += scale * loss
 
 
 @linked
@@ -149,7 +152,7 @@ def deltas(net, run, this, order):
                 delta, 0, out, this.products,
             )  # fmt: skip
         d1, d2 = value(net, this.block, D1, number), value(net, this.block, D2, number)
-        backward_activation(net, rows * layer.ld_in, out, d1, d2, order)
+        backward_activation(layer_of(net, number - 1), rows * layer.ld_in, out, d1, d2, order)
 
 
 # R-values and R-deltas ---------------------------------------------------------------------------
@@ -236,15 +239,13 @@ def r_pass(net, run, step, later):
             _r_forward_shared(net, run, number, block, step, later)
         if number < net.n_layers:
             d1, d2 = value(net, block, D1, number + 1), value(net, block, D2, number + 1)
-            r_activation(net, block.rows * layer.ld_out, rz, d1, d2)
-    ld = layer_of(net, net.n_layers).ld_out
+            r_activation(layer, block.rows * layer.ld_out, rz, d1, d2)
     rf = value(net, block, RA, net.n_layers + 1)
     r_delta = value(net, block, R_DELTA, net.n_layers + 1)
     for task in range(support.first, support.last):
-        r0, k = row_of(support, task), count_of(support, task)
-        scale = support.scale / k if support.mean else support.scale
-        for i in range(r0 * ld, (r0 + k) * ld):
-            r_delta[i] = scale * rf[i]
+        output, r0 = _output_of(net, support, block, task), row_of(support, task) * net.ld_out
+        scale = scale_of(net, output.rows)
+        bend(net, output, scale, offset(rf, r0), offset(r_delta, r0))
     for number in range(net.n_layers, 1, -1):
         layer, out = layer_of(net, number), value(net, block, R_DELTA, number)
         if layer.own >= 0:
@@ -252,4 +253,4 @@ def r_pass(net, run, step, later):
         else:
             _r_backward_shared(net, run, number, block, step, later)
         d1, d2 = value(net, block, D1, number), value(net, block, D2, number)
-        r_backward_activation(net, block.rows * layer.ld_in, out, d1, d2)
+        r_backward_activation(layer_of(net, number - 1), block.rows * layer.ld_in, out, d1, d2)
