@@ -15,7 +15,6 @@ from .kernels.losses.squared import SQUARED
 
 __all__ = ["LOSSES", "Loss", "loss_of", "table_with"]
 
-LOSSES = ("half_sse", "half_mse", "sse", "mse")
 #: what the kernels compute of a row, by a word that a loss keeps, so that it can be pickled
 KINDS: dict[str, passes.Loss] = {"squared": SQUARED}
 
@@ -26,14 +25,23 @@ class Loss(NamedTuple):
     kind: str
     scale: float
     mean: bool
+    per_output: bool = False  # whether it is divided by the number of outputs
     numbers: tuple[float, ...] = ()  # of the kind
 
 
+#: by the name that a user gives
+LOSSES: dict[str, Loss] = {
+    "half_sse": Loss("squared", 1.0, mean=False),
+    "half_mse": Loss("squared", 1.0, mean=True),
+    "sse": Loss("squared", 2.0, mean=False),
+    "mse": Loss("squared", 2.0, mean=True, per_output=True),
+}
+
+
 def loss_of(name: str, n_outputs: int) -> Loss:
-    """The loss as the methods take it."""
-    as_choice("loss", name, LOSSES)
-    scale = 1.0 if name.startswith("half") else 2.0
-    return Loss("squared", scale / n_outputs if name == "mse" else scale, name.endswith("mse"))
+    """The loss of a model with so many outputs, as the methods take it."""
+    loss = LOSSES[as_choice("loss", name, LOSSES)]
+    return loss._replace(scale=loss.scale / n_outputs) if loss.per_output else loss
 
 
 @lru_cache(maxsize=256)

@@ -264,7 +264,7 @@ def linked(function: Callable[..., Any]) -> Any:
     definition.__name__, definition.__doc__ = function.__name__, function.__doc__
     made = _Linked(function.__name__, definition)
     made._register()
-    made.piece = piece  # type: ignore[attr-defined]
+    made.piece = piece
     return made
 
 
