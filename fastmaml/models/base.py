@@ -277,7 +277,8 @@ class Network:
 def _compiled(
     layer_sizes: tuple[int, ...], activation: str, intercept: bool, dtype: np.dtype[Any]
 ) -> Compiled:
-    table = layer_table(layer_sizes, activation, intercept, dtype)
+    activations = (activation,) * (len(layer_sizes) - 2)
+    table = layer_table(layer_sizes, activations, intercept, dtype)
     sizes = sizes_of(table)
     return Compiled(table, sizes.n_padded, sizes.n_transposed)
 

@@ -20,7 +20,6 @@ from numba.np import numpy_support
 #: of a network
 NET_FIELDS = (
     "n_layers",
-    "activation",
     "n_theta",  # numbers in a parameter vector
     "n_padded",  # in a padded one
     "n_transposed",  # in the transposed copy of its weights
@@ -43,6 +42,7 @@ LAYER_FIELDS = (
     "place",  # where the layer's input lies in a row of all values
     "own",  # where its bias lies in a task's own weights, which are around it, or -1
     "common",  # its number among the layers of which no task has own weights
+    "activation",  # which phi its z goes through; that of the last layer is never applied
 )
 
 

@@ -112,7 +112,7 @@ def values(net, run, this, order):
         if number < net.n_layers:
             d1 = value(net, this.block, D1, number + 1)
             d2 = value(net, this.block, D2, number + 1)
-            apply_activation(net, layer, rows, z, d1, d2, order)
+            apply_activation(layer, rows, z, d1, d2, order)
 
 
 @linked
@@ -149,7 +149,8 @@ def deltas(net, run, this, order):
                 delta, 0, out, this.products,
             )  # fmt: skip
         d1, d2 = value(net, this.block, D1, number), value(net, this.block, D2, number)
-        backward_activation(net, rows * layer.ld_in, out, d1, d2, order)
+        below = layer_of(net, number - 1)
+        backward_activation(below, rows * layer.ld_in, out, d1, d2, order)
 
 
 # R-values and R-deltas ---------------------------------------------------------------------------
@@ -236,7 +237,7 @@ def r_pass(net, run, step, later):
             _r_forward_shared(net, run, number, block, step, later)
         if number < net.n_layers:
             d1, d2 = value(net, block, D1, number + 1), value(net, block, D2, number + 1)
-            r_activation(net, block.rows * layer.ld_out, rz, d1, d2)
+            r_activation(layer, block.rows * layer.ld_out, rz, d1, d2)
     ld = layer_of(net, net.n_layers).ld_out
     rf = value(net, block, RA, net.n_layers + 1)
     r_delta = value(net, block, R_DELTA, net.n_layers + 1)
@@ -252,4 +253,5 @@ def r_pass(net, run, step, later):
         else:
             _r_backward_shared(net, run, number, block, step, later)
         d1, d2 = value(net, block, D1, number), value(net, block, D2, number)
-        r_backward_activation(net, block.rows * layer.ld_in, out, d1, d2)
+        below = layer_of(net, number - 1)
+        r_backward_activation(below, block.rows * layer.ld_in, out, d1, d2)

@@ -88,7 +88,7 @@ def forward(net, theta, x, sample):
             a[here + i] = z
         if number < net.n_layers:
             phi, d1, d2 = offset(a, here), offset(sample.d1, here), offset(sample.d2, here)
-            activate(net.activation, phi, phi, d1, d2, n_out)
+            activate(layer.activation, phi, phi, d1, d2, n_out)
 
 
 @linked

@@ -45,28 +45,32 @@ def _padded(n: int, lanes: int, itemsize: int) -> int:
 
 
 def layer_table(
-    layer_sizes: tuple[int, ...], activation: str, intercept: bool, dtype: np.dtype
+    layer_sizes: tuple[int, ...], activations: tuple[str, ...], intercept: bool, dtype: np.dtype
 ) -> np.ndarray:
-    """The flat int64 description of a network for one dtype; see ``records`` for its fields."""
+    """The flat int64 description of a network for one dtype; see ``records`` for its fields.
+
+    There is an activation for each hidden layer.
+    """
     lanes = LANES[np.dtype(dtype)]
     n_layers = len(layer_sizes) - 1
     table = np.zeros((n_layers + 2) * LAYER.itemsize // 8, np.int64)
     layers = table.view(LAYER)
     padded = [_padded(n, lanes, np.dtype(dtype).itemsize) for n in layer_sizes]
+    codes = [*(CODES[word] for word in activations), CODES["identity"]]
     theta = pad = transposed = place = 0
-    for number in range(1, n_layers + 1):
+    for number, code in zip(range(1, n_layers + 1), codes, strict=True):
         n_in, n_out = layer_sizes[number - 1 : number + 1]
         ld_in, ld_out = padded[number - 1 : number + 1]
         bias = theta + n_in * n_out if intercept else -1
         p_bias = pad + n_out * ld_in
         layers[number] = (
-            n_in, n_out, ld_in, ld_out, theta, bias, pad, p_bias, transposed, place, -1, 0,
+            n_in, n_out, ld_in, ld_out, theta, bias, pad, p_bias, transposed, place, -1, 0, code,
         )  # fmt: skip
         theta += n_in * n_out + (n_out if intercept else 0)
         pad, transposed, place = p_bias + ld_out, transposed + ld_in * ld_out, place + ld_in
     layers[n_layers + 1].place = place
     net = table.view(NET)[0]
-    sizes = n_layers, CODES[activation], theta, pad, transposed, place + padded[-1]
+    sizes = n_layers, theta, pad, transposed, place + padded[-1]
     for name, size in zip(NET_FIELDS, sizes, strict=False):
         net[name] = size
     return table
@@ -215,24 +219,24 @@ def add_columns(layer, rows, g, add, left):
 
 
 @helper
-def is_curved(net):
-    """Whether phi'' is not zero everywhere."""
-    return net.activation >= PIECEWISE_LINEAR
+def is_curved(layer):
+    """Whether phi'' of a layer is not zero everywhere."""
+    return layer.activation >= PIECEWISE_LINEAR
 
 
 @linked
-def apply_activation(net, layer, rows, a, d1, d2, order):
+def apply_activation(layer, rows, a, d1, d2, order):
     """Turn z of a hidden layer into phi(z) in place, with as many derivatives as asked beside it.
 
     phi'' of an activation that has none (see ``is_curved``) is not written.
     """
     n_out, ld_out = layer.n_out, layer.ld_out
-    if order > 1 and is_curved(net):
-        activate(net.activation, a, a, d1, d2, rows * ld_out)
+    if order > 1 and is_curved(layer):
+        activate(layer.activation, a, a, d1, d2, rows * ld_out)
     elif order > 0:
-        activate_slope(net.activation, a, a, d1, rows * ld_out)
+        activate_slope(layer.activation, a, a, d1, rows * ld_out)
     else:
-        activate_value(net.activation, a, a, rows * ld_out)
+        activate_value(layer.activation, a, a, rows * ld_out)
     if n_out < ld_out and a[n_out] != 0:  # phi(0) is not 0, and padding must stay 0
         for i in range(rows):
             for j in range(n_out, ld_out):
@@ -240,9 +244,9 @@ def apply_activation(net, layer, rows, a, d1, d2, order):
 
 
 @linked
-def r_activation(net, n, rz, d1, d2):
-    """Turn Rz into the layer's R-value ``phi' * Rz``, and d2 into ``d2 * Rz``."""
-    if is_curved(net):
+def r_activation(layer, n, rz, d1, d2):
+    """Turn Rz of a hidden layer into its R-value ``phi' * Rz``, and d2 into ``d2 * Rz``."""
+    if is_curved(layer):
         for i in range(n):
             d2[i] *= rz[i]
     for i in range(n):
@@ -250,9 +254,9 @@ def r_activation(net, n, rz, d1, d2):
 
 
 @linked
-def backward_activation(net, n, delta, d1, d2, order):
-    """``delta = delta * phi'``; with order 2, d2 becomes ``delta * phi''`` first."""
-    if order > 1 and is_curved(net):
+def backward_activation(layer, n, delta, d1, d2, order):
+    """Of a hidden layer ``delta *= phi'``; with order 2, d2 becomes ``delta * phi''`` first."""
+    if order > 1 and is_curved(layer):
         for i in range(n):
             d2[i] *= delta[i]
     for i in range(n):
@@ -260,11 +264,11 @@ def backward_activation(net, n, delta, d1, d2, order):
 
 
 @linked
-def r_backward_activation(net, n, r_delta, d1, d2):
-    """``r_delta = r_delta * phi' + d2``."""
+def r_backward_activation(layer, n, r_delta, d1, d2):
+    """Of a hidden layer ``r_delta = r_delta * phi' + d2``."""
     for i in range(n):
         r_delta[i] *= d1[i]
-    if is_curved(net):
+    if is_curved(layer):
         for i in range(n):
             r_delta[i] += d2[i]
 
@@ -300,7 +304,7 @@ def forward(net, block, at, order):
         times_transposed(layer, block.rows, z, weights.b, 0, x, weights)
         if number < net.n_layers:
             d1, d2 = value(net, block, D1, number + 1), value(net, block, D2, number + 1)
-            apply_activation(net, layer, block.rows, z, d1, d2, order)
+            apply_activation(layer, block.rows, z, d1, d2, order)
 
 
 @linked
@@ -311,7 +315,8 @@ def backward(net, block, at, order):
         after = value(net, block, DELTA, number + 1)
         times(layer, block.rows, delta, 0, after, weights_of(layer, at))
         d1, d2 = value(net, block, D1, number), value(net, block, D2, number)
-        backward_activation(net, block.rows * layer.ld_in, delta, d1, d2, order)
+        below = layer_of(net, number - 1)
+        backward_activation(below, block.rows * layer.ld_in, delta, d1, d2, order)
 
 
 @linked
@@ -326,7 +331,7 @@ def r_forward(net, block, at, along):
             times_transposed(layer, block.rows, rz, rz, ld, ra, weights_of(layer, at))
         if number < net.n_layers:
             d1, d2 = value(net, block, D1, number + 1), value(net, block, D2, number + 1)
-            r_activation(net, block.rows * layer.ld_out, rz, d1, d2)
+            r_activation(layer, block.rows * layer.ld_out, rz, d1, d2)
 
 
 @linked
@@ -339,7 +344,8 @@ def r_backward(net, block, at, along):
         times(layer, block.rows, r_delta, 0, r_after, weights_of(layer, at))
         times(layer, block.rows, r_delta, 1, after, weights_of(layer, along))
         d1, d2 = value(net, block, D1, number), value(net, block, D2, number)
-        r_backward_activation(net, block.rows * layer.ld_in, r_delta, d1, d2)
+        below = layer_of(net, number - 1)
+        r_backward_activation(below, block.rows * layer.ld_in, r_delta, d1, d2)
 
 
 @linked
