@@ -19,8 +19,6 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np import numpy_support
 
-from .jit import helper
-
 #: of a model
 NET_FIELDS = (
     "n_in",
@@ -93,6 +91,7 @@ def _record(names: tuple[str, ...]) -> Any:
 
 NET, LAYER, PIECE = _record(NET_FIELDS), _record(LAYER_FIELDS), _record(PIECE_FIELDS)
 _NET, _LAYER, _PIECE = (numpy_support.from_dtype(kind) for kind in (NET, LAYER, PIECE))
+_NUMBERS = types.CPointer(types.float64)
 
 
 class View:
@@ -139,45 +138,50 @@ def _emit_net(typingctx, table):
     return _NET(table), emit
 
 
-def _at(kind, dtype):
-    """A function that finds what lies at a place of a table, counted in numbers."""
-    if config.DISABLE_JIT and isinstance(kind, types.Record):
-        return lambda net, at: net.table[at : at + dtype.itemsize // 8].view(dtype)[0]
-    if config.DISABLE_JIT:
-        return lambda net, at: net.table[at:].view(dtype)
+def _found(kind: Any, size: int, begin: int | str) -> Any:
+    """A function that finds a record of a kind by its number.
+
+    Record 0 lies at ``begin``, or where that field says, and each is ``size`` numbers long.
+    """
 
     @intrinsic
-    def find(typingctx, net, place):
+    def find(typingctx, net, number):
         def emit(context, builder, signature, arguments):
-            start = builder.bitcast(arguments[0], ir.IntType(64).as_pointer())
-            return builder.bitcast(builder.gep(start, [arguments[1]]), context.get_value_type(kind))
+            table = builder.bitcast(arguments[0], ir.IntType(64).as_pointer())
+            index = context.cast(builder, arguments[1], number, types.int64)
+            place = builder.mul(index, ir.Constant(ir.IntType(64), size))
+            if isinstance(begin, str):
+                field = ir.Constant(ir.IntType(64), NET_FIELDS.index(begin))
+                start = builder.load(builder.gep(table, [field]))
+            else:
+                start = ir.Constant(ir.IntType(64), begin)
+            pointer = builder.gep(table, [builder.add(start, place)])
+            return builder.bitcast(pointer, context.get_value_type(kind))
 
-        return kind(net, types.int64), emit
+        return kind(net, number), emit
 
     return find
 
 
-_layer_at, _piece_at = _at(_LAYER, LAYER), _at(_PIECE, PIECE)
-_numbers_at = _at(types.CPointer(types.float64), np.float64)
-_FIRST, _LAYER_SIZE, _PIECE_SIZE = len(NET_FIELDS), len(LAYER_FIELDS), len(PIECE_FIELDS)
+def _plain_layer(net: View, number: int) -> Any:
+    return net.layers[number - 1]
+
+
+def _plain_piece(net: View, number: int) -> Any:
+    return net.all_pieces[number]
+
+
+def _plain_numbers(net: View, number: int) -> Any:
+    return net.table[net.loss_numbers + number :].view(np.float64)
+
+
+_LAYERS_BEGIN = len(NET_FIELDS) - len(LAYER_FIELDS)  # of a layer 0, which there is not
 
 #: the model that a table describes
 net_of = View if config.DISABLE_JIT else _emit_net
-
-
-@helper
-def layer_of(net, number):
-    """The record of a layer, 1 to L; that of L + 1 only has a place."""
-    return _layer_at(net, _FIRST + (number - 1) * _LAYER_SIZE)
-
-
-@helper
-def piece_of(net, number):
-    """The record of a piece, from 0."""
-    return _piece_at(net, net.pieces + number * _PIECE_SIZE)
-
-
-@helper
-def loss_numbers(net):
-    """The numbers of the loss: its scale, then its own."""
-    return _numbers_at(net, net.loss_numbers)
+#: the record of a layer, 1 to L; that of L + 1 only has a place
+layer_of = _plain_layer if config.DISABLE_JIT else _found(_LAYER, len(LAYER_FIELDS), _LAYERS_BEGIN)
+#: the record of a piece, from 0
+piece_of = _plain_piece if config.DISABLE_JIT else _found(_PIECE, len(PIECE_FIELDS), "pieces")
+#: the numbers of the loss from one of them on: 0 is its scale, its own begin at 1
+loss_numbers = _plain_numbers if config.DISABLE_JIT else _found(_NUMBERS, 1, "loss_numbers")

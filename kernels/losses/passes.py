@@ -74,17 +74,17 @@ def with_loss(
 @helper
 def scale_of(net, rows):
     """What the sum over a task's rows is multiplied by."""
-    scale = loss_numbers(net)[0]
+    scale = loss_numbers(net, 0)[0]
     return scale / rows if net.loss_mean else scale
 
 
 @helper
 def slope(net, output, scale, delta):
     """The sum of l, and ``delta = scale dl/df``."""
-    return _slope(net.slope, (loss_numbers(net), output, scale, delta))
+    return _slope(net.slope, (loss_numbers(net, 0), output, scale, delta))
 
 
 @helper
 def bend(net, output, scale, rf, r_delta):
     """``R delta = scale G Rf``."""
-    _bend(net.bend, (loss_numbers(net), output, scale, rf, r_delta))
+    _bend(net.bend, (loss_numbers(net, 0), output, scale, rf, r_delta))
