@@ -269,6 +269,24 @@ def test_an_entry_is_loaded_with_what_it_refers_to(store):
     assert store.call() == []
 
 
+def test_a_function_from_elsewhere_is_kept_by_its_source(tmp_path, monkeypatch):
+    """An edit to its file is seen, and what has no file is not kept."""
+    text = (
+        "from fastmaml.kernels.compile.link import linked\n\n\n@linked\ndef {}(x):\n    x[0] = 1\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    sources = set()
+    for name in ("first", "second"):
+        (tmp_path / f"of_{name}.py").write_text(text.format(name), encoding="utf-8")
+        piece = getattr(importlib.import_module(f"of_{name}"), name).piece
+        sources.add(link._source_of(piece._function))
+    assert len(sources) == 2
+    scope = {"__name__": "nowhere"}
+    exec(text.format("third"), scope)
+    assert link._source_of(scope["third"].piece._function) is None
+    assert link._source_of(link.address_of) == ""
+
+
 def truncate(entry):
     entry.write_bytes(entry.read_bytes()[:-1000])
 

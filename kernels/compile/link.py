@@ -27,6 +27,7 @@ import hashlib
 import inspect
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -52,6 +53,25 @@ _symbols: dict[str, tuple[str, Types]] = {}
 def stored(name: str) -> DiskCache:
     """The disk cache of a function whose machine code may refer to linked functions."""
     return DiskCache(name, _references, _provide)
+
+
+@functools.cache
+def _digest_of(path: str) -> str:
+    return f" in {hashlib.sha256(Path(path).read_bytes()).hexdigest()}"
+
+
+def _source_of(function: Callable[..., Any]) -> str | None:
+    """What to add to a function's name so that its entry is of this source; None if nothing does.
+
+    The store watches the sources of the package; a function from elsewhere should depend on its own
+    file only.
+    """
+    if function.__module__.startswith(_PACKAGE):
+        return ""
+    try:
+        return _digest_of(inspect.getfile(function))
+    except (OSError, TypeError):
+        return None
 
 
 def _references(library: Any) -> list[tuple[str, str, Types]]:
@@ -171,8 +191,9 @@ class _Piece:
             mangled = hashlib.sha256(repr((self.name, arguments)).encode()).hexdigest()[:16]
             symbol = f"fastmaml_{self._function.__name__}_{mangled}"
             compiled = _Compiled(self._function, (arguments, self._result))
-            if self._function.__module__.startswith(_PACKAGE):  # others' sources nobody watches
-                compiled._cache = stored(self.name)
+            source = _source_of(self._function)
+            if source is not None:
+                compiled._cache = stored(f"{self.name}{source}")
             compiled.compile()
             llvm.add_symbol(symbol, compiled.address)
             _symbols[symbol] = self.name, arguments
