@@ -20,8 +20,8 @@ from .stepwise import Stepwise, StepwisePlan, is_finite
 
 __all__ = ["EXPLICIT", "Derivatives", "Explicit", "derivatives"]
 
-#: how many times as long an operation takes in the plain loops of the kernels
-PLAIN_LOOPS = 8
+#: how many times as long an operation takes: passes are of few numbers, and matrices in plain loops
+SLOWER = 8
 
 
 class Explicit(Stepwise):
@@ -35,7 +35,7 @@ class Explicit(Stepwise):
         model, steps = problem.model, problem.steps
         table = table_with(model.compiled(dtype), 2, problem.loss)
         rates = _rates(problem, dtype)
-        work = work_of(model, *sizes.rows, steps) * PLAIN_LOOPS * model.n_params
+        work = work_of(model, *sizes.rows, steps) * SLOWER * model.n_params
         scratch = kernels.scratch_size(table, sizes.longest, steps, problem.momentum)
         self.require_memory(problem, dtype, sizes, scratch)
         return StepwisePlan(
@@ -116,7 +116,7 @@ def derivatives(
     ]
     y = rows.y if len(rows.y) else np.zeros((n_rows, n_out), theta.dtype)
     table = table_with(model.compiled(theta.dtype), 2, loss)
-    work = work_of(model, n_rows, 0, 1) * PLAIN_LOOPS * (p if "hessians" in wanted else 1)
+    work = work_of(model, n_rows, 0, 1) * SLOWER * (p if "hessians" in wanted else 1)
     workers = workers_for(work, n_tasks)
     by_row, by_task = outputs[:2], outputs[2:]
     piece = tasks_of_piece(work, n_tasks, workers)
