@@ -9,7 +9,8 @@ kernel then run the very same machine code, which is also why their bits agree.
 Inside a linked function every array is a bare pointer to its first number, so it takes sizes as
 arguments. Integers and booleans arrive as int64, other numbers as float64, records as pointers, and
 named tuples of all these as they are. It returns nothing, or a float64 if its definition is
-annotated ``-> float``. Where the JIT is off, the decorator only makes arrays flat, in tuples too.
+annotated ``-> float``; Numba refuses to compile one that returns anything else. Where the JIT is
+off, the decorator only makes arrays flat, in tuples too.
 
 Numba's own disk cache knows nothing of such symbols: what it stored would be loaded into a process
 that lacks them, and LLVM would end that process. So every caller is marked as one that numba must
@@ -61,6 +62,19 @@ def _provide(reference: tuple[str, str, Types]) -> None:
     _registry[name].require(arguments)
     if not llvm.address_of_symbol(symbol):
         raise LookupError(f"no symbol {symbol}")
+
+
+def _result_of(function: Callable[..., Any]) -> types.Type:
+    """What a function returns, by its annotation: a type, or a type's name (PEP 563)."""
+    annotation = function.__annotations__.get("return")
+    if annotation in (None, "None"):
+        return types.void
+    if annotation in (float, "float"):
+        return types.float64
+    raise TypeError(
+        f"{function.__qualname__} is annotated -> {annotation!r}, a linked function returns float "
+        "or, without an annotation, nothing"
+    )
 
 
 def _passed_as(argument: types.Type) -> types.Type:
@@ -140,10 +154,7 @@ class _Piece:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.name = f"{function.__module__}.{function.__qualname__}"
-        self._function = function
-        self._result = (
-            types.float64 if function.__annotations__.get("return") == "float" else types.void
-        )
+        self._function, self._result = function, _result_of(function)
         self._compiled: dict[Types, tuple[str, CFunc]] = {}
 
     def require(self, arguments: Types) -> str:
@@ -227,8 +238,15 @@ def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def linked(function: Callable[..., Any]) -> Any:
-    """Compile a function on its own, once for each set of argument types; see the module."""
+    """Compile a function on its own, once for each set of argument types; see the module.
+
+    Raises
+    ------
+    TypeError
+        If it is annotated to return anything but float.
+    """
     if config.DISABLE_JIT:
+        _result_of(function)
         return _plain(function)
     piece = _Piece(function)
     _registry[piece.name] = piece
