@@ -168,11 +168,11 @@ def add_gradient(net, run, number, add, g):
 @linked
 def gather_gradient(net, total, gradient):
     """Write the padded total as a plain parameter vector."""
-    gather(net, total, gradient)
+    gather(net, total, gradient)  # and once more the weights that are not kept as it takes them
     for number in range(1, net.n_layers + 1):
         layer = layer_of(net, number)
         n_in, n_out, ld_out = layer.n_in, layer.n_out, layer.ld_out
         source, target = offset(total, layer.p_weight), offset(gradient, layer.weight)
-        for i in range(n_out if is_wide(layer) else 0):  # its weights are kept as (n_in, ld_out)
+        for i in range(n_out if is_wide(layer) else 0):
             for j in range(n_in):
                 target[i * n_in + j] = source[i + j * ld_out]

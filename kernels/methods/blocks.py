@@ -17,7 +17,9 @@ from ..models.layers import KINDS, sizes_of
 from ..vectors.emitter import LINE, on_line
 from ..vectors.pointers import offset
 
-QUERY_KINDS = 4  # A, D1, D2, DELTA
+#: kinds of a query row block: A, D1, D2, DELTA. No pass of query rows is of order 2, so D2 is not
+#: used; it is there because a kind has the same place in every row block.
+QUERY_KINDS = 4
 #: kinds of small products: of a pass forward and backward, and of an R-pass forward and backward
 SUPPORT_PRODUCTS, QUERY_PRODUCTS = 4, 2
 
