@@ -71,9 +71,8 @@ class Factored(Stepwise):
         blocks, chunks = _blocks_and_chunks(
             sizes.offsets, max(rows, query_rows), table, dtype, steps
         )
-        losses = int(np.count_nonzero(problem.step_weights))
         scratch = scratch_size(
-            table, sizes.counts, sizes.query_counts, blocks, steps, losses, mode == RATES
+            table, sizes.counts, sizes.query_counts, blocks, problem.step_weights, mode == RATES
         )
         self.require_memory(problem, dtype, sizes, scratch)
         return StepwisePlan(

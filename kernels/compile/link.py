@@ -9,7 +9,8 @@ kernel then run the very same machine code, which is also why their bits agree.
 Inside a linked function every array is a bare pointer to its first number, so it takes sizes as
 arguments. Integers and booleans arrive as int64, other numbers as float64, records as pointers, and
 named tuples of all these as they are. It returns nothing, or a float64 if its definition is
-annotated ``-> float``. Where the JIT is off, the decorator only makes arrays flat, in tuples too.
+annotated ``-> float``; Numba refuses to compile one that returns anything else. Where the JIT is
+off, the decorator only makes arrays flat, in tuples too.
 
 A function may also be reached by its address, which is a number in an array: whoever calls is then
 compiled once for all functions of that signature (`address_of`, `by_address`).
@@ -86,6 +87,19 @@ def _provide(reference: tuple[str, str, Types]) -> None:
     _registry[name].require(arguments)
     if not llvm.address_of_symbol(symbol):
         raise LookupError(f"no symbol {symbol}")
+
+
+def _result_of(function: Callable[..., Any]) -> types.Type:
+    """What a function returns, by its annotation: a type, or a type's name (PEP 563)."""
+    annotation = function.__annotations__.get("return")
+    if annotation in (None, "None"):
+        return types.void
+    if annotation in (float, "float"):
+        return types.float64
+    raise TypeError(
+        f"{function.__qualname__} is annotated -> {annotation!r}, a linked function returns float "
+        "or, without an annotation, nothing"
+    )
 
 
 def _passed_as(argument: types.Type) -> types.Type:
@@ -176,10 +190,7 @@ class _Piece:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.name = f"{function.__module__}.{function.__qualname__}"
-        self._function = function
-        self._result = (
-            types.float64 if function.__annotations__.get("return") == "float" else types.void
-        )
+        self._function, self.result = function, _result_of(function)
         self._compiled: dict[Types, tuple[str, CFunc]] = {}
 
     def require(self, arguments: Types) -> str:
@@ -190,7 +201,7 @@ class _Piece:
         if arguments not in self._compiled:
             mangled = hashlib.sha256(repr((self.name, arguments)).encode()).hexdigest()[:16]
             symbol = f"fastmaml_{self._function.__name__}_{mangled}"
-            compiled = _Compiled(self._function, (arguments, self._result))
+            compiled = _Compiled(self._function, (arguments, self.result))
             source = _source_of(self._function)
             if source is not None:
                 compiled._cache = stored(f"{self.name}{source}")
@@ -210,7 +221,7 @@ class _Piece:
         """Type and emit one call."""
         passed = tuple(_passed_as(argument) for argument in arguments)
         symbol = self.require(passed)
-        result = self._result
+        result = self.result
 
         def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
             _forbid_numba_cache(builder.module)
@@ -268,8 +279,15 @@ def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def linked(function: Callable[..., Any]) -> Any:
-    """Compile a function on its own, once for each set of argument types; see the module."""
+    """Compile a function on its own, once for each set of argument types; see the module.
+
+    Raises
+    ------
+    TypeError
+        If it is annotated to return anything but float.
+    """
     if config.DISABLE_JIT:
+        _result_of(function)
         return _plain(function)
     piece = _Piece(function)
     _registry[piece.name] = piece
@@ -295,9 +313,19 @@ def linked(function: Callable[..., Any]) -> Any:
 _called: list[Callable[..., Any]] = []
 
 
-def address_of(function: Any, arguments: Types) -> int:
-    """Where the version of a linked function for these argument types lies; compiled if need be."""
+def address_of(function: Any, arguments: Types, result: types.Type = types.void) -> int:
+    """Where the version of a linked function for these argument types lies; compiled if need be.
+
+    Raises
+    ------
+    TypeError
+        If it does not return what the caller takes.
+    """
     if not config.DISABLE_JIT:
+        if function.piece.result != result:
+            raise TypeError(
+                f"{function.piece.name} returns {function.piece.result}; accepted is {result}"
+            )
         return int(function.piece.address(arguments))
     if function not in _called:
         _called.append(function)

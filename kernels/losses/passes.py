@@ -65,8 +65,8 @@ def with_loss(
     begin = View(table).loss_numbers
     table = np.append(table[:begin], np.array([scale, *numbers], np.float64).view(np.int64))
     signatures = _signatures(numpy_support.from_dtype(np.dtype(dtype)))
-    for name in Loss._fields:
-        table[NET_FIELDS.index(name)] = address_of(getattr(loss, name), signatures[name])
+    for name, result in zip(Loss._fields, (types.float64, types.void), strict=True):
+        table[NET_FIELDS.index(name)] = address_of(getattr(loss, name), signatures[name], result)
     table[NET_FIELDS.index("loss_mean")] = mean
     return table
 
