@@ -84,3 +84,15 @@ def annotated_for_nothing(x) -> float:
 def test_another_result_than_the_annotation_says_is_not_compiled(function):
     with pytest.raises(numba.TypingError, match="No conversion from"):
         link._Piece(function).require((numba.types.float64,))
+
+
+@compiled_only
+def test_an_address_is_of_a_function_that_returns_what_the_caller_takes():
+    function = link.linked(unannotated_nothing)
+    error = r"unannotated_nothing returns none; accepted is float64"
+    with pytest.raises(TypeError, match=error):
+        link.address_of(function, (numba.types.float64,), numba.types.float64)
+
+
+def unannotated_nothing(x):
+    x + 1

@@ -1,7 +1,7 @@
 """Blocks of tasks, whose rows are worked together, and where in a worker's memory they lie.
 
 Of each step the support rows keep all six kinds of `layers` (values ... R-deltas); of each loss
-that counts, the query rows keep the first four. Beside them lie the small products that later
+that counts, the query rows keep the first three. Beside them lie the small products that later
 passes read again (``products``), the own weights of small layers (``own_weights``) and room for one
 product.
 """
@@ -18,9 +18,7 @@ from ..models.layers import KINDS
 from ..vectors.emitter import LINE, on_line
 from ..vectors.pointers import offset
 
-#: kinds of a query row block: A, D1, D2, DELTA. No pass of query rows is of order 2, so D2 is not
-#: used; it is there because a kind has the same place in every row block.
-QUERY_KINDS = 4
+QUERY_KINDS = 3  # A, D1, DELTA: no pass of query rows is of order 2
 #: kinds of small products: of a pass forward and backward, and of an R-pass forward and backward
 SUPPORT_PRODUCTS, QUERY_PRODUCTS = 4, 2
 

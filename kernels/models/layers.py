@@ -38,9 +38,9 @@ from .passes import Passes
 #: vectors instead
 NARROW = 4
 
-# What is kept of some rows: values, phi', phi'' (then delta W * phi'', then times Rz), delta, and
-# the derivatives of the values and of delta along a direction
-A, D1, D2, DELTA, RA, R_DELTA = 0, 1, 2, 3, 4, 5
+# What is kept of some rows: values, phi', delta, which is all of a pass of order 1; phi'' (then
+# delta W * phi'', then times Rz), and the derivatives of the values and of delta along a direction
+A, D1, DELTA, D2, RA, R_DELTA = 0, 1, 2, 3, 4, 5
 KINDS = 6
 
 
