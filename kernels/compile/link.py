@@ -37,7 +37,6 @@ from llvmlite import ir
 from numba import config, njit, types
 from numba.core import cgutils
 from numba.core.ccallback import CFunc, _CFuncCompiler
-from numba.core.compiler import Compiler
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.errors import TypingError
 from numba.core.extending import _Intrinsic, intrinsic
@@ -151,6 +150,7 @@ class _Compiler(_CFuncCompiler):
     def _customize_flags(self, flags: Any) -> Any:
         flags = super()._customize_flags(flags)
         flags.no_cfunc_wrapper = True
+        flags.no_rewrites = True  # of NumPy's array expressions and the like
         return flags
 
 
@@ -162,11 +162,14 @@ class _Compiled(CFunc):
     """
 
     def __init__(self, function: Callable[..., Any], signature: Any) -> None:
-        options = {"error_model": "numpy", "forceinline": True}
-        super().__init__(function, signature, {}, options)
-        self._compiler = _Compiler(function, self._targetdescr, options, {}, Compiler)
+        self._options = {"error_model": "numpy", "forceinline": True}
+        super().__init__(function, signature, {}, self._options)
 
     def _compile_uncached(self) -> Any:
+        from .pipeline import Pipeline  # takes 20 ms, and most processes load what they call
+
+        given = self._pyfunc, self._targetdescr, self._options, {}
+        self._compiler = _Compiler(*given, Pipeline)
         compiled = super()._compile_uncached()
         context, described = compiled.target_context, compiled.fndesc
         module = context.create_module("linked")
