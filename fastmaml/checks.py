@@ -12,7 +12,7 @@ import math
 import operator
 import os
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -244,7 +244,7 @@ def require_size(name: str, array: NDArray[Any]) -> None:
         raise ValueError(f"{name} holds a number of size {largest:.3g}; {_UP_TO_LARGEST}")
 
 
-def as_choice(name: str, value: Any, allowed: Sequence[str]) -> str:
+def as_choice(name: str, value: Any, allowed: Collection[str]) -> str:
     """Return `value`, which must be one of the words in `allowed`."""
     accepted = ", ".join(map(repr, allowed))
     if not isinstance(value, str):

@@ -23,7 +23,7 @@ from .checks import (
 from .divergence import DivergenceWarning, called
 from .family import Family
 from .learner import Learner, option
-from .losses import LOSSES, Loss, loss_of
+from .losses import LOSSES, loss_of
 from .methods.closed_form import CLOSED_FORM, HeadProblem, features_of, posterior, predict
 from .parameters import as_theta
 from .plan import default_max_memory
@@ -220,11 +220,12 @@ class BayesianLastLayer(Learner):
         model, n_outputs = self.model, self.model.n_outputs
         density = self.loss in DENSITIES
         mean = self.loss == "mean_nll"
-        loss = Loss(1.0 / n_outputs if mean else 1.0, mean)
+        scale = 1.0 / n_outputs if mean else 1.0
         if not density:
             loss = loss_of(self.loss, n_outputs)
+            scale, mean = loss.scale, loss.mean
         problem = HeadProblem(
-            model=model, loss=loss, density=density, n_prior=1,
+            model=model, scale=scale, mean=mean, density=density, n_prior=1,
             n_noise=n_outputs if self.noise == "per_output" else 1,
             max_memory=self.max_memory or default_max_memory(), methods=(CLOSED_FORM,),
         )  # fmt: skip

@@ -1,30 +1,74 @@
 """What the package asks of a model, whichever family it is of: a protocol, and no class.
 
-What checks, plans and launches knows this alone. The kernels still take every model for a stack of
-weight layers (``kernels/models``), which `Family.compiled` describes; so a new family is, so far,
-another description of such layers.
+What checks, plans and launches knows this alone, and the kernels know a table of numbers and five
+functions that they call by address (``kernels/models/passes.py``). The method ``factored`` asks for
+more: it is for stacks of weight layers.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .checks import shown
+from .kernels.compile.records import View
+from .kernels.models.padded import padded_index
+from .kernels.models.passes import Passes, with_passes
 
 __all__ = ["Compiled", "Family", "Space", "as_model", "is_model"]
 
 
 @dataclass(frozen=True, eq=False)
 class Compiled:
-    """A model as the kernels of one dtype take it."""
+    """A model as the kernels of one dtype take it.
+
+    Parameters
+    ----------
+    table : ndarray of int64
+        What ``kernels.compile.records.table_of`` makes, or a function that is built on it.
+    passes : Passes
+        The model's five functions.
+    dtype : dtype
+    """
 
     table: NDArray[np.int64]
-    n_padded: int  # numbers of a padded parameter vector
-    n_transposed: int  # numbers that are prepared from it: the transposed copy of its weights
+    passes: Passes
+    dtype: np.dtype[Any]
+
+    @cached_property
+    def n_padded(self) -> int:
+        """Numbers of a padded parameter vector."""
+        return View(self.table).n_padded
+
+    @cached_property
+    def n_derived(self) -> int:
+        """Numbers that are derived from one."""
+        return View(self.table).n_derived
+
+    @cached_property
+    def padded_index(self) -> NDArray[np.int64]:
+        """Where each parameter lies in a padded vector, (P,)."""
+        return padded_index(self.table)
+
+    def reaching(self, order: int | None) -> NDArray[np.int64]:
+        """The table with the addresses of the passes that derivatives up to an order take.
+
+        These are compiled, or loaded. Order 0 is for predictions, 1 for gradients, 2 for products
+        with a Hessian; None is for a kernel that calls none by address.
+        """
+        if order is None:
+            return self.table
+        if order not in self._reaching:
+            self._reaching[order] = with_passes(self.table, self.passes, self.dtype, order)
+        return self._reaching[order]
+
+    @cached_property
+    def _reaching(self) -> dict[int, NDArray[np.int64]]:
+        return {}
 
 
 class Space(Protocol):
@@ -77,9 +121,6 @@ class Family(Protocol):
 
     def compiled(self, dtype: np.dtype[Any]) -> Compiled:
         """What the kernels of a dtype are given. Asked in every call, so remembered."""
-
-    def padded_index(self, dtype: np.dtype[Any]) -> NDArray[np.int64]:
-        """Where each parameter lies in a padded parameter vector, (P,)."""
 
 
 def is_model(value: Any) -> TypeGuard[Family]:

@@ -1,25 +1,56 @@
-"""The losses of a task: their names, and what each multiplies the sum of squares by."""
+"""The losses of a task: their names, and what the kernels take for each."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from .checks import as_choice
+from .family import Compiled
+from .kernels.losses import passes
+from .kernels.losses.squared import SQUARED
 
-__all__ = ["LOSSES", "Loss", "loss_of"]
+__all__ = ["LOSSES", "Loss", "loss_of", "table_with"]
 
-LOSSES = ("half_sse", "half_mse", "sse", "mse")
+#: what the kernels compute of a row, by a word that a loss keeps, so that it can be pickled
+KINDS: dict[str, passes.Loss] = {"squared": SQUARED}
 
 
 class Loss(NamedTuple):
-    """Task loss: ``scale / 2`` times the sum of squares, divided by the rows if ``mean``."""
+    """Task loss: ``scale`` times the sum of l over its rows, divided by these if ``mean``."""
 
+    kind: str
     scale: float
     mean: bool
+    per_output: bool = False  # whether it is divided by the number of outputs
+    numbers: tuple[float, ...] = ()  # of the kind
+
+
+#: by the name that a user gives
+LOSSES: dict[str, Loss] = {
+    "half_sse": Loss("squared", 1.0, mean=False),
+    "half_mse": Loss("squared", 1.0, mean=True),
+    "sse": Loss("squared", 2.0, mean=False),
+    "mse": Loss("squared", 2.0, mean=True, per_output=True),
+}
 
 
 def loss_of(name: str, n_outputs: int) -> Loss:
-    """The loss as the kernels take it."""
-    as_choice("loss", name, LOSSES)
-    scale = 1.0 if name.startswith("half") else 2.0
-    return Loss(scale / n_outputs if name == "mse" else scale, name.endswith("mse"))
+    """The loss of a model with so many outputs, as the methods take it."""
+    loss = LOSSES[as_choice("loss", name, LOSSES)]
+    return loss._replace(scale=loss.scale / n_outputs) if loss.per_output else loss
+
+
+@lru_cache(maxsize=256)
+def table_with(compiled: Compiled, order: int | None, loss: Loss) -> NDArray[np.int64]:
+    """A model's table with a loss, and with what derivatives up to an order take (see `Compiled`).
+
+    Asked in every call, so remembered.
+    """
+    kind: Any = KINDS[loss.kind]
+    return passes.with_loss(
+        compiled.reaching(order), kind, compiled.dtype, loss.scale, loss.mean, loss.numbers
+    )

@@ -12,8 +12,8 @@ Memory of a call, beyond its inputs and outputs, in numbers of theta's dtype:
 
 (`Plan.layout`), with scratch given by the method's ``scratch_size``. A row is the gradient of one
 chunk: P, counted with padding; and that of the rates where it is asked for. Fixed are theta and
-the gradient with padding, and the transposed copy of theta's weights: up to 3 P (0 for explicit).
-If that exceeds the limit, pieces get shorter and then workers fewer.
+the gradient with padding, and what is derived from theta (for weight layers, transposed copies): up
+to 3 P (0 for explicit). If that exceeds the limit, pieces get shorter and then workers fewer.
 """
 
 from __future__ import annotations

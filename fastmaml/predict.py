@@ -98,7 +98,7 @@ def predict_rows(
         for first in range(0, n_tasks, piece):
             last = min(first + piece, n_tasks)
             kernels.predict(
-                workers, compiled.table, parameters, x, offsets, first, last, scratch, out
+                workers, compiled.reaching(0), parameters, x, offsets, first, last, scratch, out
             )
     return out
 

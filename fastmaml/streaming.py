@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from .checks import FLOAT64, all_finite, as_array, as_flag, as_number, require_finite, shape_text
 from .family import Family
+from .kernels.compile.records import View
 from .kernels.methods import stream as kernels
-from .kernels.models.layers import sizes_of
 
 __all__ = ["Stream"]
 
@@ -58,14 +58,14 @@ class Stream:
         compiled = model.compiled(dtype)
         self._model, self._check, self._dtype = model, check_finite, dtype
         self._table = compiled.table
-        self._shared = np.empty(compiled.n_padded + compiled.n_transposed, dtype)
+        self._shared = np.empty(compiled.n_padded + compiled.n_derived, dtype)
         kernels.prepare(self._table, theta, self._shared)
         self._state = np.zeros((p, -(-(p + m) // 8) * 8))  # whole cache lines
         with np.errstate(all="ignore"):
             self._state[:, :p] = scale.T
             self._state[:, p : p + m] = scale.T @ mean.T
         self._noise = as_array("posterior", posterior[2], FLOAT64).copy()
-        self._memory = np.zeros(sizes_of(self._table).width, dtype)
+        self._memory = np.zeros(View(self._table).width, dtype)
         self._phi = np.zeros(self._state.shape[1])
         self.n_rows = 0
 

@@ -28,6 +28,17 @@ ACTIVATIONS = (
     "gelu",
     "sin",
 )
+# A word for each hidden layer: curved above and below straight, and phi(0) != 0 beside phi(0) = 0
+MIXED = (
+    ("relu", "tanh"),
+    ("tanh", "relu"),
+    ("sigmoid", "identity"),
+    ("leaky_relu", "softplus"),
+    ("relu", "relu", "identity"),
+    ("identity", "gelu", "relu"),
+    ("sin", "relu", "elu"),
+    ("softplus", "sin", "sigmoid"),
+)
 SMOOTH = tuple(name for name in ACTIVATIONS if name not in ("relu", "leaky_relu", "elu"))
 LOSSES = ("half_sse", "half_mse", "sse", "mse")
 ORDERS = ("exact", "first")
@@ -202,6 +213,9 @@ def _draw_once(seed, rng, fixed):
     hidden = tuple(rng.choice((1, 3, 4, 7), depth - 1).tolist())
     hidden = fixed.get("hidden", hidden)
     activation = pick("activation", ACTIVATIONS)
+    apart = np.random.default_rng(rng.bit_generator.seed_seq.spawn(1)[0])  # so the rest stays alike
+    if "activation" not in fixed and len(hidden) > 1 and apart.random() < 0.5:
+        activation = [str(word) for word in apart.choice(ACTIVATIONS, len(hidden))]
     intercept = pick("intercept", (True, False))
     if family == "linear":
         model = fm.Linear(n_inputs, n_outputs, intercept=intercept)
@@ -296,7 +310,9 @@ def _is_fair(case):
 
 
 def _far_from_kinks(case):
-    if case.model.activation in SMOOTH:
+    words = reference.activations(case.model)
+    bent = [number for number, word in enumerate(words) if word not in SMOOTH]
+    if not bent:
         return True
     x, _, x_query, _ = case.per_task
     nearest = min(
@@ -304,7 +320,8 @@ def _far_from_kinks(case):
         for i, trajectory in enumerate(case.trajectories)
         for theta in trajectory
         for row in (*x[i], *x_query[i])
-        for _, _, z, _ in reference.forward(case.model, theta, row)[:-1] or [(0, 0, 1.0, 0)]
+        for passes in [reference.forward(case.model, theta, row)]
+        for _, _, z, _ in [passes[number] for number in bent]
     )
     return nearest >= KINK_MARGIN
 

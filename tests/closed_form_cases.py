@@ -48,6 +48,8 @@ def draw(seed, activations=ACTIVATIONS, most_rows=60, **options):
     if depth == 1 and rng.random() < 0.5:
         model = fm.Linear(n_in, n_out, intercept=bool(rng.random() < 0.5))
     else:
+        if len(hidden) > 1 and seed % 3 == 0:
+            activation = [str(word) for word in rng.choice(activations, len(hidden))]
         model = fm.MLP([n_in, *hidden, n_out], activation)
     chosen = {
         "loss": LOSSES[seed % len(LOSSES)],

@@ -54,10 +54,11 @@ def parts(head, theta):
 
 def features(head, of, x):
     """The last hidden values of rows x (K, n_in), and a 1."""
-    activation = ACTIVATIONS[head.model.activation]
-    for weight, bias in of.layers:
+    words = head.model.activation
+    for number, (weight, bias) in enumerate(of.layers):
         z = x @ weight.T
-        x = activation(z if bias is None else z + bias)
+        word = words if isinstance(words, str) else words[number]
+        x = ACTIVATIONS[word](z if bias is None else z + bias)
     return np.concatenate([x, np.ones((len(x), 1))], axis=1) if head.model.intercept else x
 
 

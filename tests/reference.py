@@ -95,11 +95,19 @@ def layers(model, theta):
     assert start == theta.size
 
 
+def activations(model):
+    """The word of each hidden layer, and that of the output layer."""
+    words = model.activation
+    n_hidden = len(model.layer_sizes) - 2
+    return [*([words] * n_hidden if isinstance(words, str) else words), "identity"]
+
+
 def forward(model, theta, x):
     """One sample through the network: (a_in, da_in, z, dz) of every layer, d being d/dtheta."""
     passes = []
     a, da = x, np.zeros((x.size, theta.size), theta.dtype)
-    for weight, bias, weight_at, bias_at in layers(model, theta):
+    network = zip(layers(model, theta), activations(model), strict=True)
+    for (weight, bias, weight_at, bias_at), word in network:
         z = weight @ a + bias
         dz = weight @ da
         for i, places in enumerate(weight_at):
@@ -107,7 +115,7 @@ def forward(model, theta, x):
         for i, place in enumerate(bias_at):
             dz[i, place] += 1
         passes.append((a, da, z, dz))
-        phi, dphi, _ = activation(model.activation, z)
+        phi, dphi, _ = activation(word, z)
         a, da = phi, dphi[:, None] * dz
     return passes
 
@@ -127,6 +135,7 @@ def second_derivative(model, theta, x, r):
     """
     total = np.zeros((theta.size, theta.size), theta.dtype)
     passes, network = forward(model, theta, x), list(layers(model, theta))
+    words = activations(model)
     by_z = r  # d(r . f) / dz, from the last layer to the first
     for here in reversed(range(len(passes))):
         weight, _, weight_at, _ = network[here]
@@ -136,7 +145,7 @@ def second_derivative(model, theta, x, r):
             total[:, places] += by_z[i] * da.T
         if here > 0:
             _, _, z, dz = passes[here - 1]
-            _, dphi, d2phi = activation(model.activation, z)
+            _, dphi, d2phi = activation(words[here - 1], z)
             by_phi = weight.T @ by_z
             total += dz.T @ ((by_phi * d2phi)[:, None] * dz)
             by_z = by_phi * dphi

@@ -269,6 +269,25 @@ def test_an_entry_is_loaded_with_what_it_refers_to(store):
     assert store.call() == []
 
 
+def test_a_function_from_elsewhere_is_kept_by_its_source(tmp_path):
+    """An edit to its file is seen, and what has no file is not kept."""
+
+    def source_of(path, text):
+        scope = {"__name__": "elsewhere", "linked": link.linked}
+        exec(compile(text, path, "exec"), scope)
+        return link._source_of(scope["own"].piece._function)
+
+    before = "@linked\ndef own(x):\n    x[0] = 1\n"
+    after = before.replace("1", "2")
+    sources = set()
+    for name, text in (("before.py", before), ("same.py", before), ("after.py", after)):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        sources.add(source_of(str(tmp_path / name), text))
+    assert len(sources) == 2
+    assert source_of("<nowhere>", before) is None
+    assert link._source_of(link.address_of) == ""
+
+
 def truncate(entry):
     entry.write_bytes(entry.read_bytes()[:-1000])
 

@@ -163,6 +163,18 @@ def test_resume_reaches_the_bits_of_one_run(name: str) -> None:
     assert load_checkpoint("a/b/checkpoint.npz").configuration["train"]["iterations"] == 17
 
 
+def test_an_activation_for_each_hidden_layer_goes_through_a_run() -> None:
+    text = FAMILY.replace('"tanh"', '["relu", "identity"]').replace("[1, 6, 1]", "[1, 6, 4, 1]")
+    text = text.replace("[[0.01, 0.02]]", "0.01")
+    Path("mixed.toml").write_text(text, encoding="utf-8")
+    assert cli.main(["train", "--config", "mixed.toml"]) == 0
+    assert cli.main(["resume", "mixed", "--iterations", "14"]) == 0
+    assert cli.main(["evaluate", "mixed"]) == 0
+    model = fm.MLP([1, 6, 4, 1], ["relu", "identity"])
+    assert fm.load("mixed/model.npz").objective.model == model
+    assert load_checkpoint("mixed/checkpoint.npz").maml.model == model
+
+
 def test_a_run_is_not_overwritten_nor_resumed_past_its_end(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -877,6 +889,9 @@ def test_the_configuration_of_the_docs_is_accepted() -> None:
         ("layer_sizes = [1, 6, 1]", "", "[model] lacks layer_sizes"),
         ("layer_sizes = [1, 6, 1]", "layer_sizes = [1]", "[model] layer_sizes is [1]"),
         ('activation = "tanh"', 'name = "CNN"', "[model] name is 'CNN'; accepted are MLP, Linear"),
+        ('"tanh"', '["tanh", "relu"]', "[model] activation has length 2; accepted are a word for"),
+        ('"tanh"', '["relu6"]', "[model] activation[0] is 'relu6'; accepted are 'identity', 're"),
+        ('"tanh"', "1", "[model] activation is 1; accepted are the words 'identity', 'relu', "),
         ("task_mean = true", "task_mean = 1", "[maml] task_mean is 1"),
         ("task_mean = true", "tasks_mean = 1", "[maml] has 'tasks_mean'; accepted are model"),
         ('family = "sinusoid"', "", "[tasks] needs either family or file"),

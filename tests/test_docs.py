@@ -56,7 +56,7 @@ def test_code(page, capsys):
 def test_derivation_names_what_exists():
     text = (ROOT / "docs/derivation.md").read_text(encoding="utf-8")
     kernels = re.findall(
-        r"`(samples|derivatives|explicit|layers|trajectory|hessian|dense|reduce)\.(\w+)`", text
+        r"`(derivatives|explicit|layers|trajectory|hessian|dense|reduce)\.(\w+)`", text
     )
     assert kernels
     folders = {path.stem: path.parent.name for path in (ROOT / "kernels").rglob("*.py")}

@@ -5,7 +5,7 @@ import inspect
 import numpy as np
 import pytest
 import reference
-from cases import ACTIVATIONS, DTYPES, LOSSES, METHODS, TOLERANCE, draw, relative_error
+from cases import ACTIVATIONS, DTYPES, LOSSES, METHODS, MIXED, TOLERANCE, draw, relative_error
 
 import fastmaml as fm
 from fastmaml import equations
@@ -106,17 +106,17 @@ def test_meta_gradients(seed, own_theta, dtype):
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", [*ACTIVATIONS, *MIXED], ids=str)
 def test_every_activation_and_loss(activation, loss):
-    case, theta, step = problem(7, family="mlp", depth=3, activation=activation, loss=loss)
+    depth = 3 if isinstance(activation, str) else len(activation) + 1
+    pins = {"family": "mlp", "depth": depth, "activation": activation, "loss": loss}
+    case, theta, step = problem(7, **pins)
     tasks = per_task(case, theta)
     got = equations.task_hessian(case.model, theta, *case.data[:2], loss=loss)
     want = [reference.task_hessian(case.model, t, x, y, loss) for t, x, y, _, _ in tasks]
     check(got, want, "float64")
     got = equations.meta_gradient(case.model, theta, *case.data, **step, task_mean=case.task_mean)
-    order_exact, _, _ = problem(
-        7, family="mlp", depth=3, activation=activation, loss=loss, order="exact", weighted=False
-    )
+    order_exact, _, _ = problem(7, **pins, order="exact", weighted=False)
     check(got, order_exact.expected.gradient, "float64")
 
 

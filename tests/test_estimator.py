@@ -73,7 +73,7 @@ def short(**options):
         "shots": 3, "max_iter": 20, "learning_rate_init": 0.01, "random_state": 0,
         "early_stopping": False, "n_iter_no_change": 100, **options,
     }  # fmt: skip
-    return MAMLRegressor((8,), **given)
+    return MAMLRegressor(**{"hidden_layer_sizes": (8,), **given})
 
 
 @pytest.fixture(scope="module")
@@ -299,6 +299,19 @@ def test_clone_and_pickle(trained):
     X, _, groups = lines(40, 8)
     again = pickle.loads(pickle.dumps(trained))
     np.testing.assert_array_equal(again.predict(X, groups), trained.predict(X, groups))
+
+
+@pytest.mark.parametrize("words", [["relu", "identity"], ("relu", "identity")])
+def test_an_activation_for_each_hidden_layer(words):
+    regressor = short(hidden_layer_sizes=(8, 3), activation=words)
+    assert regressor.get_params()["activation"] is words
+    copy = clone(regressor).fit(*lines(9, 5))
+    assert copy.get_params()["activation"] == words
+    assert type(copy.activation) is type(words)
+    assert copy.model_ == fm.MLP([1, 8, 3, 1], words)
+    copy.set_params(warm_start=True, activation=list(words)).fit(*lines(9, 5))
+    with pytest.raises(ValueError, match=r"warm_start goes on with MLP\(.*\['relu', 'identity'\]"):
+        copy.set_params(activation=["identity", "relu"]).fit(*lines(9, 5))
 
 
 def test_what_was_adapted_is_an_ordinary_regressor():
@@ -1079,6 +1092,9 @@ def test_one_group_for_all_rows_is_a_warning():
         ({"order": "second"}, ValueError, "order is 'second'"),
         ({"order": "implicit"}, ValueError, "order is 'implicit'; accepted are 'exact', 'first'"),
         ({"activation": "logistic"}, ValueError, "activation is 'logistic'; accepted are"),
+        ({"activation": ["relu", "tanh"]}, ValueError, "activation has length 2; accepted are"),
+        ({"activation": ["logistic"]}, ValueError, r"activation\[0\] is 'logistic'; accepted are"),
+        ({"activation": 1}, TypeError, "activation is 1; accepted are"),
         ({"hidden_layer_sizes": (0,)}, ValueError, r"hidden_layer_sizes\[0\] is 0"),
         ({"hidden_layer_sizes": 2.5}, TypeError, "hidden_layer_sizes is 2.5"),
         ({"hidden_layer_sizes": "40"}, TypeError, r"hidden_layer_sizes\[0\] is '4'"),

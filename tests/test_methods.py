@@ -10,6 +10,7 @@ from cases import (
     FORMS,
     LOSSES,
     METHODS,
+    MIXED,
     ORDERS,
     TOLERANCE,
     draw,
@@ -48,6 +49,9 @@ def _grid():
         pins = {"hidden": hidden, "n_support": rows, "n_query": rows + 2, "n_tasks": 2, "steps": 2}
         name = "x".join(map(str, hidden))
         yield f"width-{name}-rows-{rows}", {"family": "mlp", "depth": len(hidden) + 1, **pins}
+    for words, steps in product(MIXED, STEPS):
+        pins = {"activation": words, "depth": len(words) + 1, "steps": steps}
+        yield f"{'-'.join(words)}-{steps}", {"family": "mlp", **pins}
 
 
 CASES = [pytest.param(seed, pins, id=name) for seed, (name, pins) in enumerate(_grid(), start=1000)]

@@ -2,7 +2,7 @@
 
 import copy
 import pickle
-from itertools import pairwise
+from itertools import pairwise, repeat
 
 import numpy as np
 import pytest
@@ -16,6 +16,8 @@ MODELS = [
     MLP((2, 3), activation="sin"),
     MLP([3, 4, 2], activation="relu"),
     MLP([1, 1, 1], activation="gelu"),
+    MLP([2, 4, 3, 1], activation=["relu", "tanh"]),
+    MLP([2, 4, 3, 1], activation=["tanh", "relu"]),
     Linear(3),
     Linear(1),
     Linear(3, n_outputs=2, intercept=False),
@@ -42,6 +44,34 @@ def test_equal_models_are_one(model):
 def test_repr():
     assert repr(MLP(np.array([1, 40, 40, 1]))) == "MLP([1, 40, 40, 1], activation='tanh')"
     assert repr(Linear(np.int8(3))) == "Linear(3, n_outputs=1, intercept=True)"
+
+
+def test_a_word_for_each_hidden_layer():
+    sizes, words = [1, 40, 40, 20, 1], ["relu", "relu", "identity"]
+    model = MLP(sizes, words)
+    assert model.activation == ("relu", "relu", "identity")
+    assert repr(model) == "MLP([1, 40, 40, 20, 1], activation=['relu', 'relu', 'identity'])"
+    for given in (tuple(words), iter(words), np.array(words)):
+        same = MLP(sizes, given)
+        assert same == model
+        assert {type(word) for word in same.activation} == {str}
+    assert model != MLP(sizes, words[::-1])
+    assert model != MLP(sizes, "relu")
+    np.testing.assert_array_equal(model.init(0), MLP(sizes, "relu").init(0))
+
+
+@pytest.mark.parametrize("kind", [list, tuple, np.array])
+def test_a_sequence_of_equal_words_is_the_word(kind):
+    one = MLP([2, 3, 4, 1], "relu")
+    same = MLP([2, 3, 4, 1], kind(["relu", "relu"]))
+    assert (same, hash(same), repr(same)) == (one, hash(one), repr(one))
+    assert (type(same.activation), same.activation) == (str, "relu")
+    assert MLP([2, 3, 1], kind(["sin"])) == MLP([2, 3, 1], "sin")
+
+
+def test_the_activation_of_no_layer():
+    assert MLP([3, 1], "relu").activation == "relu"
+    assert MLP([3, 1], []) == MLP([3, 1], ()) == MLP([3, 1], "identity")
 
 
 def test_models_of_another_family_are_not_equal():
@@ -98,6 +128,20 @@ def test_other_layer_sizes(sizes, kind, texts):
 def test_other_arguments():
     error(lambda: MLP([1, 1], "relu6"), ValueError, "activation is 'relu6'", "'identity', 'relu'")
     error(lambda: MLP([1, 1], None), TypeError, "activation is None", "'sin'")
+    for one in (None, 1, b"relu", {"relu"}, {"relu": 1}, np.array("relu")):
+        texts = f"activation is {one!r}", "'sin', or a sequence of them, one for each hidden layer"
+        error(lambda one=one: MLP([1, 1, 1], one), TypeError, *texts)
+    for words, length, n_hidden in (
+        ([], 0, 2), (["relu"], 1, 2), (["relu"] * 3, 3, 2), (["relu"], 1, 0),
+        (repeat("relu"), "1000 or more", 2),
+    ):  # fmt: skip
+        sizes = [1] * (n_hidden + 2)
+        texts = f"activation has length {length}; accepted are a word", f"there are {n_hidden}"
+        error(lambda words=words, sizes=sizes: MLP(sizes, words), ValueError, *texts)
+    texts = "activation[1] is 'relu6'; accepted are 'identity', 'relu'", "'sin'"
+    error(lambda: MLP([1, 1, 1, 1], ["relu", "relu6"]), ValueError, *texts)
+    error(lambda: MLP([1, 1, 1, 1], [None, "relu"]), TypeError, "activation[0] is None", "words")
+    error(lambda: MLP([1, 1, 1], [["relu"]]), TypeError, "activation[0] is ['relu']", "words")
     error(lambda: Linear(1.0), TypeError, "n_inputs is 1.0", "integers of at least 1")
     error(lambda: Linear(0), ValueError, "n_inputs is 0", "integers of at least 1")
     error(lambda: Linear(1, 0), ValueError, "n_outputs is 0", "integers of at least 1")
@@ -328,11 +372,12 @@ def network(model, theta, x):
         "tanh": np.tanh,
         "relu": lambda z: np.maximum(z, 0.0),
         "sin": np.sin,
-    }[model.activation]
-    layers = model.unpack(theta)
+    }
+    layers, words = model.unpack(theta), model.activation
+    each = [words] * len(layers) if isinstance(words, str) else words
     for i, (weight, bias) in enumerate(layers):
         x = x @ weight.T + (0.0 if bias is None else bias)
-        x = act(x) if i + 1 < len(layers) else x
+        x = act[each[i]](x) if i + 1 < len(layers) else x
     return x
 
 

@@ -33,6 +33,7 @@ OBJECTIVES = [
     fm.MAML(MODEL, inner_lr=RNG.random(MODEL.n_params), check_finite=False, max_memory=10**6),
     fm.MAML(MODEL, order="implicit", proximal=2.0, cg_rtol=1e-3, cg_maxiter=7),
     fm.MAML(fm.Linear(2, intercept=False), inner_lr=0, loss="half_mse"),
+    fm.MAML(fm.MLP([2, 5, 3, 1], activation=["relu", "sin"]), inner_lr=0.1),
     Reptile(fm.MAML(MODEL, inner_lr=[[0.1], [0.2]], steps=2)),
 ]
 
@@ -230,7 +231,7 @@ JUNK = [None, True, -1, 1.5, 10**30, "x", [], [1], {}, {"array": "theta"}, {"arr
         {"class": "MAML", "arguments": {}}, {"class": "os.system", "arguments": {}}]  # fmt: skip
 MEANT = {  # what may be there too
     "extra": JUNK, "scaling": [None], "inputs": [None], "outputs": [None], "version": ["x"],
-    "objective.model.activation": [], "objective.method": [], "objective.order": [],
+    "objective.method": [], "objective.order": [],
     "objective.check_finite": [True], "objective.task_mean": [True],
     "objective.cg_rtol": [1.5], "objective.max_memory": [None],
     "objective.proximal": [None],
@@ -303,6 +304,16 @@ def test_every_field_of_the_header_is_checked(where, whole):
             lambda h: h["objective"]["arguments"].update(spoon=1),
             {},
             "MAML has no argument 'spoon'",
+        ),
+        (
+            lambda h: h["objective"]["arguments"]["model"]["arguments"].update(activation=[]),
+            {},
+            "MLP: activation has length 0; accepted are a word .* of which there are 1",
+        ),
+        (
+            lambda h: h["objective"]["arguments"]["model"]["arguments"].update(activation=["a"]),
+            {},
+            r"MLP: activation\[0\] is 'a'; accepted are 'identity', ",
         ),
         (
             lambda h: h["objective"].update({"class": "Other"}),

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import reference
-from cases import DTYPES, FORMS, LOSSES, METHODS, ORDERS, TOLERANCE, draw, relative_error
+from cases import DTYPES, FORMS, LOSSES, METHODS, MIXED, ORDERS, TOLERANCE, draw, relative_error
 from scipy.optimize import minimize
 
 import fastmaml as fm
@@ -186,11 +186,16 @@ def implicit_case(seed, dtype="float64", **pins):
     return case, options, np.array(values), np.array(gradients), np.array(adapted)
 
 
+IMPLICIT = [(seed, {}) for seed in range(7300, 7306)]
+IMPLICIT += [(7310 + i, {"activation": w, "depth": len(w) + 1}) for i, w in enumerate(MIXED)]
+
+
 @every_dtype
 @pytest.mark.parametrize("momentum", [0.0, 0.5])
-@pytest.mark.parametrize("seed", range(7300, 7306))
-def test_implicit(seed, momentum, dtype):
-    case, options, values, gradients, adapted = implicit_case(seed, dtype, inner_momentum=momentum)
+@pytest.mark.parametrize(("seed", "pins"), IMPLICIT)
+def test_implicit(seed, pins, momentum, dtype):
+    pins = {"inner_momentum": momentum, **pins}
+    case, options, values, gradients, adapted = implicit_case(seed, dtype, **pins)
     maml, theta = fm.MAML(case.model, **options), case.theta.astype(dtype)
     got = maml.evaluate(theta, *case.data)
     share = len(values) if case.task_mean else 1

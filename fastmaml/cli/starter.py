@@ -103,7 +103,7 @@ def configuration(sheet: Sheet, guess: Guess, out: Path) -> str:
         "[model]",
         "# first the number of inputs, where each category counts; last that of outputs",
         _line("layer_sizes", layers, None),
-        _line("activation", defaults.ACTIVATION, None),
+        _line("activation", defaults.ACTIVATION, "or a list: one for each hidden layer"),
         "",
         "[maml]",
         _line("steps", defaults.STEPS, "of adaptation"),

@@ -66,8 +66,8 @@ class MAMLRegressor(StandardisedRegressor):
     ----------
     hidden_layer_sizes : int or sequence of int
         Sizes of the hidden layers.
-    activation : str
-        Of the hidden layers, as for :class:`fastmaml.MLP`.
+    activation : str or sequence of str
+        Of the hidden layers, as for :class:`fastmaml.MLP`: a word for all, or one for each.
     inner_lr : float or array_like
         Learning rate of the inner steps, in the forms of :class:`fastmaml.MAML`.
     learn_rates : bool
@@ -200,7 +200,7 @@ class MAMLRegressor(StandardisedRegressor):
     def __init__(
         self,
         hidden_layer_sizes: Any = defaults.HIDDEN_LAYER_SIZES,
-        activation: str = defaults.ACTIVATION,
+        activation: Any = defaults.ACTIVATION,
         *,
         inner_lr: Any = defaults.INNER_LR,
         learn_rates: bool = True,

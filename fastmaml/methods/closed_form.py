@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 
 from ..checks import FLOAT32, FLOAT64, all_finite, require_finite, require_memory
 from ..family import Family
+from ..kernels.compile.records import View
 from ..kernels.methods import closed_form as kernels
 from ..kernels.methods import posterior as posterior_kernels
 from ..kernels.methods.modes import GRADIENT, RATES, VALUE
 from ..kernels.models.layers import _padded as padded
-from ..kernels.models.layers import sizes_of
 from ..kernels.vectors.emitter import LANES, on_line
-from ..losses import Loss
 from ..plan import Plan, Sizes, chunks_of
 from ..tasks import Rows, offsets_of
 from ..workspace import Layout, borrow
@@ -42,7 +41,8 @@ class HeadProblem:
     """All that the method needs to know beside theta and the data."""
 
     model: Family
-    loss: Loss
+    scale: float  # of the loss
+    mean: bool  # whether it is divided by a task's number of query rows
     density: bool  # whether the loss is a negative log density
     n_prior: int  # log prior variances, 1 or one for each feature
     n_noise: int  # log noise variances, 1 or one for each output
@@ -145,7 +145,7 @@ def _solve(
             kernels.closed_form(
                 workers, plan.table, theta, shared, prior, support.x, support.y, support.offsets,
                 query.x, query.y, query.offsets, plan.chunks, first, min(first + piece, n_chunks),
-                plan.blocks, problem.loss.scale, problem.loss.mean, plan.sizes, mode, passes,
+                plan.blocks, problem.scale, problem.mean, plan.sizes, mode, passes,
                 systems, rows, total, result.task_values, result.gradient,
             )  # fmt: skip
     return result
@@ -271,7 +271,7 @@ def _plan(problem: HeadProblem, dtype: np.dtype[Any], sizes: Sizes, what: int | 
         "longest": int(sizes.query_counts.max()),
     }
     numbers["system"] = on_line(kernels.system_size(p, m, numbers, counts))
-    passes, systems = kernels.room_for(sizes_of(compiled.table), numbers)
+    passes, systems = kernels.room_for(View(compiled.table), numbers)
     require_memory(
         passes * dtype.itemsize + systems * itemsize,
         f"{model!r} in closed form with {sizes.longest} rows of a task",
@@ -283,7 +283,7 @@ def _plan(problem: HeadProblem, dtype: np.dtype[Any], sizes: Sizes, what: int | 
     return HeadPlan(
         mode=mode, dtype=dtype, chunks=np.arange(len(blocks), dtype=np.int64),
         work=of_rows + 4 * of_tasks, scratch=passes, systems=systems, n_gradient=n_gradient,
-        n_total=n_gradient, n_shared=compiled.n_padded + compiled.n_transposed, n_rates=0,
+        n_total=n_gradient, n_shared=compiled.n_padded + compiled.n_derived, n_rates=0,
         n_prior=numbers["ld"] + problem.n_noise, max_memory=problem.max_memory,
         table=compiled.table, blocks=blocks,
         sizes=np.array([numbers[name] for name in kernels.SIZES], np.int64),

@@ -19,7 +19,7 @@ from ..kernels.methods import dense as kernels
 from ..kernels.methods import hessian as hessian_kernels
 from ..kernels.methods.modes import VALUE
 from ..kernels.methods.trajectory import scratch_size
-from ..losses import Loss
+from ..losses import Loss, table_with
 from ..plan import Sizes, chunks_by_work, tasks_of_piece, work_of, workers_for
 from ..tasks import Rows
 from ..workspace import borrow, rows_of
@@ -39,7 +39,7 @@ class Dense(Stepwise):
         """How a batch of such sizes is worked."""
         model, steps = problem.model, problem.steps
         compiled = model.compiled(dtype)
-        table, n_padded, n_transposed = compiled.table, compiled.n_padded, compiled.n_transposed
+        table, n_padded = table_with(compiled, 2, problem.loss), compiled.n_padded
         rates, parameter_rates = padded_rates(problem, dtype)
         work = work_of(model, *sizes.rows, steps)
         scratch = scratch_size(table, sizes.longest, steps, problem.momentum)
@@ -48,7 +48,7 @@ class Dense(Stepwise):
             method=self, mode=mode, dtype=dtype, table=table, rates=rates,
             parameter_rates=parameter_rates, chunks=chunks_by_work(sizes.offsets, work),
             blocks=np.zeros(0, np.int64), work=work, scratch=scratch, n_gradient=n_padded,
-            n_total=n_padded, n_shared=n_padded + n_transposed,
+            n_total=n_padded, n_shared=n_padded + compiled.n_derived,
             n_rates=parameter_rates.size or rates.size, max_memory=problem.max_memory,
         )  # fmt: skip
 
@@ -61,10 +61,10 @@ class Dense(Stepwise):
         scratch, gradient_rows, rate_rows, total, shared = buffers
         kernels.dense(
             workers, plan.table, theta, shared, support.x, support.y, support.offsets, query.x,
-            query.y, query.offsets, plan.chunks, first, last, problem.loss.scale,
-            problem.loss.mean, problem.order == "exact", plan.rates, plan.parameter_rates,
-            problem.momentum, problem.step_weights, plan.mode, scratch, gradient_rows, total,
-            rate_rows, result.rate_gradient, result.task_values, result.gradient,
+            query.y, query.offsets, plan.chunks, first, last, problem.order == "exact",
+            plan.rates, plan.parameter_rates, problem.momentum, problem.step_weights, plan.mode,
+            scratch, gradient_rows, total, rate_rows, result.rate_gradient, result.task_values,
+            result.gradient,
         )  # fmt: skip
 
     def warm(self, problem: Problem, theta: NDArray[Any], rows: Rows) -> None:
@@ -103,9 +103,9 @@ def adapt(
         for first in range(0, n_tasks, piece):
             n_beyond += adapt_kernels.adapt(
                 workers, plan.table, theta, support.x, support.y, support.offsets,
-                first, min(first + piece, n_tasks), problem.loss.scale, problem.loss.mean,
-                plan.rates, plan.parameter_rates, problem.momentum, problem.proximal or 0.0,
-                scratch, reach, adapted, rows.x, rows.offsets, f,
+                first, min(first + piece, n_tasks), plan.rates, plan.parameter_rates,
+                problem.momentum, problem.proximal or 0.0, scratch, reach, adapted, rows.x,
+                rows.offsets, f,
             )  # fmt: skip
     return adapted if new is None else f, n_beyond
 
@@ -138,6 +138,7 @@ def hessian_products(
     gradients = np.empty((n_tasks if gradient else 0, p), theta.dtype)
     products = np.empty((0 if v is None else n_tasks, p), theta.dtype)
     compiled = model.compiled(theta.dtype)
+    table = table_with(compiled, 2, loss)
     work = work_of(model, n_rows, 0, 1)
     workers = workers_for(work, n_tasks)
     longest = int(np.diff(rows.offsets).max())
@@ -147,10 +148,9 @@ def hessian_products(
         for first in range(0, n_tasks, piece):
             tasks, ends = slice(first, first + piece), slice(first, first + piece + 1)
             hessian_kernels.hessian_products(
-                workers, compiled.table, theta[tasks] if len(theta) > 1 else theta,
+                workers, table, theta[tasks] if len(theta) > 1 else theta,
                 direction[tasks] if len(direction) > 1 else direction, rows.x, rows.y,
-                rows.offsets[ends], loss.scale, loss.mean, scratch, values[tasks],
-                gradients[tasks], products[tasks],
+                rows.offsets[ends], scratch, values[tasks], gradients[tasks], products[tasks],
             )  # fmt: skip
     return Products(values, gradients, products)
 

@@ -11,7 +11,7 @@ from ..checks import all_finite
 from ..family import Family
 from ..kernels.methods import derivatives as derivative_kernels
 from ..kernels.methods import explicit as kernels
-from ..losses import Loss
+from ..losses import Loss, table_with
 from ..plan import Sizes, chunks_by_work, tasks_of_piece, work_of, workers_for
 from ..tasks import Rows
 from ..workspace import borrow, rows_of
@@ -20,8 +20,8 @@ from .stepwise import Stepwise, StepwisePlan, is_finite
 
 __all__ = ["EXPLICIT", "Derivatives", "Explicit", "derivatives"]
 
-#: how many times as long an operation takes in the plain loops of the kernels
-PLAIN_LOOPS = 8
+#: how many times as long an operation takes: passes are of few numbers, and matrices in plain loops
+SLOWER = 8
 
 
 class Explicit(Stepwise):
@@ -33,10 +33,10 @@ class Explicit(Stepwise):
     def plan(self, problem: Problem, dtype: np.dtype[Any], sizes: Sizes, mode: int) -> StepwisePlan:
         """How a batch of such sizes is worked."""
         model, steps = problem.model, problem.steps
-        table = model.compiled(dtype).table
+        table = table_with(model.compiled(dtype), 2, problem.loss)
         rates = _rates(problem, dtype)
-        work = work_of(model, *sizes.rows, steps) * PLAIN_LOOPS * model.n_params
-        scratch = kernels.scratch_size(table, steps, problem.momentum)
+        work = work_of(model, *sizes.rows, steps) * SLOWER * model.n_params
+        scratch = kernels.scratch_size(table, sizes.longest, steps, problem.momentum)
         self.require_memory(problem, dtype, sizes, scratch)
         return StepwisePlan(
             method=self, mode=mode, dtype=dtype, table=table, rates=rates,
@@ -54,8 +54,8 @@ class Explicit(Stepwise):
         scratch, gradient_rows, rate_rows, _, _ = buffers
         kernels.explicit(
             workers, plan.table, theta, support.x, support.y, support.offsets, query.x, query.y,
-            query.offsets, plan.chunks, first, last, problem.loss.scale, problem.loss.mean,
-            problem.order == "exact", plan.rates, problem.momentum, problem.step_weights,
+            query.offsets, plan.chunks, first, last, problem.order == "exact", plan.rates,
+            problem.momentum, problem.step_weights,
             plan.mode, scratch, gradient_rows, result.gradient, rate_rows, result.rate_gradient,
             result.task_values,
         )  # fmt: skip
@@ -115,18 +115,17 @@ def derivatives(
         for name, shape in zip(Derivatives._fields, shapes, strict=True)
     ]
     y = rows.y if len(rows.y) else np.zeros((n_rows, n_out), theta.dtype)
-    table = model.compiled(theta.dtype).table
-    work = work_of(model, n_rows, 0, 1) * PLAIN_LOOPS * (p if "hessians" in wanted else 1)
+    table = table_with(model.compiled(theta.dtype), 2, loss)
+    work = work_of(model, n_rows, 0, 1) * SLOWER * (p if "hessians" in wanted else 1)
     workers = workers_for(work, n_tasks)
     by_row, by_task = outputs[:2], outputs[2:]
     piece = tasks_of_piece(work, n_tasks, workers)
-    size = derivative_kernels.scratch_size(table)
+    size = derivative_kernels.scratch_size(table, int(np.diff(rows.offsets).max()))
     with borrow(rows_of(theta.dtype, workers, size)) as (scratch,):
         for first in range(0, n_tasks, piece):
             tasks, ends = slice(first, first + piece), slice(first, first + piece + 1)
             derivative_kernels.derivatives(
                 workers, table, theta[None] if theta.ndim == 1 else theta[tasks], rows.x, y,
-                rows.offsets[ends], loss.scale, loss.mean, scratch, *by_row,
-                *(a[tasks] for a in by_task),
+                rows.offsets[ends], scratch, *by_row, *(a[tasks] for a in by_task),
             )  # fmt: skip
     return Derivatives(*outputs)

@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..family import Family
+from ..kernels.compile.records import View
 from ..kernels.methods import factored as kernels
 from ..kernels.methods.blocks import scratch_size
 from ..kernels.methods.modes import RATES
 from ..kernels.methods.own_weights import own_table
-from ..kernels.models.layers import KINDS, sizes_of
+from ..kernels.models.layers import KINDS
 from ..kernels.vectors.emitter import LANES
+from ..losses import table_with
 from ..plan import Sizes, chunks_of, work_of
 from ..tasks import Rows
 from .base import Problem, Result
@@ -61,7 +63,7 @@ class Factored(Stepwise):
         """How a batch of such sizes is worked."""
         model, steps, n_tasks = problem.model, problem.steps, sizes.n_tasks
         compiled = model.compiled(dtype)
-        table, n_padded, n_transposed = compiled.table, compiled.n_padded, compiled.n_transposed
+        table, n_padded = table_with(compiled, None, problem.loss), compiled.n_padded
         rates, parameter_rates = padded_rates(problem, dtype)
         rows, query_rows = sizes.rows
         work = work_of(model, rows, query_rows, steps) + pair_work_of(model, rows, n_tasks, steps)
@@ -69,16 +71,16 @@ class Factored(Stepwise):
         blocks, chunks = _blocks_and_chunks(
             sizes.offsets, max(rows, query_rows), table, dtype, steps
         )
-        losses = int(np.count_nonzero(problem.step_weights))
         scratch = scratch_size(
-            table, sizes.counts, sizes.query_counts, blocks, steps, losses, mode == RATES
+            table, sizes.counts, sizes.query_counts, blocks, problem.step_weights, mode == RATES
         )
         self.require_memory(problem, dtype, sizes, scratch)
         return StepwisePlan(
             method=self, mode=mode, dtype=dtype, table=table, rates=rates,
             parameter_rates=parameter_rates, chunks=chunks, blocks=blocks, work=work,
             scratch=scratch, n_gradient=n_padded, n_total=n_padded,
-            n_shared=n_padded + n_transposed, n_rates=rates.size, max_memory=problem.max_memory,
+            n_shared=n_padded + compiled.n_derived, n_rates=rates.size,
+            max_memory=problem.max_memory,
         )  # fmt: skip
 
     def launch(
@@ -90,10 +92,9 @@ class Factored(Stepwise):
         scratch, gradient_rows, rate_rows, total, shared = buffers
         kernels.factored(
             workers, plan.table, theta, shared, support.x, support.y, support.offsets, query.x,
-            query.y, query.offsets, plan.chunks, first, last, problem.loss.scale,
-            problem.loss.mean, problem.order == "exact", plan.rates, problem.step_weights,
-            plan.mode, scratch, gradient_rows, total, rate_rows, result.rate_gradient,
-            result.task_values, result.gradient, plan.blocks,
+            query.y, query.offsets, plan.chunks, first, last, problem.order == "exact",
+            plan.rates, problem.step_weights, plan.mode, scratch, gradient_rows, total, rate_rows,
+            result.rate_gradient, result.task_values, result.gradient, plan.blocks,
         )  # fmt: skip
 
 
@@ -136,7 +137,7 @@ def own_layers(model: Family, rows: float, query_rows: float, steps: int) -> lis
 
 def bytes_a_row(table: NDArray[np.int64], dtype: np.dtype[Any]) -> int:
     """What the factored method keeps of one support row in one step."""
-    return KINDS * sizes_of(table).width * dtype.itemsize
+    return KINDS * View(table).width * dtype.itemsize
 
 
 def block_rows_of(table: NDArray[np.int64], dtype: np.dtype[Any], steps: int) -> int:
@@ -145,7 +146,7 @@ def block_rows_of(table: NDArray[np.int64], dtype: np.dtype[Any], steps: int) ->
     Enough for large products with the weights that tasks share. Where they share none, few enough
     for the cache.
     """
-    if sizes_of(table).n_common:
+    if View(table).n_common:
         return CHUNK_ROWS
     of_row = bytes_a_row(table, dtype) * max(steps, 1)
     return max(MIN_BLOCK_ROWS, min(CHUNK_ROWS, BLOCK_BYTES // of_row))

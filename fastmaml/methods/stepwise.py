@@ -88,7 +88,7 @@ class Stepwise(Method):
         """The gradient of the rates in their canonical form: (S, n_layers) or (P,)."""
         if problem.rate.per_parameter is None:
             return total.reshape(plan.rates.shape)
-        return total[problem.model.padded_index(plan.dtype)]
+        return total[problem.model.compiled(plan.dtype).padded_index]
 
     def solve(
         self, problem: Problem, theta: NDArray[Any], support: Rows, query: Rows, mode: int,
@@ -263,6 +263,6 @@ def padded_rates(problem: Problem, dtype: np.dtype[Any]) -> tuple[NDArray[Any], 
             rates[...] = per_layer
         else:
             parameter_rates = np.zeros(model.compiled(dtype).n_padded, dtype)
-            parameter_rates[model.padded_index(dtype)] = per_parameter
+            parameter_rates[model.compiled(dtype).padded_index] = per_parameter
         problem._rates[dtype] = rates, parameter_rates
     return problem._rates[dtype]

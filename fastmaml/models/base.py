@@ -1,12 +1,12 @@
 """Stacks of weight layers: their sizes, the flat layout of their parameters, initial values.
 
-To the kernels a model is the description of a network of weight layers: ``layer_sizes``, one
-activation between the layers, and whether the layers have intercepts.
+To the kernels a model is the description of a network of weight layers: ``layer_sizes``, the
+activation of each hidden layer, and whether the layers have intercepts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import accumulate, islice, pairwise
@@ -30,7 +30,7 @@ from ..checks import (
     shown,
 )
 from ..family import Compiled
-from ..kernels.models.layers import layer_table, sizes_of
+from ..kernels.models.layers import LAYERS, layer_table
 from ..kernels.vectors.activations import CODES
 from ..predict import predict as predict_of_any_model
 from .initial import DEFAULT, SCHEMES
@@ -49,8 +49,9 @@ class Network:
     ----------
     layer_sizes : tuple of int
         Sizes from the input to the output.
-    activation : str
-        Applied between the layers; the output layer is linear.
+    activation : str or tuple of str
+        Of the hidden layers: a word if it is the same for all, else one for each. The output layer
+        is linear.
     intercept : bool
         Whether each layer adds a bias.
     n_layers, n_params, n_inputs, n_outputs : int
@@ -58,14 +59,16 @@ class Network:
     """
 
     layer_sizes: tuple[int, ...]
-    activation: str
+    activation: str | tuple[str, ...]
     intercept: bool
     n_layers: int = field(compare=False)
     n_params: int = field(compare=False)
     n_inputs: int = field(compare=False)
     n_outputs: int = field(compare=False)
 
-    def __init__(self, layer_sizes: Iterable[int], activation: str, intercept: bool) -> None:
+    def __init__(
+        self, layer_sizes: Iterable[int], activation: str | Iterable[str], intercept: bool
+    ) -> None:
         try:
             given = None if isinstance(layer_sizes, str | bytes) else iter(layer_sizes)
         except TypeError:
@@ -87,7 +90,7 @@ class Network:
             )
         put = object.__setattr__  # frozen from here on
         put(self, "layer_sizes", sizes)
-        put(self, "activation", as_choice("activation", activation, tuple(CODES)))
+        put(self, "activation", _as_activation(activation, len(sizes) - 2))
         put(self, "intercept", as_flag("intercept", intercept))
         put(self, "n_layers", len(sizes) - 1)
         put(self, "n_params", sum(n_out * (n_in + self.intercept) for n_in, n_out in self._layers))
@@ -268,27 +271,41 @@ class Network:
         """The model as the kernels of a dtype take it."""
         return _compiled(self.layer_sizes, self.activation, self.intercept, dtype)
 
-    def padded_index(self, dtype: np.dtype[Any]) -> NDArray[np.int64]:
-        """Where each parameter lies in a padded parameter vector."""
-        return _padded_index(self, dtype)
+
+def _as_activation(activation: Any, n_hidden: int) -> str | tuple[str, ...]:
+    """Return a word that holds for all hidden layers, or else a tuple of one for each."""
+    words = tuple(CODES)
+    if isinstance(activation, str):
+        return as_choice("activation", activation, words)
+    try:  # of a set or a mapping the order would be chance
+        given = None if isinstance(activation, bytes | Set | Mapping) else iter(activation)
+    except TypeError:
+        given = None
+    if given is None:
+        raise TypeError(
+            f"activation is {shown(activation)}; accepted are the words "
+            f"{', '.join(map(repr, words))}, or a sequence of them, one for each hidden layer"
+        )
+    entries = list(islice(given, MAX_LAYERS))  # more than there can be hidden layers
+    if len(entries) != n_hidden:
+        count = len(entries) if len(entries) < MAX_LAYERS else f"{MAX_LAYERS} or more"
+        raise ValueError(
+            f"activation has length {count}; accepted are a word for all hidden layers, or a "
+            f"sequence of one for each, of which there are {n_hidden}"
+        )
+    each = tuple(as_choice(f"activation[{i}]", word, words) for i, word in enumerate(entries))
+    if not each:  # of no layer, as in `Linear`
+        return "identity"
+    return each[0] if len(set(each)) == 1 else each
 
 
 @lru_cache(maxsize=64)
 def _compiled(
-    layer_sizes: tuple[int, ...], activation: str, intercept: bool, dtype: np.dtype[Any]
+    layer_sizes: tuple[int, ...],
+    activation: str | tuple[str, ...],
+    intercept: bool,
+    dtype: np.dtype[Any],
 ) -> Compiled:
-    table = layer_table(layer_sizes, activation, intercept, dtype)
-    sizes = sizes_of(table)
-    return Compiled(table, sizes.n_padded, sizes.n_transposed)
-
-
-@lru_cache(maxsize=64)
-def _padded_index(model: Network, dtype: np.dtype[Any]) -> NDArray[np.int64]:
-    index = np.empty(model.n_params, np.int64)
-    layers = sizes_of(model.compiled(dtype).table).layers[1 : model.n_layers + 1]
-    for (weight, bias), layer in zip(model.unpack(index), layers, strict=True):
-        n_out, n_in = weight.shape
-        weight[...] = layer.p_weight + np.arange(n_out)[:, None] * layer.ld_in + np.arange(n_in)
-        if bias is not None:
-            bias[...] = layer.p_bias + np.arange(n_out)
-    return index
+    n_hidden = len(layer_sizes) - 2
+    activations = (activation,) * n_hidden if isinstance(activation, str) else activation
+    return Compiled(layer_table(layer_sizes, activations, intercept, dtype), LAYERS, dtype)

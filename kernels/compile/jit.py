@@ -26,7 +26,7 @@ from numba import config, njit
 from numba.core.compiler_lock import global_compiler_lock
 
 from .cache import cache_folder
-from .link import linked, stored
+from .link import stored
 
 __all__ = [
     "Kernel",
@@ -34,7 +34,6 @@ __all__ = [
     "get_num_threads",
     "helper",
     "kernel",
-    "linked",
     "max_workers",
     "serial_kernel",
     "set_num_threads",

@@ -9,7 +9,11 @@ kernel then run the very same machine code, which is also why their bits agree.
 Inside a linked function every array is a bare pointer to its first number, so it takes sizes as
 arguments. Integers and booleans arrive as int64, other numbers as float64, records as pointers, and
 named tuples of all these as they are. It returns nothing, or a float64 if its definition is
-annotated ``-> float``. Where the JIT is off, the decorator only makes arrays flat, in tuples too.
+annotated ``-> float``; Numba refuses to compile one that returns anything else. Where the JIT is
+off, the decorator only makes arrays flat, in tuples too.
+
+A function may also be reached by its address, which is a number in an array: whoever calls is then
+compiled once for all functions of that signature (`address_of`, `by_address`).
 
 Numba's own disk cache knows nothing of such symbols: what it stored would be loaded into a process
 that lacks them, and LLVM would end that process. So every caller is marked as one that numba must
@@ -24,6 +28,7 @@ import hashlib
 import inspect
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -32,13 +37,14 @@ from llvmlite import ir
 from numba import config, njit, types
 from numba.core import cgutils
 from numba.core.ccallback import CFunc, _CFuncCompiler
-from numba.core.compiler import Compiler
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.errors import TypingError
-from numba.core.extending import _Intrinsic
+from numba.core.extending import _Intrinsic, intrinsic
 
 from .cache import DiskCache
 
 Types = tuple[types.Type, ...]
+_PACKAGE = __name__.removesuffix("compile.link")
 _registry: dict[str, _Piece] = {}
 # What each symbol is: the name of a linked function, and the types of its arguments.
 _symbols: dict[str, tuple[str, Types]] = {}
@@ -47,6 +53,25 @@ _symbols: dict[str, tuple[str, Types]] = {}
 def stored(name: str) -> DiskCache:
     """The disk cache of a function whose machine code may refer to linked functions."""
     return DiskCache(name, _references, _provide)
+
+
+@functools.cache
+def _digest_of(path: str) -> str:
+    return f" in {hashlib.sha256(Path(path).read_bytes()).hexdigest()}"
+
+
+def _source_of(function: Callable[..., Any]) -> str | None:
+    """What to add to a function's name so that its entry is of this source; None if nothing does.
+
+    The store watches the sources of the package; a function from elsewhere should depend on its own
+    file only.
+    """
+    if function.__module__.startswith(_PACKAGE):
+        return ""
+    try:
+        return _digest_of(inspect.getfile(function))
+    except (OSError, TypeError):
+        return None
 
 
 def _references(library: Any) -> list[tuple[str, str, Types]]:
@@ -61,6 +86,19 @@ def _provide(reference: tuple[str, str, Types]) -> None:
     _registry[name].require(arguments)
     if not llvm.address_of_symbol(symbol):
         raise LookupError(f"no symbol {symbol}")
+
+
+def _result_of(function: Callable[..., Any]) -> types.Type:
+    """What a function returns, by its annotation: a type, or a type's name (PEP 563)."""
+    annotation = function.__annotations__.get("return")
+    if annotation in (None, "None"):
+        return types.void
+    if annotation in (float, "float"):
+        return types.float64
+    raise TypeError(
+        f"{function.__qualname__} is annotated -> {annotation!r}, a linked function returns float "
+        "or, without an annotation, nothing"
+    )
 
 
 def _passed_as(argument: types.Type) -> types.Type:
@@ -95,12 +133,24 @@ def _sent(context: Any, builder: Any, value: Any, given: types.Type, wanted: typ
     return context.cast(builder, value, given, wanted)
 
 
+def _function_type(context: Any, result: types.Type, sent: list[Any]) -> ir.FunctionType:
+    """The type of a linked function that is called with such values."""
+    returned = ir.VoidType() if result is types.void else context.get_value_type(result)
+    return ir.FunctionType(returned, [value.type for value in sent])
+
+
+def _returned(context: Any, result: types.Type, value: Any) -> Any:
+    """What a call has for numba."""
+    return context.get_dummy_value() if result is types.void else value
+
+
 class _Compiler(_CFuncCompiler):
     """Numba's compiler of C functions, without the C function: ``_Compiled`` adds its own."""
 
     def _customize_flags(self, flags: Any) -> Any:
         flags = super()._customize_flags(flags)
         flags.no_cfunc_wrapper = True
+        flags.no_rewrites = True  # of NumPy's array expressions and the like
         return flags
 
 
@@ -112,11 +162,14 @@ class _Compiled(CFunc):
     """
 
     def __init__(self, function: Callable[..., Any], signature: Any) -> None:
-        options = {"error_model": "numpy", "forceinline": True}
-        super().__init__(function, signature, {}, options)
-        self._compiler = _Compiler(function, self._targetdescr, options, {}, Compiler)
+        self._options = {"error_model": "numpy", "forceinline": True}
+        super().__init__(function, signature, {}, self._options)
 
     def _compile_uncached(self) -> Any:
+        from .pipeline import Pipeline  # takes 20 ms, and most processes load what they call
+
+        given = self._pyfunc, self._targetdescr, self._options, {}
+        self._compiler = _Compiler(*given, Pipeline)
         compiled = super()._compile_uncached()
         context, described = compiled.target_context, compiled.fndesc
         module = context.create_module("linked")
@@ -140,10 +193,7 @@ class _Piece:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.name = f"{function.__module__}.{function.__qualname__}"
-        self._function = function
-        self._result = (
-            types.float64 if function.__annotations__.get("return") == "float" else types.void
-        )
+        self._function, self.result = function, _result_of(function)
         self._compiled: dict[Types, tuple[str, CFunc]] = {}
 
     def require(self, arguments: Types) -> str:
@@ -154,19 +204,27 @@ class _Piece:
         if arguments not in self._compiled:
             mangled = hashlib.sha256(repr((self.name, arguments)).encode()).hexdigest()[:16]
             symbol = f"fastmaml_{self._function.__name__}_{mangled}"
-            compiled = _Compiled(self._function, (arguments, self._result))
-            compiled._cache = stored(self.name)
+            compiled = _Compiled(self._function, (arguments, self.result))
+            source = _source_of(self._function)
+            if source is not None:
+                compiled._cache = stored(f"{self.name}{source}")
             compiled.compile()
             llvm.add_symbol(symbol, compiled.address)
             _symbols[symbol] = self.name, arguments
             self._compiled[arguments] = symbol, compiled
         return self._compiled[arguments][0]
 
+    def address(self, arguments: Types) -> int:
+        """Where the version for these argument types lies."""
+        with global_compiler_lock:
+            self.require(arguments)
+        return int(self._compiled[arguments][1].address)
+
     def call(self, typingctx: Any, *arguments: types.Type) -> Any:
         """Type and emit one call."""
         passed = tuple(_passed_as(argument) for argument in arguments)
         symbol = self.require(passed)
-        result = self._result
+        result = self.result
 
         def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
             _forbid_numba_cache(builder.module)
@@ -174,12 +232,9 @@ class _Piece:
                 _sent(context, builder, *each)
                 for each in zip(values, arguments, passed, strict=True)
             ]
-            void = result is types.void
-            returned = ir.VoidType() if void else context.get_value_type(result)
-            kind = ir.FunctionType(returned, [value.type for value in sent])
+            kind = _function_type(context, result, sent)
             function = cgutils.get_or_insert_function(builder.module, kind, symbol)
-            value = builder.call(function, sent)
-            return context.get_dummy_value() if void else value
+            return _returned(context, result, builder.call(function, sent))
 
         return result(*arguments), emit
 
@@ -227,8 +282,15 @@ def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def linked(function: Callable[..., Any]) -> Any:
-    """Compile a function on its own, once for each set of argument types; see the module."""
+    """Compile a function on its own, once for each set of argument types; see the module.
+
+    Raises
+    ------
+    TypeError
+        If it is annotated to return anything but float.
+    """
     if config.DISABLE_JIT:
+        _result_of(function)
         return _plain(function)
     piece = _Piece(function)
     _registry[piece.name] = piece
@@ -244,4 +306,60 @@ def linked(function: Callable[..., Any]) -> Any:
     definition.__name__, definition.__doc__ = function.__name__, function.__doc__
     made = _Linked(function.__name__, definition)
     made._register()
+    made.piece = piece
     return made
+
+
+# Calls by address --------------------------------------------------------------------------------
+
+# Where the JIT is off, an address is a place in this list.
+_called: list[Callable[..., Any]] = []
+
+
+def address_of(function: Any, arguments: Types, result: types.Type = types.void) -> int:
+    """Where the version of a linked function for these argument types lies; compiled if need be.
+
+    Raises
+    ------
+    TypeError
+        If it does not return what the caller takes.
+    """
+    if not config.DISABLE_JIT:
+        if function.piece.result != result:
+            raise TypeError(
+                f"{function.piece.name} returns {function.piece.result}; accepted is {result}"
+            )
+        return int(function.piece.address(arguments))
+    if function not in _called:
+        _called.append(function)
+    return _called.index(function)
+
+
+def by_address(versions: tuple[Types, ...], result: types.Type = types.void) -> Any:
+    """A call in compiled code, ``call(address, (argument, ...))``, of functions of one signature.
+
+    ``versions`` are the types that the arguments may have: what `address_of` was given for the
+    function that lies there, which is not checked again.
+    """
+    if config.DISABLE_JIT:
+        return lambda address, arguments: _called[address](*arguments)
+
+    @intrinsic
+    def call(typingctx, address, arguments):
+        passed = tuple(_passed_as(argument) for argument in arguments)
+        if passed not in versions:
+            raise TypingError(f"called with {passed}; accepted are {versions}")
+
+        def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            given = cgutils.unpack_tuple(builder, values[1], len(passed))
+            sent = [
+                _sent(context, builder, *each)
+                for each in zip(given, arguments, passed, strict=True)
+            ]
+            kind = _function_type(context, result, sent)
+            function = builder.inttoptr(values[0], kind.as_pointer())
+            return _returned(context, result, builder.call(function, sent))
+
+        return result(types.int64, arguments), emit
+
+    return call

@@ -1,9 +1,11 @@
-"""Records read by name: a network's table of int64 numbers as ``net.width`` and ``layer.ld_out``.
+"""Records read by name: a table of int64 numbers as ``net.width`` and ``layer.ld_out``.
 
-A table has a record for the network and one for each layer; all are of one size. Compiled code
-holds a pointer to the first and reads a field where it lies. (Before a loop that stores, read a
-field into a local: LLVM must assume that the store changes the record.) Numba would load a whole
-record to read one field of an array of them, so finding a layer's record is an intrinsic here.
+A table describes a model, and the loss that it is trained with. It is a record of the model, `NET`;
+for a stack of weight layers one more for each of them, `LAYER`; then one for each *piece* of its
+parameter vector, `PIECE`; and last the numbers of the loss. Compiled code holds a pointer to the
+first and reads a field where it lies. (Before a loop that stores, read a field into a local: LLVM
+must assume that the store changes the record.) Numba would load a whole record to read one field of
+an array of them, so finding a record is an intrinsic here.
 """
 
 from __future__ import annotations
@@ -17,16 +19,42 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np import numpy_support
 
-#: of a network
+#: of a model
 NET_FIELDS = (
-    "n_layers",
-    "activation",
+    "n_in",
+    "n_out",
+    "ld_in",  # n_in and n_out with padding
+    "ld_out",
     "n_theta",  # numbers in a parameter vector
     "n_padded",  # in a padded one
-    "n_transposed",  # in the transposed copy of its weights
-    "width",  # in a row of all values
-    "own_size",  # in a task's own weights,
-    "n_common",  # and how many layers have none: see own_weights
+    "n_derived",  # in what is derived from it
+    "n_layers",  # runs of parameters that have a rate of their own
+    "n_pieces",  # runs of parameters that lie in a padded vector as they do in a plain one,
+    "pieces",  # and where their records begin, in numbers
+    # What is kept of a row of data: numbers in all, and if only the value of f is wanted
+    "row_size",
+    "value_size",
+    # and where the outputs lie there: f, its delta, and the derivatives of both along a direction
+    "f",
+    "delta",
+    "rf",
+    "r_delta",
+    # Addresses: of the model's passes, see ``models.passes``, and of the loss, see ``losses``
+    "derive",
+    "forward",
+    "backward",
+    "r_forward",
+    "r_backward",
+    "slope",
+    "bend",
+    # Of the loss: what it is divided by the rows of a task, and where its numbers begin
+    "loss_mean",
+    "loss_numbers",
+    # Of a stack of weight layers: numbers in a row of all values, in a task's own weights, and how
+    # many layers have none: see ``own_weights``
+    "width",
+    "own_size",
+    "n_common",
 )
 #: of layer l = 1 ... L, which makes value l from value l - 1. One more record holds the place of
 #: value L.
@@ -41,29 +69,62 @@ LAYER_FIELDS = (
     "p_bias",  # and the bias (ld_out,)
     "t_weight",  # where the weights (ld_in, ld_out) begin in a transposed copy
     "place",  # where the layer's input lies in a row of all values
+    "activation",  # which phi it ends with
     "own",  # where its bias lies in a task's own weights, which are around it, or -1
     "common",  # its number among the layers of which no task has own weights
 )
+#: of a matrix (rows, cols) of parameters, which is (rows, ld) in a padded vector
+PIECE_FIELDS = (
+    "theta",  # where it begins in a parameter vector,
+    "padded",  # and in a padded one
+    "rows",
+    "cols",
+    "ld",
+    "layer",  # whose it is, from 0
+    "last",  # whether it is the last of that layer
+)
 
 
-def _records(names: tuple[str, ...]) -> Any:
-    filled = names + tuple(f"unused_{i}" for i in range(len(LAYER_FIELDS) - len(names)))
-    return np.dtype((np.record, np.dtype([(name, np.int64) for name in filled], align=True)))
+def _record(names: tuple[str, ...]) -> Any:
+    return np.dtype((np.record, np.dtype([(name, np.int64) for name in names], align=True)))
 
 
-NET, LAYER = _records(NET_FIELDS), _records(LAYER_FIELDS)
-_NET, _LAYER = numpy_support.from_dtype(NET), numpy_support.from_dtype(LAYER)
+NET, LAYER, PIECE = _record(NET_FIELDS), _record(LAYER_FIELDS), _record(PIECE_FIELDS)
+_NET, _LAYER, _PIECE = (numpy_support.from_dtype(kind) for kind in (NET, LAYER, PIECE))
+_NUMBERS = types.CPointer(types.float64)
 
 
 class View:
-    """A table as Python reads it: a network's fields by name, and its layers."""
+    """A table as Python reads it: a model's fields by name, its layers and its pieces."""
 
     def __init__(self, table: np.ndarray) -> None:
-        self._net = table.view(NET)[0]
-        self.layers: Any = table.view(LAYER, np.recarray)
+        self.table = table
+        self._net = table[: len(NET_FIELDS)].view(NET)[0]
 
     def __getattr__(self, name: str) -> int:
         return int(getattr(self._net, name))
+
+    @property
+    def layers(self) -> Any:
+        """The records of the layers, the first at 0, and the one more."""
+        return self.table[len(NET_FIELDS) : self.pieces].view(LAYER, np.recarray)
+
+    @property
+    def all_pieces(self) -> Any:
+        """The records of the pieces."""
+        end = self.pieces + self.n_pieces * len(PIECE_FIELDS)
+        return self.table[self.pieces : end].view(PIECE, np.recarray)
+
+
+def table_of(
+    fields: dict[str, int], layers: list[tuple[int, ...]], pieces: list[tuple[int, ...]]
+) -> np.ndarray:
+    """The table of a model, without a loss. Fields that are not given are 0."""
+    pieces_at = len(NET_FIELDS) + len(layers) * len(LAYER_FIELDS)
+    loss_at = pieces_at + len(pieces) * len(PIECE_FIELDS)
+    fields = {**fields, "n_pieces": len(pieces), "pieces": pieces_at, "loss_numbers": loss_at}
+    net = [fields.get(name, 0) for name in NET_FIELDS]
+    return np.array([*net, *(n for record in layers + pieces for n in record)], np.int64)
 
 
 @intrinsic
@@ -77,23 +138,50 @@ def _emit_net(typingctx, table):
     return _NET(table), emit
 
 
-@intrinsic
-def _emit_layer(typingctx, net, number):
-    def emit(context, builder, signature, arguments):
-        kind = context.get_value_type(_LAYER)
-        start = builder.bitcast(arguments[0], ir.IntType(8).as_pointer())
-        index = context.cast(builder, arguments[1], number, types.int64)
-        size = ir.Constant(ir.IntType(64), LAYER.itemsize)
-        return builder.bitcast(builder.gep(start, [builder.mul(index, size)]), kind)
+def _found(kind: Any, size: int, begin: int | str) -> Any:
+    """A function that finds a record of a kind by its number.
 
-    return _LAYER(net, number), emit
+    Record 0 lies at ``begin``, or where that field says, and each is ``size`` numbers long.
+    """
+
+    @intrinsic
+    def find(typingctx, net, number):
+        def emit(context, builder, signature, arguments):
+            table = builder.bitcast(arguments[0], ir.IntType(64).as_pointer())
+            index = context.cast(builder, arguments[1], number, types.int64)
+            place = builder.mul(index, ir.Constant(ir.IntType(64), size))
+            if isinstance(begin, str):
+                field = ir.Constant(ir.IntType(64), NET_FIELDS.index(begin))
+                start = builder.load(builder.gep(table, [field]))
+            else:
+                start = ir.Constant(ir.IntType(64), begin)
+            pointer = builder.gep(table, [builder.add(start, place)])
+            return builder.bitcast(pointer, context.get_value_type(kind))
+
+        return kind(net, number), emit
+
+    return find
 
 
 def _plain_layer(net: View, number: int) -> Any:
-    return net.layers[number]
+    return net.layers[number - 1]
 
 
-#: the network that a table describes
+def _plain_piece(net: View, number: int) -> Any:
+    return net.all_pieces[number]
+
+
+def _plain_numbers(net: View, number: int) -> Any:
+    return net.table[net.loss_numbers + number :].view(np.float64)
+
+
+_LAYERS_BEGIN = len(NET_FIELDS) - len(LAYER_FIELDS)  # of a layer 0, which there is not
+
+#: the model that a table describes
 net_of = View if config.DISABLE_JIT else _emit_net
-#: the record of a layer of a network, 1 to L
-layer_of = _plain_layer if config.DISABLE_JIT else _emit_layer
+#: the record of a layer, 1 to L; that of L + 1 only has a place
+layer_of = _plain_layer if config.DISABLE_JIT else _found(_LAYER, len(LAYER_FIELDS), _LAYERS_BEGIN)
+#: the record of a piece, from 0
+piece_of = _plain_piece if config.DISABLE_JIT else _found(_PIECE, len(PIECE_FIELDS), "pieces")
+#: the numbers of the loss from one of them on: 0 is its scale, its own begin at 1
+loss_numbers = _plain_numbers if config.DISABLE_JIT else _found(_NUMBERS, 1, "loss_numbers")

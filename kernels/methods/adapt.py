@@ -9,8 +9,9 @@ from numba import prange
 
 from ..compile.jit import kernel
 from ..compile.link import linked
-from ..compile.records import layer_of, net_of
-from ..models.layers import gather, spread, transpose
+from ..compile.records import net_of
+from ..models.padded import gather, spread
+from ..models.passes import derive
 from ..vectors.pointers import offset
 from ..vectors.reduce import count_beyond, squares
 from .modes import VALUE
@@ -39,7 +40,7 @@ def _adapt_work(
     memory = memory_of(net, inner.steps, inner.momentum, scratch)
     at = point_at(net, memory, inner.steps)
     spread(net, theta, memory.trajectory)
-    transpose(net, memory.trajectory, memory.t_first)
+    derive(net, point_at(net, memory, 0))
     for task in range(first + worker, last, n_workers):
         adapt_task(net, inner, rows_of(net, support, task), memory)
         memory.g[0] = limit  # the gradient has done its service
@@ -48,17 +49,16 @@ def _adapt_work(
             gather(net, at.w, offset(new.adapted, task * net.n_theta))
         if new.with_f:
             if inner.steps > 0:
-                transpose(net, at.w, at.t)
+                derive(net, at)
             first_row, n_rows = new.offsets[task], new.offsets[task + 1] - new.offsets[task]
-            x = offset(new.x, first_row * layer_of(net, 1).n_in)
-            f = offset(new.f, first_row * layer_of(net, net.n_layers).n_out)
+            x, f = offset(new.x, first_row * net.n_in), offset(new.f, first_row * net.n_out)
             predict_rows(net, x, n_rows, at, memory.rows, f)
     scratch[0] = n_beyond
 
 
 @kernel
 def adapt(
-    n_workers, table, theta, x, y, offsets, first, last, loss_scale, loss_mean, rates,
+    n_workers, table, theta, x, y, offsets, first, last, rates,
     parameter_rates, momentum, proximal, scratch, reach, adapted, x_new, new_offsets, f,
 ) -> float:  # fmt: skip
     """Equation 8 alone: parameters into ``adapted`` (n_tasks, P), or predictions into ``f``.
@@ -75,8 +75,8 @@ def adapt(
         )  # fmt: skip
         new = New(adapted, adapted.size > 0, x_new, new_offsets, f, f.size > 0)
         _adapt_work(
-            worker, n_workers, net_of(table), inner, Tasks(x, y, offsets, loss_scale, loss_mean),
-            theta, first, last, scratch, scratch.shape[1], limit, new,
+            worker, n_workers, net_of(table), inner, Tasks(x, y, offsets), theta, first, last,
+            scratch, scratch.shape[1], limit, new,
         )  # fmt: skip
     n_beyond = 0.0
     for worker in range(n_workers):

@@ -1,7 +1,7 @@
 """Blocks of tasks, whose rows are worked together, and where in a worker's memory they lie.
 
 Of each step the support rows keep all six kinds of `layers` (values ... R-deltas); of each loss
-that counts, the query rows keep the first four. Beside them lie the small products that later
+that counts, the query rows keep the first three. Beside them lie the small products that later
 passes read again (``products``), the own weights of small layers (``own_weights``) and room for one
 product.
 """
@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..compile.jit import helper
-from ..compile.records import layer_of
-from ..models.layers import KINDS, Block, sizes_of
+from ..compile.records import View
+from ..models.layers import KINDS
 from ..vectors.emitter import LINE, on_line
 from ..vectors.pointers import offset
 
-QUERY_KINDS = 4  # A, D1, D2, DELTA
+QUERY_KINDS = 3  # A, D1, DELTA: no pass of query rows is of order 2
 #: kinds of small products: of a pass forward and backward, and of an R-pass forward and backward
 SUPPORT_PRODUCTS, QUERY_PRODUCTS = 4, 2
 
@@ -31,14 +31,12 @@ class Side(NamedTuple):
     offsets: Any  # of all tasks
     first: int
     last: int
-    scale: float
-    mean: bool
 
 
 @helper
 def side_of(tasks, first, last):
     """The rows of some tasks."""
-    return Side(tasks.x, tasks.y, tasks.offsets, first, last, tasks.scale, tasks.mean)
+    return Side(tasks.x, tasks.y, tasks.offsets, first, last)
 
 
 @helper
@@ -59,7 +57,10 @@ def count_of(side, task):
     return side.offsets[task + 1] - side.offsets[task]
 
 
-class Memory(NamedTuple):
+# Memory ------------------------------------------------------------------------------------------
+
+
+class BlockMemory(NamedTuple):
     """Where the parts of a worker's memory begin, for one block of tasks."""
 
     support: Any  # S row blocks
@@ -73,20 +74,35 @@ class Memory(NamedTuple):
     small: Any  # room for one product
 
 
-def _places(
-    n_common: int, width: int, own_size: int, steps: int, losses: int, rows: int, q_rows: int,
-    pairs: int, q_pairs: int,
-) -> tuple[int, ...]:  # fmt: skip
+class Counts(NamedTuple):
+    """What a block has to hold: its tasks, their rows, and pairs of a support row and another."""
+
+    tasks: int
+    rows: int
+    q_rows: int
+    pairs: int
+    q_pairs: int
+
+
+def count_losses(steps: int, weights: Any) -> int:
+    """How many of the losses after 0 ... S steps count: those with a weight."""
+    losses = 0
+    for step in range(steps + 1):
+        losses += 1 if weights[step] != 0 else 0
+    return losses
+
+
+def _places(net: Any, steps: int, losses: int, counts: Counts) -> tuple[int, ...]:
     """Where query blocks, the small products, own weights and the rest begin."""
-    query = KINDS * steps * rows * width
-    kept = query + QUERY_KINDS * losses * q_rows * width
-    q_kept = kept + n_common * steps * SUPPORT_PRODUCTS * steps * pairs
-    own = q_kept + n_common * steps * QUERY_PRODUCTS * losses * q_pairs
+    query = KINDS * steps * counts.rows * net.width
+    kept = query + QUERY_KINDS * losses * counts.q_rows * net.width
+    q_kept = kept + net.n_common * steps * SUPPORT_PRODUCTS * steps * counts.pairs
+    own = q_kept + net.n_common * steps * QUERY_PRODUCTS * losses * counts.q_pairs
     own = (own + LINE - 1) // LINE * LINE  # as on_line
-    return query, kept, q_kept, own, own + (steps + 1) * own_size
+    return query, kept, q_kept, own, own + (steps + 1) * counts.tasks * net.own_size
 
 
-_compiled_places = helper(_places)
+losses_of, _compiled_places = helper(count_losses), helper(_places)
 
 
 @helper
@@ -96,81 +112,35 @@ def memory_of(net, steps, losses, support, query, scratch):
     for task in range(support.first, support.last):
         pairs += count_of(support, task) * count_of(support, task)
         q_pairs += count_of(query, task) * count_of(support, task)
-    own_size = (support.last - support.first) * net.own_size
-    p = _compiled_places(
-        net.n_common, net.width, own_size, steps, losses, n_rows(support), n_rows(query), pairs,
-        q_pairs,
-    )  # fmt: skip
-    return Memory(
+    n_tasks = support.last - support.first
+    counts = Counts(n_tasks, n_rows(support), n_rows(query), pairs, q_pairs)
+    p = _compiled_places(net, steps, losses, counts)
+    return BlockMemory(
         scratch, offset(scratch, p[0]), offset(scratch, p[1]), offset(scratch, p[2]), pairs,
-        q_pairs, offset(scratch, p[3]), own_size, offset(scratch, p[4]),
+        q_pairs, offset(scratch, p[3]), n_tasks * net.own_size, offset(scratch, p[4]),
     )  # fmt: skip
 
 
 def scratch_size(
     table: np.ndarray, rows: np.ndarray, query_rows: np.ndarray, blocks: np.ndarray,
-    steps: int, losses: int, with_rates: bool,
+    weights: np.ndarray, with_rates: bool,
 ) -> int:  # fmt: skip
     """Numbers of scratch that one worker needs, for the numbers of rows of each task.
 
-    ``losses`` is the number of steps with a weight, ``with_rates`` whether the gradient of the
+    ``weights`` (S + 1,) are those of the losses, ``with_rates`` says whether the gradient of the
     rates is wanted; block b is the tasks ``blocks[b] : blocks[b + 1]``.
     """
 
     def most(counts: np.ndarray) -> int:
         return int(np.add.reduceat(counts, blocks[:-1]).max())
 
-    net = sizes_of(table)
-    own_size = int(np.diff(blocks).max()) * net.own_size
-    small = _places(
-        net.n_common, net.width, own_size, steps, losses, most(rows), most(query_rows),
-        most(rows * rows), most(rows * query_rows),
-    )[-1]  # fmt: skip
+    net, steps = View(table), len(weights) - 1
+    counts = Counts(
+        int(np.diff(blocks).max()), most(rows), most(query_rows), most(rows * rows),
+        most(rows * query_rows),
+    )  # fmt: skip
+    small = _places(net, steps, count_losses(steps, weights), counts)[-1]
     pairs = int((rows * np.maximum(rows, query_rows)).max()) if with_rates else 0
-    layers = net.layers[1 : net.n_layers + 1]
+    layers = net.layers[: net.n_layers]
     widest = int(layers.ld_out[layers.own >= 0].max(initial=0))
-    return on_line(small + max(2 * pairs, most(rows) * widest))
-
-
-@helper
-def support_block(net, memory, support, step):
-    """The row block of the support rows at a step."""
-    rows = n_rows(support)
-    return Block(rows, offset(memory.support, step * KINDS * rows * net.width))
-
-
-@helper
-def query_block(net, memory, query, loss):
-    """The row block of the query rows of a loss, counted from the first that counts."""
-    rows = n_rows(query)
-    return Block(rows, offset(memory.query, loss * QUERY_KINDS * rows * net.width))
-
-
-class Products(NamedTuple):
-    """The small products of one pass with the rows of every step."""
-
-    numbers: Any
-    kinds: int
-    steps: int
-    stride: int
-
-
-@helper
-def support_products(net, memory, steps, after):
-    """Those of the support rows of step ``after``."""
-    start = after * net.n_common * SUPPORT_PRODUCTS * steps * memory.pairs
-    return Products(offset(memory.kept, start), SUPPORT_PRODUCTS, steps, memory.pairs)
-
-
-@helper
-def query_products(net, memory, steps, loss):
-    """Those of the query rows of a loss."""
-    start = loss * net.n_common * QUERY_PRODUCTS * steps * memory.q_pairs
-    return Products(offset(memory.q_kept, start), QUERY_PRODUCTS, steps, memory.q_pairs)
-
-
-@helper
-def products_with(net, products, number, kind, step):
-    """Those of one layer and kind, with the rows of one step: one task after the other."""
-    place = (layer_of(net, number).common * products.kinds + kind) * products.steps + step
-    return offset(products.numbers, place * products.stride)
+    return on_line(small + max(2 * pairs, counts.rows * widest))

@@ -23,7 +23,9 @@ from numba import prange
 from ..compile.jit import helper, kernel
 from ..compile.link import linked
 from ..compile.records import layer_of, net_of
-from ..models.layers import Block, Point, forward, gather, spread, transpose
+from ..models.layers import derive, forward
+from ..models.padded import gather, spread
+from ..models.passes import Block, Point
 from ..vectors.emitter import LANES, on_line
 from ..vectors.pointers import offset
 from ..vectors.reduce import add_rows
@@ -45,7 +47,7 @@ from .head import (
 )
 from .modes import VALUE
 from .primal import primal_back, primal_forth, primal_size
-from .tasks import Chunks, Sums, Tasks, gradient_row, scale_of
+from .tasks import Chunks, Sums, Tasks, gradient_row
 
 
 class Room(NamedTuple):
@@ -96,7 +98,7 @@ def system_size(p: int, n_out: int, sizes: dict[str, int], counts: set[tuple[int
 
 def room_for(net: Any, sizes: dict[str, int]) -> tuple[int, int]:
     """Numbers of a worker: for passes, and for systems; see ``Room``."""
-    n_out, rows, ld = int(net.layers[net.n_layers].n_out), sizes["rows"], sizes["ld"]
+    n_out, rows, ld = net.n_out, sizes["rows"], sizes["ld"]
     of_rows = 2 * on_line(rows * ld) + 2 * on_line(rows * sizes["ld_out"])
     of_task = 2 * on_line(sizes["longest"]) + on_line(n_out) + on_line(ld) + sizes["system"]
     return on_line(KINDS * rows * net.width), on_line(of_rows + of_task)
@@ -127,6 +129,8 @@ class Start(NamedTuple):
     shared: Any
     prior: Any
     sizes: Any
+    scale: float
+    mean: bool
 
 
 @helper
@@ -136,7 +140,7 @@ def head_of(net, start):
     p = layer.n_in + (1 if layer.bias >= 0 else 0)
     return Head(
         p, sizes[0], layer.n_out, sizes[1], start.prior, offset(start.prior, sizes[0]), sizes[4],
-        sizes[5], sizes[2],
+        sizes[5], sizes[2], start.scale, start.mean,
     )  # fmt: skip
 
 
@@ -144,7 +148,7 @@ def head_of(net, start):
 def prepare(net, theta, sizes, shared, prior):
     """theta padded, its transposed copy behind it; S^1/2, and the log noise variances."""
     spread(net, theta, shared)
-    transpose(net, shared, offset(shared, net.n_padded))
+    derive(net, shared, offset(shared, net.n_padded))
     write_prior(net, theta, sizes[3], sizes[4], sizes[0], prior)
 
 
@@ -180,7 +184,7 @@ def work_block(net, head, support, query, first, last, shared, memory, mode, add
         residuals(head, task, offset(support.y, support.offsets[number] * head.n_out))
         solve_task(head, task, memory)
         y = offset(query.y, query.offsets[number] * head.n_out)
-        weight = scale_of(query, number)
+        weight = head.scale / task.q if head.mean else head.scale
         values[number] = query_loss(head, task, y, weight, memory.h, memory.eta, memory.noise)
         if back and task.k <= head.limit:
             dual_back(head, task, memory.system, memory.eta)
@@ -248,17 +252,20 @@ def closed_form(
         for i in range(total.size):
             total[i] = 0
     for worker in prange(n_workers):
-        support = Tasks(x, y, offsets, loss_scale, loss_mean)
-        query = Tasks(x_query, y_query, query_offsets, loss_scale, loss_mean)
+        support = Tasks(x, y, offsets)
+        query = Tasks(x_query, y_query, query_offsets)
         room = Room(
             passes, passes.shape[1], systems, systems.shape[1], sizes[6], sizes[7], sizes[8]
         )
         sums = Sums(gradient_rows, total.size, gradient_rows, 0, task_values)
+        start = Start(shared, prior, sizes, loss_scale, loss_mean)
         _work(
-            worker, n_workers, net_of(table), Start(shared, prior, sizes), support, query,
-            Chunks(chunks, first, last), blocks, room, mode, sums,
+            worker, n_workers, net_of(table), start, support, query, Chunks(chunks, first, last),
+            blocks, room, mode, sums,
         )  # fmt: skip
     if mode > VALUE:
         add_rows(gradient_rows, last - first, total.size, total)
         if last == chunks.size - 1:
-            gather_head(net_of(table), Start(shared, prior, sizes), total, gradient)
+            gather_head(
+                net_of(table), Start(shared, prior, sizes, loss_scale, loss_mean), total, gradient
+            )

@@ -26,13 +26,14 @@ from numba import prange
 
 from ..compile.jit import kernel
 from ..compile.link import linked
-from ..compile.records import layer_of, net_of
-from ..models.layers import Point, gather, spread, transpose
+from ..compile.records import net_of, piece_of
+from ..models.padded import gather, spread
+from ..models.passes import Point, derive
 from ..vectors.pointers import offset
 from ..vectors.reduce import add_rows
 from .modes import GRADIENT, RATES, VALUE
 from .tasks import Chunks, Inner, Rows, Sums, Tasks, gradient_row, rate_row, rows_of
-from .trajectory import adapt_task, layer_end, memory_of, point_at, rate_times, sweep
+from .trajectory import adapt_task, memory_of, point_at, rate_times, sweep
 
 
 @linked
@@ -42,11 +43,14 @@ def add_rate_gradient(net, inner, step, adjoint, moved, rates):
         for i in range(net.n_padded):
             rates[i] -= np.float64(adjoint[i]) * np.float64(moved[i])
         return
-    for number in range(1, net.n_layers + 1):
-        total = 0.0
-        for i in range(layer_of(net, number).p_weight, layer_end(net, number)):
+    total = 0.0
+    for number in range(net.n_pieces):
+        piece = piece_of(net, number)
+        for i in range(piece.padded, piece.padded + piece.rows * piece.ld):
             total += np.float64(adjoint[i]) * np.float64(moved[i])
-        rates[step * net.n_layers + number - 1] -= total
+        if piece.last:
+            rates[step * net.n_layers + piece.layer] -= total
+            total = 0.0
 
 
 @linked
@@ -61,7 +65,7 @@ def carry_back(net, inner, rows, query, memory, rates) -> float:
     for step in range(inner.steps, -1, -1):
         at = point_at(net, memory, step)
         if step > 0:
-            transpose(net, at.w, at.t)
+            derive(net, at)
         if step < inner.steps and (inner.mode == RATES or (inner.exact and inner.mode == GRADIENT)):
             moved, scaled = g, direction
             if inner.momentum != 0:
@@ -69,8 +73,9 @@ def carry_back(net, inner, rows, query, memory, rates) -> float:
             rate_times(net, inner, step, adjoint, scaled)
             for i in range(size if inner.momentum != 0 else 0):  # nu = mu nu + alpha_s lambda
                 direction[i] = inner.momentum * direction[i] + hv[i]
-            transpose(net, direction, memory.vt)
-            sweep(net, rows, at, Point(direction, memory.vt), memory, 2 if inner.exact else 1)
+            along = Point(direction, memory.vc)
+            derive(net, along)
+            sweep(net, rows, at, along, memory, 2 if inner.exact else 1)
             if inner.mode == RATES:
                 add_rate_gradient(net, inner, step, adjoint, moved, rates)
             if inner.exact:
@@ -93,8 +98,8 @@ def _work(worker, n_workers, net, inner, support, query, shared, chunks, scratch
     memory = memory_of(net, inner.steps, inner.momentum, offset(scratch, worker * stride))
     for i in range(size):
         memory.trajectory[i] = shared[i]
-    for i in range(net.n_transposed):
-        memory.t_first[i] = shared[size + i]
+    for i in range(net.n_derived):
+        memory.c_first[i] = shared[size + i]
     for chunk in range(chunks.first + worker, chunks.last, n_workers):
         row, rates = gradient_row(sums, chunks, chunk), rate_row(sums, chunks, chunk)
         for i in range(size if with_gradient else 0):
@@ -110,10 +115,10 @@ def _work(worker, n_workers, net, inner, support, query, shared, chunks, scratch
 
 
 @linked
-def prepare(net, theta, shared, total, size):
-    """theta padded, and its transposed copy behind it; a total of zero."""
+def _prepare(net, theta, shared, total, size):
+    """theta padded, and what is derived from it behind it; a total of zero."""
     spread(net, theta, shared)
-    transpose(net, shared, offset(shared, net.n_padded))
+    derive(net, Point(shared, offset(shared, net.n_padded)))
     for i in range(size):
         total[i] = 0
 
@@ -121,27 +126,27 @@ def prepare(net, theta, shared, total, size):
 @kernel
 def dense(
     n_workers, table, theta, shared, x, y, offsets, x_query, y_query, query_offsets,
-    chunks, first, last, loss_scale, loss_mean, exact, rates, parameter_rates, momentum,
+    chunks, first, last, exact, rates, parameter_rates, momentum,
     step_weights, mode, scratch, gradient_rows, total, rate_rows, rate_gradient,
     task_values, out,
 ):  # fmt: skip
     """Work chunks first:last; chunk c is the tasks ``chunks[c] : chunks[c + 1]``.
 
     ``rates`` is (S, L), ``parameter_rates`` padded, or empty. ``shared`` takes the padded theta
-    with its transposed copy, ``scratch`` has a row per worker, ``gradient_rows`` (padded) and
+    with what is derived from it, ``scratch`` has a row per worker, ``gradient_rows`` (padded) and
     ``rate_rows`` a row per chunk of the call; ``total`` (padded) and ``rate_gradient``, which
     starts as zero, take their sums. ``task_values`` (n_tasks,) is written; the last call writes
     ``out``, the gradient (P,).
     """
     if first == 0:
-        prepare(net_of(table), theta, shared, total, total.size)
+        _prepare(net_of(table), theta, shared, total, total.size)
     for worker in prange(n_workers):
         inner = Inner(
             rates, parameter_rates, parameter_rates.size > 0, momentum, 0.0, rates.shape[0],
             step_weights, exact, mode,
         )  # fmt: skip
-        support = Tasks(x, y, offsets, loss_scale, loss_mean)
-        query = Tasks(x_query, y_query, query_offsets, loss_scale, loss_mean)
+        support = Tasks(x, y, offsets)
+        query = Tasks(x_query, y_query, query_offsets)
         sums = Sums(gradient_rows, total.size, rate_rows, rate_rows.shape[1], task_values)
         _work(
             worker, n_workers, net_of(table), inner, support, query, shared,

@@ -15,8 +15,8 @@ With momentum mu the step is that of a velocity, ``v_{s+1} = mu v_s + g_s``, in 
 lambda is carried back together with the row vector of the velocity, nu: ``lambda <- lambda M_s -
 mu nu H_s`` and ``nu <- mu nu + alpha_s * lambda`` (see ``dense``, whose signs these are).
 
-H costs P passes over the network for each sample, and P * P numbers for each worker: a method for
-tens of parameters, and for reading. Parameters lie in their plain layout here.
+H costs P passes for a block of rows, and P * P numbers for each worker: a method for tens of
+parameters, and for reading. Parameters lie in their plain layout here.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from numba import prange
 
 from ..compile.jit import helper, kernel
 from ..compile.link import linked
-from ..compile.records import layer_of, net_of
-from ..models.layers import sizes_of
+from ..compile.records import View, net_of
+from ..vectors.emitter import LINE
 from ..vectors.pointers import offset
 from ..vectors.reduce import add_rows
-from .derivatives import Derived, compiled_size, derived_of, differentiate, size_of
+from .derivatives import Derived, derived_of, differentiate, size_of
 from .modes import GRADIENT, RATES, VALUE
 from .tasks import Chunks, Inner, Rows, Sums, Tasks, gradient_row, rate_row, rows_of
 
@@ -48,20 +48,18 @@ class Memory(NamedTuple):
     velocities: Any  # and v_1 ... v_S
 
 
-def _places(derived: int, p: int, steps: int, momentum: float) -> tuple[int, ...]:
-    """Where the gradient and the Hessian begin, and each of `Memory` after what is derived."""
-    trajectory = derived + p + p * p
+def _places(p: int, steps: int, momentum: float) -> tuple[int, ...]:
+    """Where the Hessian begins behind a gradient, then each of `Memory`, and what is derived."""
+    trajectory = p + p * p
     adjoint = trajectory + (steps + 1) * p
     nu = adjoint + 2 * p
     end = nu + ((steps + 1) * p if momentum != 0 else 0)
-    return derived, derived + p, trajectory, adjoint, adjoint + p, nu, nu + p, end
+    return p, trajectory, adjoint, adjoint + p, nu, nu + p, (end + LINE - 1) // LINE * LINE
 
 
-def scratch_size(table: np.ndarray, steps: int, momentum: float = 0.0) -> int:
-    """Numbers of scratch that one worker needs."""
-    net = sizes_of(table)
-    derived = size_of(net.width, net.layers[net.n_layers].n_out, net.n_theta)
-    return int(_places(derived, net.n_theta, steps, momentum)[-1])
+def scratch_size(table: np.ndarray, max_rows: int, steps: int, momentum: float = 0.0) -> int:
+    """Numbers of scratch that one worker needs, for tasks of up to ``max_rows`` rows."""
+    return int(_places(View(table).n_theta, steps, momentum)[-1]) + size_of(table, max_rows)
 
 
 _compiled_places = helper(_places)
@@ -70,12 +68,11 @@ _compiled_places = helper(_places)
 @helper
 def memory_of(net, steps, momentum, scratch):
     """A worker's scratch, cut up."""
-    derived = compiled_size(net.width, layer_of(net, net.n_layers).n_out, net.n_theta)
-    p = _compiled_places(derived, net.n_theta, steps, momentum)
+    p = _compiled_places(net.n_theta, steps, momentum)
     return Memory(
-        derived_of(net, scratch, offset(scratch, p[0]), offset(scratch, p[1])),
-        offset(scratch, p[2]), offset(scratch, p[3]), offset(scratch, p[4]), offset(scratch, p[5]),
-        offset(scratch, p[6]),
+        derived_of(net, offset(scratch, p[6]), scratch, offset(scratch, p[0])),
+        offset(scratch, p[1]), offset(scratch, p[2]), offset(scratch, p[3]), offset(scratch, p[4]),
+        offset(scratch, p[5]),
     )  # fmt: skip
 
 
@@ -175,7 +172,7 @@ def _work(worker, n_workers, net, inner, support, query, theta, chunks, scratch,
 @kernel
 def explicit(
     n_workers, table, theta, x, y, offsets, x_query, y_query, query_offsets,
-    chunks, first, last, loss_scale, loss_mean, exact, rates, momentum,
+    chunks, first, last, exact, rates, momentum,
     step_weights, mode, scratch, gradient_rows, gradient, rate_rows, rate_gradient,
     task_values,
 ):  # fmt: skip
@@ -184,8 +181,8 @@ def explicit(
         inner = Inner(
             rates, rates, True, momentum, 0.0, rates.shape[0], step_weights, exact, mode
         )  # fmt: skip
-        support = Tasks(x, y, offsets, loss_scale, loss_mean)
-        query = Tasks(x_query, y_query, query_offsets, loss_scale, loss_mean)
+        support = Tasks(x, y, offsets)
+        query = Tasks(x_query, y_query, query_offsets)
         sums = Sums(gradient_rows, gradient.size, rate_rows, rate_rows.shape[1], task_values)
         _work(
             worker, n_workers, net_of(table), inner, support, query, theta,

@@ -26,93 +26,76 @@ from numba import prange
 from ..compile.jit import kernel
 from ..compile.link import linked
 from ..compile.records import layer_of, net_of
-from ..models.layers import DELTA, A, Point, value
+from ..models.layers import derive
+from ..models.padded import spread
 from ..vectors.pointers import offset
 from ..vectors.reduce import add_rows
-from .adjoint import Later, add_gradient, carry_own_adjoint, gather_gradient, rate_gradient
-from .blocks import (
-    memory_of,
-    query_block,
-    query_products,
-    side_of,
-    support_block,
-    support_products,
-)
-from .dense import prepare
+from .adjoint import add_gradient, carry_own_adjoint, gather_gradient, rate_gradient
+from .blocks import side_of
 from .modes import RATES, VALUE
 from .own_weights import own_step
-from .passes import Pass, Run, deltas, losses, r_pass, values
+from .passes import deltas, losses, r_pass, values
+from .run import query_pass, run_of, support_pass
 from .tasks import Chunks, Inner, Sums, Tasks, gradient_row, rate_row
 
 
 @linked
-def _forth(net, inner, run, query, task_values):
+def _forth(net, run, task_values):
     """The passes in the order of the steps: of the query rows of each loss, of the support rows."""
-    memory, support, steps, loss = run.memory, run.support, inner.steps, 0
+    inner, loss = run.inner, 0
     back = inner.mode > VALUE
-    for step in range(steps + 1):
+    for step in range(inner.steps + 1):
         if inner.weights[step] != 0:
-            block = query_block(net, memory, query, loss)
-            this = Pass(query, block, query_products(net, memory, steps, loss), step)
+            this = query_pass(net, run, step, loss)
             values(net, run, this, 1 if back else 0)
             losses(net, this, inner.weights[step], task_values)
             if back:
                 deltas(net, run, this, 1)
             loss += 1
-        if step == steps:
+        if step == inner.steps:
             continue
-        block = support_block(net, memory, support, step)
-        this = Pass(support, block, support_products(net, memory, steps, step), step)
+        this = support_pass(net, run, step)
         order = 2 if back and inner.exact else 1
         values(net, run, this, order)
         losses(net, this, 0.0, task_values)
         deltas(net, run, this, order)
         for number in range(1, net.n_layers + 1):
             if layer_of(net, number).own >= 0:
-                rate = inner.rates[step * net.n_layers + number - 1]
-                a, delta = value(net, block, A, number), value(net, block, DELTA, number + 1)
-                own_step(net, number, step, rate, support, run.shared, memory, delta, a)
+                own_step(net, run, number, step)
 
 
 @linked
-def _back(net, inner, run, later, n_losses, rates):
+def _back(net, run, rates):
     """The R-passes, from the last step to the first, and the gradient of the rates."""
-    loss = n_losses
+    inner, loss = run.inner, run.losses
     for step in range(inner.steps - 1, -1, -1):
         if inner.exact and inner.mode > VALUE:
             if inner.weights[step + 1] != 0:
                 loss -= 1
-            carry_own_adjoint(net, step, run.support, run.memory, later, loss)
-            r_pass(net, run, step, later)
+            carry_own_adjoint(net, run, step, loss)
+            r_pass(net, run, step)
         if inner.mode == RATES:
             for number in range(1, net.n_layers + 1):
-                rates[step * net.n_layers + number - 1] += rate_gradient(
-                    net, number, step, run.support, run.memory, later
-                )
+                of_step = rate_gradient(net, run, number, step)
+                rates[step * net.n_layers + number - 1] += of_step
 
 
 @linked
-def _block(net, inner, shared, support, query, scratch, add, row, rates, task_values):
+def _block(net, run, add, row, rates, task_values):
     """A block of tasks, from their rows to their sum of gradients, [+] a chunk's row."""
-    n_losses, back = 0, inner.mode > VALUE
-    for step in range(inner.steps + 1):
-        n_losses += 1 if inner.weights[step] != 0 else 0
+    inner, support, back = run.inner, run.support, run.inner.mode > VALUE
     for task in range(support.first, support.last):
         task_values[task] = 0
     for i in range(inner.steps * net.n_layers if inner.mode == RATES and not add else 0):
         rates[i] = 0
-    if n_losses == 0:  # no loss counts: everything is zero
+    if run.losses == 0:  # no loss counts: everything is zero
         for i in range(net.n_padded if back and not add else 0):
             row[i] = 0
         return
-    memory = memory_of(net, inner.steps, n_losses, support, query, scratch)
-    at = Point(shared, offset(shared, net.n_padded))
-    run = Run(at, support, memory, inner.rates, inner.steps)
-    later = Later(query, inner.weights, inner.steps, inner.exact)
-    _forth(net, inner, run, query, task_values)
-    _back(net, inner, run, later, n_losses, rates)
+    _forth(net, run, task_values)
+    _back(net, run, rates)
     for number in range(1, net.n_layers + 1 if back else 1):
-        add_gradient(net, number, support, memory, later, add, row)
+        add_gradient(net, run, number, add, row)
 
 
 @linked
@@ -125,16 +108,24 @@ def _work(
         row, rates = gradient_row(sums, chunks, chunk), rate_row(sums, chunks, chunk)
         for block in range(chunks.bounds[chunk], chunks.bounds[chunk + 1]):
             first, last, add = blocks[block], blocks[block + 1], block > chunks.bounds[chunk]
-            _block(
-                net, inner, shared, side_of(support, first, last), side_of(query, first, last),
-                scratch, add, row, rates, sums.values,
-            )  # fmt: skip
+            sides = side_of(support, first, last), side_of(query, first, last)
+            run = run_of(net, inner, shared, sides[0], sides[1], scratch)
+            _block(net, run, add, row, rates, sums.values)
+
+
+@linked
+def _prepare(net, theta, shared, total, size):
+    """theta padded, and its transposed copy behind it; a total of zero."""
+    spread(net, theta, shared)
+    derive(net, shared, offset(shared, net.n_padded))
+    for i in range(size):
+        total[i] = 0
 
 
 @kernel
 def factored(
     n_workers, table, theta, shared, x, y, offsets, x_query, y_query, query_offsets,
-    chunks, first, last, loss_scale, loss_mean, exact, rates, step_weights, mode, scratch,
+    chunks, first, last, exact, rates, step_weights, mode, scratch,
     gradient_rows, total, rate_rows, rate_gradient, task_values, gradient, blocks,
 ):  # fmt: skip
     """Work chunks first:last; arguments as for ``dense``, with rates (S, L).
@@ -143,11 +134,11 @@ def factored(
     ``blocks[b] : blocks[b + 1]``.
     """
     if first == 0:
-        prepare(net_of(table), theta, shared, total, total.size)
+        _prepare(net_of(table), theta, shared, total, total.size)
     for worker in prange(n_workers):
         inner = Inner(rates, rates, False, 0.0, 0.0, rates.shape[0], step_weights, exact, mode)
-        support = Tasks(x, y, offsets, loss_scale, loss_mean)
-        query = Tasks(x_query, y_query, query_offsets, loss_scale, loss_mean)
+        support = Tasks(x, y, offsets)
+        query = Tasks(x_query, y_query, query_offsets)
         sums = Sums(gradient_rows, total.size, rate_rows, rate_gradient.size, task_values)
         _work(
             worker, n_workers, net_of(table), inner, shared, support, query,

@@ -31,21 +31,20 @@ from ..compile.link import linked
 from ..compile.records import layer_of
 from ..models.layers import (
     D1,
-    D2,
     DELTA,
     A,
     add_columns,
     add_products,
     backward_activation,
-    load_rows,
     times,
     value,
     weights_of,
 )
+from ..models.passes import load_rows
 from ..vectors.pointers import offset
 
-#: kinds of values that a block has room for: values, phi', (phi'',) delta
-KINDS = 4
+#: kinds of values that a block has room for: values, phi', delta
+KINDS = 3
 
 
 class Head(NamedTuple):
@@ -60,6 +59,8 @@ class Head(NamedTuple):
     n_noise: int  # 1 for all outputs, or n_out
     density: bool  # whether the loss, or a result, needs the predictive variance
     limit: int  # support rows up to which a task is worked in the dual form
+    scale: float  # of the loss
+    mean: bool  # whether it is divided by a task's number of query rows
 
 
 class Task(NamedTuple):
@@ -180,8 +181,8 @@ def pull_back(net, block, at, g, add):
         if number > 1:
             delta = value(net, block, DELTA, number)
             times(layer, block.rows, delta, number == last, after, weights_of(layer, at))
-            d1, d2 = value(net, block, D1, number), value(net, block, D2, number)
-            backward_activation(net, block.rows * layer.ld_in, delta, d1, d2, 1)
+            before, d1 = layer_of(net, number - 1), value(net, block, D1, number)
+            backward_activation(before, block.rows * layer.ld_in, delta, d1, d1, 1)
 
 
 @linked

@@ -9,7 +9,8 @@ from numba import prange
 from ..compile.jit import kernel
 from ..compile.link import linked
 from ..compile.records import net_of
-from ..models.layers import Point, gather, spread, transpose
+from ..models.padded import gather, spread
+from ..models.passes import Point, derive
 from ..vectors.pointers import offset
 from .tasks import Tasks, rows_of, vector_of, vectors_of
 from .trajectory import memory_of, point_at, sweep
@@ -28,13 +29,13 @@ class Products(NamedTuple):
 @linked
 def _products_work(worker, n_workers, net, tasks, n_tasks, theta, v, scratch, stride, out):
     memory = memory_of(net, 0, 0.0, offset(scratch, worker * stride))
-    at, along = point_at(net, memory, 0), Point(memory.direction, memory.vt)
+    at, along = point_at(net, memory, 0), Point(memory.direction, memory.vc)
     for task in range(worker, n_tasks, n_workers):
         spread(net, vector_of(theta, task), at.w)
-        transpose(net, at.w, at.t)
+        derive(net, at)
         if out.with_products:
             spread(net, vector_of(v, task), along.w)
-            transpose(net, along.w, along.t)
+            derive(net, along)
         order = 2 if out.with_products else 1
         out.values[task] = sweep(net, rows_of(net, tasks, task), at, along, memory, order)
         if out.with_gradients:
@@ -45,8 +46,7 @@ def _products_work(worker, n_workers, net, tasks, n_tasks, theta, v, scratch, st
 
 @kernel
 def hessian_products(
-    n_workers, table, theta, v, x, y, offsets, loss_scale, loss_mean, scratch, values, gradients,
-    products,
+    n_workers, table, theta, v, x, y, offsets, scratch, values, gradients, products,
 ):  # fmt: skip
     """Each task's loss, gradient and Hessian times v; the outputs that are empty are left out.
 
@@ -55,6 +55,6 @@ def hessian_products(
     for worker in prange(n_workers):
         out = Products(values, gradients, gradients.size > 0, products, products.size > 0)
         _products_work(
-            worker, n_workers, net_of(table), Tasks(x, y, offsets, loss_scale, loss_mean),
-            offsets.size - 1, vectors_of(theta), vectors_of(v), scratch, scratch.shape[1], out,
+            worker, n_workers, net_of(table), Tasks(x, y, offsets), offsets.size - 1,
+            vectors_of(theta), vectors_of(v), scratch, scratch.shape[1], out,
         )  # fmt: skip

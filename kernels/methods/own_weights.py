@@ -11,9 +11,11 @@ import numpy as np
 
 from ..compile.jit import helper
 from ..compile.link import linked
-from ..compile.records import LAYER, NET, layer_of
+from ..compile.records import NET_FIELDS, View, layer_of
 from ..models.layers import (
+    DELTA,
     NARROW,
+    A,
     Weights,
     is_narrow,
     times,
@@ -24,6 +26,7 @@ from ..models.layers import (
 from ..vectors.matmul import outer, sum_rows
 from ..vectors.pointers import offset
 from .blocks import count_of, n_rows, row_of
+from .run import Pair, adjoint_of, own_after, pair_of, rate_of, support_block, task_pair
 
 
 def own_table(table: np.ndarray, own: list[bool], lanes: int) -> np.ndarray:
@@ -33,19 +36,21 @@ def own_table(table: np.ndarray, own: list[bool], lanes: int) -> np.ndarray:
     ``own`` the bias (ld_out), and the transposed weights (ld_in, ld_out). What no pass reads has no
     room: the weights of the first layer, or the transposed ones of a narrow layer.
     """
-    table = table.copy()
-    net, layers = table.view(NET)[0], table.view(LAYER)
+    table, own_size, n_common = table.copy(), 0, 0
+    layers = View(table).layers
     for number, flag in enumerate(own, start=1):
-        layer = layers[number]
+        layer = layers[number - 1]
         if flag:
             narrow = NARROW * layer.n_out <= lanes
             weights = layer.n_out * layer.ld_in if narrow or number > 1 else 0
             rows = layer.ld_in if number > 1 else layer.n_in
-            layer.own = net.own_size + weights
-            net.own_size = layer.own + layer.ld_out + (0 if narrow else layer.ld_out * rows)
+            layer.own = own_size + weights
+            own_size = layer.own + layer.ld_out + (0 if narrow else layer.ld_out * rows)
         else:
-            layer.common = net.n_common
-            net.n_common += 1
+            layer.common = n_common
+            n_common += 1
+    table[NET_FIELDS.index("own_size")] = own_size
+    table[NET_FIELDS.index("n_common")] = n_common
     return table
 
 
@@ -82,64 +87,73 @@ def own_backward(net, number, side, own, delta, out, add):
 
 
 @linked
-def _add(number, layer, rows, after, before, delta, a, with_bias):
-    """``W' = W + delta^T a`` for one task's weights, and likewise the bias.
+def _add(number, layer, after, before, pair, with_bias):
+    """``W' = W + P^T Q`` for one task's weights, and likewise the bias.
 
     The transposed weights only change where no others are kept; elsewhere ``own_transpose`` is to
     follow.
     """
     n_in, n_out, ld_in, ld_out = layer.n_in, layer.n_out, layer.ld_in, layer.ld_out
-    if is_narrow(layer, delta) or number > 1:
-        outer(n_out, ld_in, rows, after.w, ld_in, before.w, ld_in, 1, delta, 1, ld_out, a, ld_in)
+    rows, p, q = pair.rows, pair.p, pair.q
+    if is_narrow(layer, p) or number > 1:
+        outer(n_out, ld_in, rows, after.w, ld_in, before.w, ld_in, 1, p, 1, ld_out, q, ld_in)
     else:
-        outer(n_in, ld_out, rows, after.t, ld_out, before.t, ld_out, 1, a, 1, ld_in, delta, ld_out)
+        outer(n_in, ld_out, rows, after.t, ld_out, before.t, ld_out, 1, q, 1, ld_in, p, ld_out)
     count = rows if with_bias and layer.bias >= 0 else 0
-    sum_rows(ld_out, count, after.b, before.b, 1, delta, ld_out)
+    sum_rows(ld_out, count, after.b, before.b, 1, p, ld_out)
 
 
 @linked
-def own_transpose(net, number, n_tasks, own):
-    """Each task's transposed weights of a layer that keeps both."""
+def own_transpose(net, run, number, own):
+    """Each task's transposed weights in a set, of a layer that keeps both."""
     layer = layer_of(net, number)
     if number > 1 and not is_narrow(layer, own):
-        for index in range(n_tasks):
+        for index in range(run.support.last - run.support.first):
             weights = own_of(net, layer, own, index)
             transpose_layer(layer, weights.w, weights.t)
 
 
 @linked
-def own_step(net, number, step, rate, support, shared, memory, delta, a):
+def own_step(net, run, number, step):
     """The own weights after ``step + 1`` steps, from those before and the step's delta and a."""
-    layer, scaled = layer_of(net, number), memory.small
-    ld_in, ld_out = layer.ld_in, layer.ld_out
-    for i in range(n_rows(support) * ld_out):
-        scaled[i] = -rate * delta[i]
-    own = offset(memory.own, step * memory.own_size)
-    before_step = offset(memory.own, max(step - 1, 0) * memory.own_size)
+    layer, support, scaled = layer_of(net, number), run.support, run.memory.small
+    rate, rows = rate_of(net, run, step, number), n_rows(support)
+    updates = pair_of(net, support_block(net, run, step), number, DELTA, A)
+    for i in range(rows * layer.ld_out):
+        scaled[i] = -rate * updates.p[i]
+    updates = Pair(rows, scaled, updates.q)
+    own, own_before = own_after(run, step + 1), own_after(run, max(step, 1))
     for task in range(support.first, support.last):
-        r0, index = row_of(support, task), task - support.first
-        before = own_of(net, layer, before_step, index) if step > 0 else weights_of(layer, shared)
-        _add(
-            number, layer, count_of(support, task), own_of(net, layer, own, index), before,
-            offset(scaled, r0 * ld_out), offset(a, r0 * ld_in), True,
-        )  # fmt: skip
-    own_transpose(net, number, support.last - support.first, own)
+        index = task - support.first
+        after = own_of(net, layer, own, index)
+        before = (
+            own_of(net, layer, own_before, index) if step > 0 else weights_of(layer, run.shared)
+        )
+        _add(number, layer, after, before, task_pair(layer, support, updates, task), True)
+    own_transpose(net, run, number, own)
 
 
 @linked
-def own_adjoint(net, number, side, own, delta, a, with_bias):
-    """``lambda += delta^T a`` for each task."""
-    layer = layer_of(net, number)
+def add_to_adjoint(net, run, number, side, pair, with_bias):
+    """``lambda += P^T Q`` for each task."""
+    layer, adjoint = layer_of(net, number), adjoint_of(run)
     for task in range(side.first, side.last):
-        r0, weights = row_of(side, task), own_of(net, layer, own, task - side.first)
-        delta_t, a_t = offset(delta, r0 * layer.ld_out), offset(a, r0 * layer.ld_in)
-        _add(number, layer, count_of(side, task), weights, weights, delta_t, a_t, with_bias)
+        weights = own_of(net, layer, adjoint, task - side.first)
+        _add(number, layer, weights, weights, task_pair(layer, side, pair, task), with_bias)
 
 
 @helper
 def is_wide(layer):
     """Whether a layer's gradient is kept as (n_in, ld_out), the shorter way to pad it."""
     return layer.n_in * layer.ld_out < layer.n_out * layer.ld_in
+
+
+@helper
+def clear_rest(layer, add, g_w):
+    """Zero what the gradient of a wide layer leaves of its place, unless it is added to one."""
+    first, last = layer.n_in * layer.ld_out, layer.n_out * layer.ld_in
+    for j in range(first, first if add else last):
+        g_w[j] = 0
 
 
 @helper
@@ -151,17 +165,15 @@ def is_summable(number, layer, vector):
 
 
 @linked
-def sum_adjoints(net, number, n_tasks, own, add, g):
+def sum_adjoints(net, run, number, add, g):
     """The sum of the tasks' adjoints of a layer, as [part of] its gradient."""
-    layer, size = layer_of(net, number), net.own_size
+    layer, size, n_tasks = layer_of(net, number), net.own_size, run.support.last - run.support.first
     n_in, n_out, ld_in, ld_out = layer.n_in, layer.n_out, layer.ld_in, layer.ld_out
     g_w, g_b = offset(g, layer.p_weight), offset(g, layer.p_bias)
-    adjoint = own_of(net, layer, own, 0)
+    adjoint = own_of(net, layer, adjoint_of(run), 0)
     if is_wide(layer):
         sum_rows(n_in * ld_out, n_tasks, g_w, g_w, add, adjoint.t, size)
-        if not add:  # the rest of the place
-            for j in range(n_in * ld_out, n_out * ld_in):
-                g_w[j] = 0
+        clear_rest(layer, add, g_w)
     else:
         sum_rows(n_out * ld_in, n_tasks, g_w, g_w, add, adjoint.w, size)
     sum_rows(ld_out, n_tasks, g_b, g_b, add, adjoint.b, size)

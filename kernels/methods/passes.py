@@ -10,18 +10,17 @@ and along ``-alpha_s lambda``, lambda = P^T Q, with C = a_s Q^T and E = delta_s 
 
 * R-forward   ``Rz = Ra W_s^T - alpha_s C P``,                 ``Ra' = phi' * Rz``
 * R-backward  ``Rdelta_prev = (Rdelta W_s - alpha_s E Q) * phi' + (delta_s W_s) * phi'' * Rz_prev``
-* output      ``Rdelta = c Rz``, c the scale of the loss
+* output      ``Rdelta = c G Rz``, c the scale and G the curvature of the loss
 
 A layer with own weights has them in place of W, and lambda itself in place of P and Q.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
 from ..compile.jit import helper
 from ..compile.link import linked
 from ..compile.records import layer_of
+from ..losses.passes import Output, bend, scale_of, slope
 from ..models.layers import (
     D1,
     D2,
@@ -29,64 +28,22 @@ from ..models.layers import (
     R_DELTA,
     RA,
     A,
-    Block,
-    Point,
     apply_activation,
     backward_activation,
-    load_rows,
     r_activation,
     r_backward_activation,
-    residual,
     times,
     times_transposed,
     value,
     weights_of,
 )
+from ..models.passes import load_rows
 from ..vectors.pointers import offset
 from .adjoint import along_adjoint
-from .blocks import (
-    Memory,
-    Products,
-    Side,
-    count_of,
-    row_of,
-    support_block,
-    support_products,
-)
+from .blocks import count_of, row_of
 from .own_weights import own_backward, own_forward
 from .products import BACKWARD, FORWARD, R_KINDS, subtract_updates
-
-
-class Run(NamedTuple):
-    """A block of tasks: theta, the support rows and what the steps have left of them."""
-
-    shared: Point
-    support: Side
-    memory: Memory
-    rates: Any  # (S, L)
-    steps: int  # S
-
-
-class Pass(NamedTuple):
-    """A pass of the rows of a side, with the weights after so many steps."""
-
-    side: Side
-    block: Block
-    products: Products
-    steps: int
-
-
-@helper
-def _own_after(run, steps):
-    """The own weights after one or more steps."""
-    return offset(run.memory.own, (steps - 1) * run.memory.own_size)
-
-
-@helper
-def _adjoint(run):
-    """The own weights of the adjoint."""
-    return offset(run.memory.own, run.steps * run.memory.own_size)
-
+from .run import adjoint_of, own_after, rate_of, support_pass
 
 # Values and deltas -------------------------------------------------------------------------------
 
@@ -94,42 +51,43 @@ def _adjoint(run):
 @linked
 def values(net, run, this, order):
     """A, and by the order D1 and D2, of a pass."""
-    first_layer, rows = layer_of(net, 1), this.block.rows
-    x = offset(this.side.x, this.side.offsets[this.side.first] * first_layer.n_in)
-    load_rows(first_layer.n_in, first_layer.ld_in, rows, x, this.block.memory)
+    rows, first = this.block.rows, this.side.offsets[this.side.first]
+    load_rows(net.n_in, net.ld_in, rows, offset(this.side.x, first * net.n_in), this.block.memory)
     for number in range(1, net.n_layers + 1):
         layer = layer_of(net, number)
         a, z = value(net, this.block, A, number), value(net, this.block, A, number + 1)
         if this.steps > 0 and layer.own >= 0:
-            own_forward(net, number, this.side, _own_after(run, this.steps), a, z, True)
+            own_forward(net, number, this.side, own_after(run, this.steps), a, z, True)
         else:
             weights = weights_of(layer, run.shared)
             times_transposed(layer, rows, z, weights.b, 0, a, weights)
-            subtract_updates(
-                net, number, FORWARD, this.steps, run.rates, run.support, run.memory, this.side,
-                a, layer.bias >= 0, z, this.products,
-            )  # fmt: skip
+            subtract_updates(net, run, this, number, FORWARD, a, z)
         if number < net.n_layers:
             d1 = value(net, this.block, D1, number + 1)
             d2 = value(net, this.block, D2, number + 1)
-            apply_activation(net, layer, rows, z, d1, d2, order)
+            apply_activation(layer, rows, z, d1, d2, order)
+
+
+@helper
+def _output_of(net, side, block, task):
+    """The outputs of a task of a side."""
+    first, rows = row_of(side, task), count_of(side, task)
+    y = offset(side.y, side.offsets[task] * net.n_out)
+    f = offset(value(net, block, A, net.n_layers + 1), first * net.ld_out)
+    return Output(rows, net.n_out, net.ld_out, f, y)
 
 
 @linked
 def losses(net, this, weight, task_values):
     """delta of the outputs; adds the weighted losses to the tasks' values if weight is not 0."""
-    side, last_layer = this.side, layer_of(net, net.n_layers)
-    n_out, ld_out, start = last_layer.n_out, last_layer.ld_out, side.offsets[side.first]
-    f = value(net, this.block, A, net.n_layers + 1)
+    side, factor = this.side, weight if weight != 0 else 1.0
     delta = value(net, this.block, DELTA, net.n_layers + 1)
-    factor = weight if weight != 0 else 1.0
     for task in range(side.first, side.last):
-        r0, k = row_of(side, task), count_of(side, task)
-        scale = factor * (side.scale / k if side.mean else side.scale)
-        y, at = offset(side.y, (start + r0) * n_out), r0 * ld_out
-        squares = residual(n_out, ld_out, k, offset(f, at), y, scale, offset(delta, at))
+        output = _output_of(net, side, this.block, task)
+        scale = factor * scale_of(net, output.rows)
+        loss = slope(net, output, scale, offset(delta, row_of(side, task) * net.ld_out))
         if weight != 0:
-            task_values[task] += 0.5 * scale * squares
+            task_values[task] += scale * loss
 
 
 @linked
@@ -141,15 +99,13 @@ def deltas(net, run, this, order):
         delta = value(net, this.block, DELTA, number + 1)
         out = value(net, this.block, DELTA, number)
         if this.steps > 0 and layer.own >= 0:
-            own_backward(net, number, this.side, _own_after(run, this.steps), delta, out, 0)
+            own_backward(net, number, this.side, own_after(run, this.steps), delta, out, 0)
         else:
             times(layer, rows, out, 0, delta, weights_of(layer, run.shared))
-            subtract_updates(
-                net, number, BACKWARD, this.steps, run.rates, run.support, run.memory, this.side,
-                delta, 0, out, this.products,
-            )  # fmt: skip
+            subtract_updates(net, run, this, number, BACKWARD, delta, out)
         d1, d2 = value(net, this.block, D1, number), value(net, this.block, D2, number)
-        backward_activation(net, rows * layer.ld_in, out, d1, d2, order)
+        before = layer_of(net, number - 1)
+        backward_activation(before, rows * layer.ld_in, out, d1, d2, order)
 
 
 # R-values and R-deltas ---------------------------------------------------------------------------
@@ -162,94 +118,86 @@ def _times_scalar(n, vector, factor):
 
 
 @linked
-def _r_forward_own(net, run, number, block, step):
+def _r_forward_own(net, run, this, number):
     """Rz of a layer with own weights: ``-alpha a lambda^T + Ra W_s^T``."""
-    layer, a = layer_of(net, number), value(net, block, A, number)
-    ra, rz = value(net, block, RA, number), value(net, block, RA, number + 1)
-    n = block.rows * layer.ld_out
-    own_forward(net, number, run.support, _adjoint(run), a, rz, True)
-    _times_scalar(n, rz, -run.rates[step * net.n_layers + number - 1])
+    layer, block, step = layer_of(net, number), this.block, this.steps
+    a, ra = value(net, block, A, number), value(net, block, RA, number)
+    rz, n = value(net, block, RA, number + 1), block.rows * layer.ld_out
+    own_forward(net, number, this.side, adjoint_of(run), a, rz, True)
+    _times_scalar(n, rz, -rate_of(net, run, step, number))
     if number > 1 and step > 0:
-        own_forward(net, number, run.support, _own_after(run, step), ra, rz, False)
+        own_forward(net, number, this.side, own_after(run, step), ra, rz, False)
     elif number > 1:
         weights = weights_of(layer, run.shared)
         times_transposed(layer, block.rows, rz, rz, layer.ld_out, ra, weights)
 
 
 @linked
-def _r_forward_shared(net, run, number, block, step, later):
+def _r_forward_shared(net, run, this, number):
     """Rz of any other layer: ``Ra W_s^T - alpha C P``."""
-    layer, ra = layer_of(net, number), value(net, block, RA, number)
-    rz, n = value(net, block, RA, number + 1), block.rows * layer.ld_out
+    layer, block, step = layer_of(net, number), this.block, this.steps
+    ra, rz = value(net, block, RA, number), value(net, block, RA, number + 1)
+    n = block.rows * layer.ld_out
     for i in range(n):
         rz[i] = 0
     if number > 1:  # the input does not depend on the parameters
         weights = weights_of(layer, run.shared)
         times_transposed(layer, block.rows, rz, rz, layer.ld_out, ra, weights)
-        products = support_products(net, run.memory, run.steps, step)
-        subtract_updates(
-            net, number, R_KINDS + FORWARD, step, run.rates, run.support, run.memory, run.support,
-            ra, 0, rz, products,
-        )  # fmt: skip
-    if run.rates[step * net.n_layers + number - 1] != 0:
-        along_adjoint(net, number, FORWARD, step, run.support, run.memory, later, rz)
+        subtract_updates(net, run, this, number, R_KINDS + FORWARD, ra, rz)
+    if rate_of(net, run, step, number) != 0:
+        along_adjoint(net, run, number, FORWARD, step, rz)
 
 
 @linked
-def _r_backward_own(net, run, number, block, step):
+def _r_backward_own(net, run, this, number):
     """Rdelta of the input of a layer with own weights, before phi'."""
-    layer, delta = layer_of(net, number), value(net, block, DELTA, number + 1)
-    r_delta, out = value(net, block, R_DELTA, number + 1), value(net, block, R_DELTA, number)
-    own_backward(net, number, run.support, _adjoint(run), delta, out, 0)
-    _times_scalar(block.rows * layer.ld_in, out, -run.rates[step * net.n_layers + number - 1])
+    layer, block, step = layer_of(net, number), this.block, this.steps
+    delta, r_delta = value(net, block, DELTA, number + 1), value(net, block, R_DELTA, number + 1)
+    out, n = value(net, block, R_DELTA, number), block.rows * layer.ld_in
+    own_backward(net, number, this.side, adjoint_of(run), delta, out, 0)
+    _times_scalar(n, out, -rate_of(net, run, step, number))
     if step > 0:
-        own_backward(net, number, run.support, _own_after(run, step), r_delta, out, 1)
+        own_backward(net, number, this.side, own_after(run, step), r_delta, out, 1)
     else:
         times(layer, block.rows, out, 1, r_delta, weights_of(layer, run.shared))
 
 
 @linked
-def _r_backward_shared(net, run, number, block, step, later):
+def _r_backward_shared(net, run, this, number):
     """Rdelta of the input of any other layer, before phi': ``Rdelta W_s - alpha E Q``."""
-    layer, r_delta = layer_of(net, number), value(net, block, R_DELTA, number + 1)
-    out = value(net, block, R_DELTA, number)
+    layer, block, step = layer_of(net, number), this.block, this.steps
+    r_delta, out = value(net, block, R_DELTA, number + 1), value(net, block, R_DELTA, number)
     times(layer, block.rows, out, 0, r_delta, weights_of(layer, run.shared))
-    products = support_products(net, run.memory, run.steps, step)
-    subtract_updates(
-        net, number, R_KINDS + BACKWARD, step, run.rates, run.support, run.memory, run.support,
-        r_delta, 0, out, products,
-    )  # fmt: skip
-    if run.rates[step * net.n_layers + number - 1] != 0:
-        along_adjoint(net, number, BACKWARD, step, run.support, run.memory, later, out)
+    subtract_updates(net, run, this, number, R_KINDS + BACKWARD, r_delta, out)
+    if rate_of(net, run, step, number) != 0:
+        along_adjoint(net, run, number, BACKWARD, step, out)
 
 
 @linked
-def r_pass(net, run, step, later):
+def r_pass(net, run, step):
     """R-values and R-deltas of the support rows at a step, along ``-alpha lambda``."""
-    support = run.support
-    block = support_block(net, run.memory, support, step)
+    support, this = run.support, support_pass(net, run, step)
+    block = this.block
     for number in range(1, net.n_layers + 1):
         layer, rz = layer_of(net, number), value(net, block, RA, number + 1)
         if layer.own >= 0:
-            _r_forward_own(net, run, number, block, step)
+            _r_forward_own(net, run, this, number)
         else:
-            _r_forward_shared(net, run, number, block, step, later)
+            _r_forward_shared(net, run, this, number)
         if number < net.n_layers:
             d1, d2 = value(net, block, D1, number + 1), value(net, block, D2, number + 1)
-            r_activation(net, block.rows * layer.ld_out, rz, d1, d2)
-    ld = layer_of(net, net.n_layers).ld_out
+            r_activation(layer, block.rows * layer.ld_out, rz, d1, d2)
     rf = value(net, block, RA, net.n_layers + 1)
     r_delta = value(net, block, R_DELTA, net.n_layers + 1)
     for task in range(support.first, support.last):
-        r0, k = row_of(support, task), count_of(support, task)
-        scale = support.scale / k if support.mean else support.scale
-        for i in range(r0 * ld, (r0 + k) * ld):
-            r_delta[i] = scale * rf[i]
+        output, at = _output_of(net, support, block, task), row_of(support, task) * net.ld_out
+        bend(net, output, scale_of(net, output.rows), offset(rf, at), offset(r_delta, at))
     for number in range(net.n_layers, 1, -1):
         layer, out = layer_of(net, number), value(net, block, R_DELTA, number)
         if layer.own >= 0:
-            _r_backward_own(net, run, number, block, step)
+            _r_backward_own(net, run, this, number)
         else:
-            _r_backward_shared(net, run, number, block, step, later)
+            _r_backward_shared(net, run, this, number)
         d1, d2 = value(net, block, D1, number), value(net, block, D2, number)
-        r_backward_activation(net, block.rows * layer.ld_in, out, d1, d2)
+        before = layer_of(net, number - 1)
+        r_backward_activation(before, block.rows * layer.ld_in, out, d1, d2)

@@ -18,7 +18,7 @@ from numba import prange
 from ..compile.jit import kernel
 from ..compile.link import linked
 from ..compile.records import layer_of, net_of
-from ..models.layers import Block
+from ..models.passes import Block
 from ..vectors.cholesky import solve_upper
 from ..vectors.pointers import offset
 from .closed_form import Room, Start, features, head_of, memory_of, prepare, solve_task
@@ -115,8 +115,8 @@ def posteriors(
             passes, passes.shape[1], systems, systems.shape[1], sizes[6], sizes[7], sizes[8]
         )
         _work(
-            worker, n_workers, net_of(table), Start(shared, prior, sizes),
-            Tasks(x, y, offsets, 1.0, False), Tasks(x_new, x_new, new_offsets, 1.0, False), blocks,
+            worker, n_workers, net_of(table), Start(shared, prior, sizes, 1.0, False),
+            Tasks(x, y, offsets), Tasks(x_new, x_new, new_offsets), blocks,
             room,
             Out(first, last, f.size > 0, f, std, mean, scale),
         )  # fmt: skip

@@ -7,32 +7,29 @@ from numba import prange
 
 from ..compile.jit import kernel
 from ..compile.link import linked
-from ..compile.records import layer_of, net_of
-from ..models.layers import A, Block, Point, forward, load_rows, sizes_of, spread, transpose, value
+from ..compile.records import View, net_of
+from ..models.padded import spread
+from ..models.passes import MAX_ROWS, Block, Point, derive, f_of, forward, load_rows
 from ..vectors.emitter import on_line
 from ..vectors.pointers import offset
 from .tasks import vector_of, vectors_of
 
-#: rows worked at a time
-MAX_ROWS = 64
-
 
 def scratch_size(table: np.ndarray, max_rows: int) -> int:
     """Numbers of scratch that one worker needs, for tasks of up to ``max_rows`` rows."""
-    net = sizes_of(table)
-    return on_line(net.n_padded + net.n_transposed + min(max_rows, MAX_ROWS) * net.width)
+    net = View(table)
+    return on_line(net.n_padded + net.n_derived + min(max_rows, MAX_ROWS) * net.value_size)
 
 
 @linked
 def predict_rows(net, x, n_rows, at, memory, f):
     """f of some rows, worked in blocks that lie in ``memory``."""
-    first_layer, last_layer = layer_of(net, 1), layer_of(net, net.n_layers)
-    n_in, n_out, ld_out = first_layer.n_in, last_layer.n_out, last_layer.ld_out
+    n_in, n_out, ld_out = net.n_in, net.n_out, net.ld_out
     for first in range(0, n_rows, MAX_ROWS):
         block = Block(min(MAX_ROWS, n_rows - first), memory)
-        load_rows(n_in, first_layer.ld_in, block.rows, offset(x, first * n_in), memory)
+        load_rows(n_in, net.ld_in, block.rows, offset(x, first * n_in), memory)
         forward(net, block, at, 0)
-        found, out = value(net, block, A, net.n_layers + 1), offset(f, first * n_out)
+        found, out = f_of(net, block), offset(f, first * n_out)
         for i in range(block.rows):
             for j in range(n_out):
                 out[i * n_out + j] = found[i * ld_out + j]
@@ -41,13 +38,13 @@ def predict_rows(net, x, n_rows, at, memory, f):
 @linked
 def _work(worker, n_workers, net, theta, x, offsets, first, last, scratch, stride, f):
     scratch = offset(scratch, worker * stride)
-    n_in, n_out = layer_of(net, 1).n_in, layer_of(net, net.n_layers).n_out
+    n_in, n_out = net.n_in, net.n_out
     at = Point(scratch, offset(scratch, net.n_padded))
-    memory = offset(at.t, net.n_transposed)
+    memory = offset(at.c, net.n_derived)
     for task in range(first + worker, last, n_workers):
         if theta.stride > 0 or task == first + worker:
             spread(net, vector_of(theta, task), at.w)
-            transpose(net, at.w, at.t)
+            derive(net, at)
         start, n_rows = offsets[task], offsets[task + 1] - offsets[task]
         predict_rows(net, offset(x, start * n_in), n_rows, at, memory, offset(f, start * n_out))
 

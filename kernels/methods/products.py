@@ -18,30 +18,33 @@ from ..compile.records import layer_of
 from ..models.layers import DELTA, A, value
 from ..vectors.matmul import inner, outer
 from ..vectors.pointers import offset
-from .blocks import count_of, products_with, row_of, support_block
+from .blocks import count_of, row_of
+from .run import products_with, rate_of, support_block
 
 #: kinds of products: of a pass, and of an R-pass, which are R_KINDS further
 FORWARD, BACKWARD, R_KINDS = 0, 1, 2
 
 
 @linked
-def subtract_updates(net, number, kind, steps, rates, support, memory, side, x, one, z, products):
-    """Subtract what the tasks' first ``steps`` updates change.
+def subtract_updates(net, run, this, number, kind, x, z):
+    """Subtract what the tasks' updates before a pass change of the rows z that it made of rows x.
 
-    ``z -= sum_u alpha_u (x a_u^T + one) delta_u``; on the way back a_u and delta_u change places.
-    x and z are rows of a side.
+    ``z -= sum_u alpha_u (x a_u^T + one) delta_u``, one the folded input of the bias; on the way
+    back a_u and delta_u change places.
     """
     layer, forward = layer_of(net, number), kind % R_KINDS == FORWARD
+    one = 1 if kind == FORWARD and layer.bias >= 0 else 0  # R of it is 0
     ld_x = layer.ld_in if forward else layer.ld_out
     ld_z = layer.ld_out if forward else layer.ld_in
-    for step in range(steps):
-        rate = rates[step * net.n_layers + number - 1]
+    support, side = run.support, this.side
+    for step in range(this.steps):
+        rate = rate_of(net, run, step, number)
         if rate == 0:
             continue
-        block = support_block(net, memory, support, step)
+        block = support_block(net, run, step)
         a, delta = value(net, block, A, number), value(net, block, DELTA, number + 1)
         left, right = (a, delta) if forward else (delta, a)
-        small = products_with(net, products, number, kind, step)
+        small = products_with(net, this.products, number, kind, step)
         for task in range(side.first, side.last):
             r0, k = row_of(support, task), count_of(support, task)
             x0, m = row_of(side, task), count_of(side, task)
@@ -64,12 +67,12 @@ def add_kept(support, side, p, ld, z, kept):
 
 
 @linked
-def product_of_products(layer, m, k, a, q, one, delta, p, small) -> float:
-    """``sum C * E`` for C = a q^T + one and E = delta p^T, of m rows a and k rows q."""
-    ld_in, ld_out = layer.ld_in, layer.ld_out
+def product_of_products(layer, update, pair, one, small) -> float:
+    """``sum C * E`` for C = a Q^T + one and E = delta P^T, of an update's rows (delta, a)."""
+    ld_in, ld_out, m, k = layer.ld_in, layer.ld_out, update.rows, pair.rows
     c, e = small, offset(small, m * k)
-    inner(m, k, ld_in, c, k, 1.0, 1.0 * one, 0, a, ld_in, q, ld_in)
-    inner(m, k, ld_out, e, k, 1.0, 0.0, 0, delta, ld_out, p, ld_out)
+    inner(m, k, ld_in, c, k, 1.0, 1.0 * one, 0, update.q, ld_in, pair.q, ld_in)
+    inner(m, k, ld_out, e, k, 1.0, 0.0, 0, update.p, ld_out, pair.p, ld_out)
     total = 0.0
     for i in range(m * k):
         total += np.float64(c[i]) * np.float64(e[i])

@@ -18,7 +18,9 @@ import math
 from ..compile.jit import serial_kernel
 from ..compile.link import linked
 from ..compile.records import layer_of, net_of
-from ..models.layers import A, Block, Point, forward, load_rows, spread, transpose, value
+from ..models.layers import A, derive, forward, value
+from ..models.padded import spread
+from ..models.passes import Block, Point, load_rows
 from ..vectors.cholesky import forward_row, take_in
 from ..vectors.pointers import offset
 
@@ -31,7 +33,7 @@ LEAST = 1e-140
 def prepare_stream(net, theta, shared):
     """The network as passes take it: padded, and its transposed copy behind it."""
     spread(net, theta, shared)
-    transpose(net, shared, offset(shared, net.n_padded))
+    derive(net, shared, offset(shared, net.n_padded))
 
 
 @linked

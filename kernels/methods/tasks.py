@@ -8,22 +8,20 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ..compile.jit import helper
-from ..compile.records import layer_of
+from ..losses.passes import scale_of
 from ..vectors.pointers import offset
 
 
 class Tasks(NamedTuple):
-    """One side of all tasks, support or query: their rows, and the scale of the loss."""
+    """One side of all tasks, support or query: their rows."""
 
     x: Any  # (N, n_in)
     y: Any  # (N, n_out)
     offsets: Any  # (n_tasks + 1,): task i has the rows offsets[i] : offsets[i + 1]
-    scale: float
-    mean: bool  # whether the scale is divided by a task's number of rows
 
 
 class Rows(NamedTuple):
-    """The rows of one task on one side. Its loss is ``scale / 2`` times the sum of squares."""
+    """The rows of one task on one side, and the scale of its loss."""
 
     x: Any
     y: Any
@@ -86,21 +84,11 @@ def vector_of(vectors, task):
 
 
 @helper
-def scale_of(tasks, task):
-    """The scale of a task's loss, as its gradient has it."""
-    n = tasks.offsets[task + 1] - tasks.offsets[task]
-    return tasks.scale / n if tasks.mean else tasks.scale
-
-
-@helper
 def rows_of(net, tasks, task):
     """The rows of one task."""
-    first = tasks.offsets[task]
-    n_in, n_out = layer_of(net, 1).n_in, layer_of(net, net.n_layers).n_out
-    return Rows(
-        offset(tasks.x, first * n_in), offset(tasks.y, first * n_out),
-        tasks.offsets[task + 1] - first, scale_of(tasks, task),
-    )  # fmt: skip
+    first, last = tasks.offsets[task], tasks.offsets[task + 1]
+    x, y = offset(tasks.x, first * net.n_in), offset(tasks.y, first * net.n_out)
+    return Rows(x, y, last - first, scale_of(net, last - first))
 
 
 @helper

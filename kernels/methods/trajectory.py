@@ -6,8 +6,8 @@ v_0 = 0, and ``theta_{s+1} = theta_s - alpha_s v_{s+1}``. A proximal weight c ad
 theta_0)`` to g_s, the gradient of ``c / 2 |theta_s - theta_0|^2``.
 
 Scratch belongs to a worker and is used for one task at a time: S + 5 parameter vectors (the
-trajectory, g, lambda, a direction, H v), with momentum the S velocities, three transposed copies,
-and a block of at most ``MAX_ROWS`` rows.
+trajectory, g, lambda, a direction, H v), with momentum the S velocities, what is derived from three
+vectors, and a block of at most ``MAX_ROWS`` rows.
 """
 
 from __future__ import annotations
@@ -18,30 +18,25 @@ import numpy as np
 
 from ..compile.jit import helper
 from ..compile.link import linked
-from ..compile.records import layer_of
-from ..models.layers import (
-    DELTA,
-    KINDS,
-    R_DELTA,
-    RA,
-    A,
+from ..compile.records import View, piece_of
+from ..losses.passes import Output, bend, slope
+from ..models.passes import (
+    MAX_ROWS,
     Block,
     Point,
     backward,
+    delta_of,
+    derive,
+    f_of,
     forward,
-    gradient,
     load_rows,
     r_backward,
+    r_delta_of,
     r_forward,
-    r_gradient,
-    residual,
-    sizes_of,
-    transpose,
-    value,
+    rf_of,
 )
 from ..vectors.emitter import on_line
 from ..vectors.pointers import offset
-from .predict import MAX_ROWS
 
 
 class Memory(NamedTuple):
@@ -53,26 +48,26 @@ class Memory(NamedTuple):
     direction: Any
     hv: Any
     velocities: Any  # v_1 ... v_S, if there is momentum
-    t_first: Any  # transposed copies: of theta_0,
-    t: Any  # of theta_s,
-    vt: Any  # and of the direction
+    c_first: Any  # what is derived from theta_0,
+    c: Any  # from theta_s,
+    vc: Any  # and from the direction
     rows: Any  # a row block
 
 
-def _places(size: int, transposed: int, steps: int, momentum: float) -> tuple[int, ...]:
+def _places(size: int, derived: int, steps: int, momentum: float) -> tuple[int, ...]:
     """Where each of `Memory` begins."""
     g = (steps + 1) * size
     velocities = g + 4 * size
-    t_first = velocities + (steps * size if momentum != 0 else 0)
-    t, vt = t_first + transposed, t_first + 2 * transposed
-    return 0, g, g + size, g + 2 * size, g + 3 * size, velocities, t_first, t, vt, vt + transposed
+    c_first = velocities + (steps * size if momentum != 0 else 0)
+    c, vc = c_first + derived, c_first + 2 * derived
+    return 0, g, g + size, g + 2 * size, g + 3 * size, velocities, c_first, c, vc, vc + derived
 
 
 def scratch_size(table: np.ndarray, max_rows: int, steps: int, momentum: float = 0.0) -> int:
     """Numbers of scratch that one worker needs, for tasks of up to ``max_rows`` rows."""
-    net = sizes_of(table)
-    rows = _places(net.n_padded, net.n_transposed, steps, momentum)[-1]
-    return on_line(rows + KINDS * min(max_rows, MAX_ROWS) * net.width)
+    net = View(table)
+    rows = _places(net.n_padded, net.n_derived, steps, momentum)[-1]
+    return on_line(rows + min(max_rows, MAX_ROWS) * net.row_size)
 
 
 _compiled_places = helper(_places)
@@ -81,7 +76,7 @@ _compiled_places = helper(_places)
 @helper
 def memory_of(net, steps, momentum, scratch):
     """A worker's scratch, cut up."""
-    p = _compiled_places(net.n_padded, net.n_transposed, steps, momentum)
+    p = _compiled_places(net.n_padded, net.n_derived, steps, momentum)
     return Memory(
         offset(scratch, p[0]), offset(scratch, p[1]), offset(scratch, p[2]), offset(scratch, p[3]),
         offset(scratch, p[4]), offset(scratch, p[5]), offset(scratch, p[6]), offset(scratch, p[7]),
@@ -91,15 +86,9 @@ def memory_of(net, steps, momentum, scratch):
 
 @helper
 def point_at(net, memory, step):
-    """theta_s and its transposed copy."""
+    """theta_s and what is derived from it."""
     w = offset(memory.trajectory, step * net.n_padded)
-    return Point(w, memory.t_first if step == 0 else memory.t)
-
-
-@helper
-def layer_end(net, number):
-    """Where a layer ends in a padded vector."""
-    return layer_of(net, number + 1).p_weight if number < net.n_layers else net.n_padded
+    return Point(w, memory.c_first if step == 0 else memory.c)
 
 
 @linked
@@ -109,9 +98,10 @@ def rate_times(net, inner, step, vector, out):
         for i in range(net.n_padded):
             out[i] = inner.parameter_rates[i] * vector[i]
         return
-    for number in range(1, net.n_layers + 1):
-        rate = inner.rates[step * net.n_layers + number - 1]
-        for i in range(layer_of(net, number).p_weight, layer_end(net, number)):
+    for number in range(net.n_pieces):
+        piece = piece_of(net, number)
+        rate = inner.rates[step * net.n_layers + piece.layer]
+        for i in range(piece.padded, piece.padded + piece.rows * piece.ld):
             out[i] = rate * vector[i]
 
 
@@ -121,29 +111,21 @@ def sweep(net, rows, at, along, memory, order) -> float:
 
     A task of many rows is worked in blocks of them.
     """
-    first_layer, last_layer = layer_of(net, 1), layer_of(net, net.n_layers)
-    n_in, n_out, ld_out = first_layer.n_in, last_layer.n_out, last_layer.ld_out
-    output, squares = net.n_layers + 1, 0.0
+    n_in, n_out, ld_out, total = net.n_in, net.n_out, net.ld_out, 0.0
     for first in range(0, rows.n, MAX_ROWS):
         block, add = Block(min(MAX_ROWS, rows.n - first), memory.rows), first > 0
-        x, y = offset(rows.x, first * n_in), offset(rows.y, first * n_out)
-        load_rows(n_in, first_layer.ld_in, block.rows, x, block.memory)
+        load_rows(n_in, net.ld_in, block.rows, offset(rows.x, first * n_in), block.memory)
         forward(net, block, at, order)
-        f, delta = value(net, block, A, output), value(net, block, DELTA, output)
-        squares += residual(n_out, ld_out, block.rows, f, y, rows.scale, delta)
-        if order == 0:
-            continue
-        backward(net, block, at, order)
-        gradient(net, block, memory.g, add)
-        if order == 1:
-            continue
-        r_forward(net, block, at, along)
-        rf, r_delta = value(net, block, RA, output), value(net, block, R_DELTA, output)
-        for i in range(block.rows * ld_out):
-            r_delta[i] = rows.scale * rf[i]
-        r_backward(net, block, at, along)
-        r_gradient(net, block, memory.hv, add)
-    return 0.5 * rows.scale * squares
+        y = offset(rows.y, first * n_out)
+        output = Output(block.rows, n_out, ld_out, f_of(net, block), y)
+        total += slope(net, output, rows.scale, delta_of(net, block))
+        if order > 0:
+            backward(net, block, at, order, memory.g, add)
+        if order > 1:
+            r_forward(net, block, at, along)
+            bend(net, output, rows.scale, rf_of(net, block), r_delta_of(net, block))
+            r_backward(net, block, at, along, memory.hv, add)
+    return rows.scale * total
 
 
 @linked
@@ -153,7 +135,7 @@ def adapt_task(net, inner, rows, memory):
     for step in range(inner.steps):
         at, after = point_at(net, memory, step), offset(memory.trajectory, (step + 1) * size)
         if step > 0:
-            transpose(net, at.w, at.t)
+            derive(net, at)
         sweep(net, rows, at, at, memory, 1)
         if inner.proximal != 0 and step > 0:
             for i in range(size):

@@ -1,12 +1,12 @@
-"""Passes through a stack of weight layers, for a block of rows.
+"""Stacks of weight layers, and their passes for a block of rows.
 
 A network of L layers is described by ``layer_table``; a linear model is the network with one
 layer. Layer l (1 ... L) makes value l from value l - 1; value 0 is the input, value L the output.
-Inside the kernels a parameter vector is *padded*: each layer is a weight (n_out, ld_in) followed by
-a bias (ld_out), where ``ld`` is a width rounded up to whole vector registers and the padding is
-zero. A *transposed* copy holds the weights as (ld_in, ld_out). A row block keeps every value for
-some rows: value v is the (rows, ld_v) matrix at ``rows`` times the place that the table gives for
-one row.
+In a padded vector each layer is a weight (n_out, ld_in) followed by a bias (ld_out), where ``ld``
+is a width rounded up to whole vector registers and the padding is zero. A *transposed* copy holds
+the weights as (ld_in, ld_out): it is what is derived from a padded vector. A row block keeps every
+value for some rows: value v is the (rows, ld_v) matrix at ``rows`` times the place that the table
+gives for one row.
 
 With z = a W^T + b, a' = phi(z), the passes are, for parameters W and a direction V (Pearlmutter's
 R-operator):
@@ -26,16 +26,22 @@ import numpy as np
 
 from ..compile.jit import helper
 from ..compile.link import linked
-from ..compile.records import LAYER, NET, NET_FIELDS, View, layer_of
+from ..compile.records import layer_of, table_of
 from ..vectors.activations import CODES, PIECEWISE_LINEAR, activate, activate_slope, activate_value
 from ..vectors.emitter import LANES
 from ..vectors.matmul import inner, outer, sum_rows
 from ..vectors.pointers import lanes_of, offset
 from ..vectors.tiles import transpose_tile
+from .passes import Passes
 
 #: a layer is narrow if its outputs fill less than this part of a vector: its rows are then read as
 #: vectors instead
 NARROW = 4
+
+# What is kept of some rows: values, phi', delta, which is all of a pass of order 1; phi'' (then
+# delta W * phi'', then times Rz), and the derivatives of the values and of delta along a direction
+A, D1, DELTA, D2, RA, R_DELTA = 0, 1, 2, 3, 4, 5
+KINDS = 6
 
 
 def _padded(n: int, lanes: int, itemsize: int) -> int:
@@ -45,43 +51,39 @@ def _padded(n: int, lanes: int, itemsize: int) -> int:
 
 
 def layer_table(
-    layer_sizes: tuple[int, ...], activation: str, intercept: bool, dtype: np.dtype
+    layer_sizes: tuple[int, ...], activations: tuple[str, ...], intercept: bool, dtype: np.dtype
 ) -> np.ndarray:
-    """The flat int64 description of a network for one dtype; see ``records`` for its fields."""
+    """The table of a network for one dtype; activations are those of the hidden layers."""
     lanes = LANES[np.dtype(dtype)]
     n_layers = len(layer_sizes) - 1
-    table = np.zeros((n_layers + 2) * LAYER.itemsize // 8, np.int64)
-    layers = table.view(LAYER)
+    codes = [*(CODES[activation] for activation in activations), -1]  # none of the outputs
     padded = [_padded(n, lanes, np.dtype(dtype).itemsize) for n in layer_sizes]
+    layers: list[tuple[int, ...]] = []
+    pieces: list[tuple[int, ...]] = []
     theta = pad = transposed = place = 0
-    for number in range(1, n_layers + 1):
-        n_in, n_out = layer_sizes[number - 1 : number + 1]
-        ld_in, ld_out = padded[number - 1 : number + 1]
-        bias = theta + n_in * n_out if intercept else -1
-        p_bias = pad + n_out * ld_in
-        layers[number] = (
-            n_in, n_out, ld_in, ld_out, theta, bias, pad, p_bias, transposed, place, -1, 0,
-        )  # fmt: skip
-        theta += n_in * n_out + (n_out if intercept else 0)
+    for number in range(n_layers):
+        n_in, n_out = layer_sizes[number : number + 2]
+        ld_in, ld_out = padded[number : number + 2]
+        bias, p_bias = theta + n_in * n_out, pad + n_out * ld_in
+        layers.append((
+            n_in, n_out, ld_in, ld_out, theta, bias if intercept else -1, pad, p_bias, transposed,
+            place, codes[number], -1, 0,
+        ))  # fmt: skip
+        pieces.append((theta, pad, n_out, n_in, ld_in, number, False))
+        n_biases = n_out if intercept else 0
+        pieces.append((bias if intercept else 0, p_bias, 1, n_biases, ld_out, number, True))
+        theta = bias + n_biases
         pad, transposed, place = p_bias + ld_out, transposed + ld_in * ld_out, place + ld_in
-    layers[n_layers + 1].place = place
-    net = table.view(NET)[0]
-    sizes = n_layers, CODES[activation], theta, pad, transposed, place + padded[-1]
-    for name, size in zip(NET_FIELDS, sizes, strict=False):
-        net[name] = size
-    return table
-
-
-def sizes_of(table: np.ndarray) -> View:
-    """A table for Python to read."""
-    return View(table)
-
-
-class Point(NamedTuple):
-    """Parameters, or a direction: a padded vector, and the transposed copy of its weights."""
-
-    w: Any
-    t: Any
+    layers.append((*[0] * 9, place, *[0] * 3))
+    width = place + padded[-1]
+    fields = {
+        "n_in": layer_sizes[0], "n_out": layer_sizes[-1], "ld_in": padded[0],
+        "ld_out": padded[-1], "n_theta": theta, "n_padded": pad, "n_derived": transposed,
+        "n_layers": n_layers, "row_size": KINDS * width, "value_size": width, "width": width,
+        "f": A * width + place, "delta": DELTA * width + place, "rf": RA * width + place,
+        "r_delta": R_DELTA * width + place,
+    }  # fmt: skip
+    return table_of(fields, layers, pieces)
 
 
 class Weights(NamedTuple):
@@ -96,45 +98,11 @@ class Weights(NamedTuple):
 def weights_of(layer, at):
     """A layer's part of a point."""
     return Weights(
-        offset(at.w, layer.p_weight), offset(at.w, layer.p_bias), offset(at.t, layer.t_weight)
+        offset(at.w, layer.p_weight), offset(at.w, layer.p_bias), offset(at.c, layer.t_weight)
     )
 
 
-# Whole vectors -----------------------------------------------------------------------------------
-
-
-@linked
-def spread(net, theta, w):
-    """Write a parameter vector as a padded one, padding included."""
-    for number in range(1, net.n_layers + 1):
-        layer = layer_of(net, number)
-        n_in, n_out, ld_in, ld_out = layer.n_in, layer.n_out, layer.ld_in, layer.ld_out
-        source, target = offset(theta, layer.weight), offset(w, layer.p_weight)
-        for i in range(n_out):
-            for j in range(n_in):
-                target[i * ld_in + j] = source[i * n_in + j]
-            for j in range(n_in, ld_in):
-                target[i * ld_in + j] = 0
-        given = n_out if layer.bias >= 0 else 0
-        source, target = offset(theta, max(layer.bias, 0)), offset(w, layer.p_bias)
-        for i in range(ld_out):
-            target[i] = source[i] if i < given else 0
-
-
-@linked
-def gather(net, w, theta):
-    """Write a padded vector as a plain parameter vector."""
-    for number in range(1, net.n_layers + 1):
-        layer = layer_of(net, number)
-        n_in, n_out, ld_in = layer.n_in, layer.n_out, layer.ld_in
-        source, target = offset(w, layer.p_weight), offset(theta, layer.weight)
-        for i in range(n_out):
-            for j in range(n_in):
-                target[i * n_in + j] = source[i * ld_in + j]
-        given = n_out if layer.bias >= 0 else 0
-        source, target = offset(w, layer.p_bias), offset(theta, max(layer.bias, 0))
-        for i in range(given):
-            target[i] = source[i]
+# Transposed copies -------------------------------------------------------------------------------
 
 
 @helper
@@ -144,7 +112,7 @@ def is_narrow(layer, vector):
 
 
 @linked
-def transpose(net, w, t):
+def derive(net, w, t):
     """Write the transposed copy of the weights, of the layers that use it."""
     for number in range(1, net.n_layers + 1):
         layer = layer_of(net, number)
@@ -163,16 +131,6 @@ def transpose_layer(layer, w, t):
 
 
 # Products of one layer ---------------------------------------------------------------------------
-
-
-@linked
-def load_rows(n, ld, rows, source, out):
-    """Copy rows of n numbers into rows of ld numbers, zero-padded."""
-    for i in range(rows * ld if n < ld else 0):
-        out[i] = 0
-    for i in range(rows):
-        for j in range(n):
-            out[i * ld + j] = source[i * n + j]
 
 
 @linked
@@ -215,24 +173,24 @@ def add_columns(layer, rows, g, add, left):
 
 
 @helper
-def is_curved(net):
+def is_curved(layer):
     """Whether phi'' is not zero everywhere."""
-    return net.activation >= PIECEWISE_LINEAR
+    return layer.activation >= PIECEWISE_LINEAR
 
 
 @linked
-def apply_activation(net, layer, rows, a, d1, d2, order):
+def apply_activation(layer, rows, a, d1, d2, order):
     """Turn z of a hidden layer into phi(z) in place, with as many derivatives as asked beside it.
 
     phi'' of an activation that has none (see ``is_curved``) is not written.
     """
     n_out, ld_out = layer.n_out, layer.ld_out
-    if order > 1 and is_curved(net):
-        activate(net.activation, a, a, d1, d2, rows * ld_out)
+    if order > 1 and is_curved(layer):
+        activate(layer.activation, a, a, d1, d2, rows * ld_out)
     elif order > 0:
-        activate_slope(net.activation, a, a, d1, rows * ld_out)
+        activate_slope(layer.activation, a, a, d1, rows * ld_out)
     else:
-        activate_value(net.activation, a, a, rows * ld_out)
+        activate_value(layer.activation, a, a, rows * ld_out)
     if n_out < ld_out and a[n_out] != 0:  # phi(0) is not 0, and padding must stay 0
         for i in range(rows):
             for j in range(n_out, ld_out):
@@ -240,9 +198,9 @@ def apply_activation(net, layer, rows, a, d1, d2, order):
 
 
 @linked
-def r_activation(net, n, rz, d1, d2):
+def r_activation(layer, n, rz, d1, d2):
     """Turn Rz into the layer's R-value ``phi' * Rz``, and d2 into ``d2 * Rz``."""
-    if is_curved(net):
+    if is_curved(layer):
         for i in range(n):
             d2[i] *= rz[i]
     for i in range(n):
@@ -250,9 +208,9 @@ def r_activation(net, n, rz, d1, d2):
 
 
 @linked
-def backward_activation(net, n, delta, d1, d2, order):
+def backward_activation(layer, n, delta, d1, d2, order):
     """``delta = delta * phi'``; with order 2, d2 becomes ``delta * phi''`` first."""
-    if order > 1 and is_curved(net):
+    if order > 1 and is_curved(layer):
         for i in range(n):
             d2[i] *= delta[i]
     for i in range(n):
@@ -260,28 +218,16 @@ def backward_activation(net, n, delta, d1, d2, order):
 
 
 @linked
-def r_backward_activation(net, n, r_delta, d1, d2):
+def r_backward_activation(layer, n, r_delta, d1, d2):
     """``r_delta = r_delta * phi' + d2``."""
     for i in range(n):
         r_delta[i] *= d1[i]
-    if is_curved(net):
+    if is_curved(layer):
         for i in range(n):
             r_delta[i] += d2[i]
 
 
 # Passes over a block of rows ---------------------------------------------------------------------
-
-# What is kept of some rows: values, phi', phi'' (then delta W * phi'', then times Rz), delta, and
-# the derivatives of the values and of delta along a direction
-A, D1, D2, DELTA, RA, R_DELTA = 0, 1, 2, 3, 4, 5
-KINDS = 6
-
-
-class Block(NamedTuple):
-    """Some rows: of each kind a (rows, ld) matrix for every value."""
-
-    rows: int
-    memory: Any
 
 
 @helper
@@ -300,18 +246,23 @@ def forward(net, block, at, order):
         times_transposed(layer, block.rows, z, weights.b, 0, x, weights)
         if number < net.n_layers:
             d1, d2 = value(net, block, D1, number + 1), value(net, block, D2, number + 1)
-            apply_activation(net, layer, block.rows, z, d1, d2, order)
+            apply_activation(layer, block.rows, z, d1, d2, order)
 
 
 @linked
-def backward(net, block, at, order):
-    """delta of all hidden values; with order 2, d2 becomes ``(delta W) * phi''``."""
+def backward(net, block, at, order, g, add):
+    """delta of all hidden values, and the gradient; with order 2, d2 is ``(delta W) * phi''``."""
     for number in range(net.n_layers, 1, -1):
         layer, delta = layer_of(net, number), value(net, block, DELTA, number)
         after = value(net, block, DELTA, number + 1)
         times(layer, block.rows, delta, 0, after, weights_of(layer, at))
         d1, d2 = value(net, block, D1, number), value(net, block, D2, number)
-        backward_activation(net, block.rows * layer.ld_in, delta, d1, d2, order)
+        before = layer_of(net, number - 1)
+        backward_activation(before, block.rows * layer.ld_in, delta, d1, d2, order)
+    for number in range(1, net.n_layers + 1):
+        layer, delta = layer_of(net, number), value(net, block, DELTA, number + 1)
+        add_products(layer, block.rows, g, add, delta, value(net, block, A, number))
+        add_columns(layer, block.rows, g, add, delta)
 
 
 @linked
@@ -326,12 +277,12 @@ def r_forward(net, block, at, along):
             times_transposed(layer, block.rows, rz, rz, ld, ra, weights_of(layer, at))
         if number < net.n_layers:
             d1, d2 = value(net, block, D1, number + 1), value(net, block, D2, number + 1)
-            r_activation(net, block.rows * layer.ld_out, rz, d1, d2)
+            r_activation(layer, block.rows * layer.ld_out, rz, d1, d2)
 
 
 @linked
-def r_backward(net, block, at, along):
-    """R-deltas of all hidden values, from that of the output."""
+def r_backward(net, block, at, along, hv, add):
+    """R-deltas of all hidden values, and the derivative of the gradient along the direction."""
     for number in range(net.n_layers, 1, -1):
         layer, r_delta = layer_of(net, number), value(net, block, R_DELTA, number)
         r_after = value(net, block, R_DELTA, number + 1)
@@ -339,21 +290,7 @@ def r_backward(net, block, at, along):
         times(layer, block.rows, r_delta, 0, r_after, weights_of(layer, at))
         times(layer, block.rows, r_delta, 1, after, weights_of(layer, along))
         d1, d2 = value(net, block, D1, number), value(net, block, D2, number)
-        r_backward_activation(net, block.rows * layer.ld_in, r_delta, d1, d2)
-
-
-@linked
-def gradient(net, block, g, add):
-    """``[g +]`` the gradient: of each layer ``delta^T a`` and the column sums of delta."""
-    for number in range(1, net.n_layers + 1):
-        layer, delta = layer_of(net, number), value(net, block, DELTA, number + 1)
-        add_products(layer, block.rows, g, add, delta, value(net, block, A, number))
-        add_columns(layer, block.rows, g, add, delta)
-
-
-@linked
-def r_gradient(net, block, hv, add):
-    """``[hv +]`` the gradient's derivative along the direction of the R-passes."""
+        r_backward_activation(layer_of(net, number - 1), block.rows * layer.ld_in, r_delta, d1, d2)
     for number in range(1, net.n_layers + 1):
         layer, r_delta = layer_of(net, number), value(net, block, R_DELTA, number + 1)
         add_products(layer, block.rows, hv, add, r_delta, value(net, block, A, number))
@@ -363,15 +300,4 @@ def r_gradient(net, block, hv, add):
             add_products(layer, block.rows, hv, 1, delta, ra)
 
 
-@linked
-def residual(n, ld, rows, f, y, scale, delta) -> float:
-    """delta of the output, ``scale * (f - y)``; returns the sum of squared residuals."""
-    for i in range(rows * ld if n < ld else 0):
-        delta[i] = 0
-    total = 0.0
-    for i in range(rows):
-        for j in range(n):
-            r = f[i * ld + j] - y[i * n + j]
-            total += np.float64(r) * np.float64(r)
-            delta[i * ld + j] = scale * r
-    return total
+LAYERS = Passes(derive, forward, backward, r_forward, r_backward)

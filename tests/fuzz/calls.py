@@ -34,8 +34,7 @@ def construct_model(draw: Draw) -> Call:
         arguments = draw.spoil({**size, "intercept": draw.chance(0.5)})
         return Call("Linear", lambda: repr(fm.Linear(**arguments)), arguments)
     sizes = [draw.integer(1, 5) for _ in range(draw.integer(2, 4))]
-    activation = draw.model().activation
-    arguments = draw.spoil({"layer_sizes": sizes, "activation": activation})
+    arguments = draw.spoil({"layer_sizes": sizes, "activation": draw.activation(len(sizes) - 2)})
     return Call("MLP", lambda: repr(fm.MLP(**arguments)), arguments)
 
 

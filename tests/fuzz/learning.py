@@ -135,8 +135,10 @@ def minimize(draw: Draw) -> Call:
 
 def estimator(draw: Draw) -> Call:
     n = draw.integer(4, 20)
+    hidden = draw.choice([[3], (2,), [2, 3], ()])
     good = {
-        "hidden_layer_sizes": draw.choice([3, (2,), [2, 3], ()]), "activation": "tanh",
+        "hidden_layer_sizes": 3 if hidden == [3] else hidden,
+        "activation": draw.activation(len(hidden)),
         "inner_lr": 0.05, "steps": draw.integer(0, 2), "shots": draw.choice([None, 1, 2]),
         "shuffle": draw.chance(0.5), "meta_batch": draw.integer(1, 4),
         "learning_rate_init": 0.01, "max_iter": draw.integer(1, 3), "order": "exact",

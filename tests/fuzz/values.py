@@ -76,7 +76,13 @@ class Draw:
             return fm.Linear(self.integer(1, 3), self.integer(1, 2), self.chance(0.7))
         hidden = [self.integer(1, 6) for _ in range(self.integer(0, 2))]
         sizes = [self.integer(1, 3), *hidden, self.integer(1, 2)]
-        return fm.MLP(sizes, self.choice(ACTIVATIONS))
+        return fm.MLP(sizes, self.activation(len(hidden)))
+
+    def activation(self, n_hidden: int) -> Any:
+        """A word, or one for each hidden layer."""
+        if self.chance(0.7):
+            return self.choice(ACTIVATIONS)
+        return [self.choice(ACTIVATIONS) for _ in range(n_hidden)]
 
     def normal(self, *shape: int) -> np.ndarray:
         return self.rng.normal(size=shape)

@@ -45,9 +45,10 @@ ACTIVATIONS = {
 def network(model, theta, x):
     """f (..., n_outputs) at x (..., n_inputs), from the flat parameters."""
     start = 0
+    words = model.activation
     for depth, (n_in, n_out) in enumerate(pairwise(model.layer_sizes)):
         if depth:
-            x = ACTIVATIONS[model.activation](x)
+            x = ACTIVATIONS[words if isinstance(words, str) else words[depth - 1]](x)
         weight = theta[start : start + n_out * n_in].reshape(n_out, n_in)
         start += n_out * n_in
         x = x @ weight.T

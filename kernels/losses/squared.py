@@ -1,0 +1,33 @@
+"""Half the squared error, ``l = 1/2 |f - y|^2``: dl/df is the residual, and G the unit matrix."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..compile.link import linked
+from .passes import Loss
+
+
+@linked
+def squared_slope(numbers, output, scale, delta) -> float:
+    """``delta = scale (f - y)``; returns half the sum of squared residuals."""
+    n, ld, rows, f, y = output.n, output.ld, output.rows, output.f, output.y
+    for i in range(rows * ld if n < ld else 0):
+        delta[i] = 0
+    total = 0.0
+    for i in range(rows):
+        for j in range(n):
+            r = f[i * ld + j] - y[i * n + j]
+            total += np.float64(r) * np.float64(r)
+            delta[i * ld + j] = scale * r
+    return 0.5 * total
+
+
+@linked
+def squared_bend(numbers, output, scale, rf, r_delta):
+    """``R delta = scale Rf``."""
+    for i in range(output.rows * output.ld):
+        r_delta[i] = scale * rf[i]
+
+
+SQUARED = Loss(squared_slope, squared_bend)
