@@ -318,7 +318,7 @@ def test_every_field_of_the_header_is_checked(where, whole):
         (
             lambda h: h["objective"].update({"class": "Other"}),
             {},
-            "there is an object of class 'Other'; known are MAML, BayesianLastLayer, Reptile, MLP, Linear",
+            "there is an object of class 'Other'; known are MAML, BayesianLastLayer, Reptile, MLP",
         ),
     ],
 )

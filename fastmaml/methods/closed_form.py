@@ -29,7 +29,7 @@ from .stepwise import REMEMBERED_PLANS, REMEMBERED_TASKS, in_float64, is_finite,
 __all__ = ["CLOSED_FORM", "ClosedForm", "HeadProblem", "Posteriors", "posterior", "predict"]
 
 #: rows of a block, enough for large products with the weights that tasks share
-BLOCK_ROWS = 64
+BLOCK_ROWS = 128
 #: chunks of a batch of enough tasks, so that as many threads find work
 CHUNKS = 8
 #: what a plan is for, beside the modes: predictions, with their variances, and posteriors
