@@ -16,9 +16,7 @@ docs/estimator-defaults.md shows the table.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import csv
-import io
 import json
 import warnings
 from collections.abc import Callable
@@ -31,11 +29,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastmaml as fm
-from fastmaml import cli
 from fastmaml.files import write_whole
 from fastmaml.learn import MAMLRegressor, defaults
 
 from .baselines import BASELINES, rank
+from .command_line import fastmaml
 from .estimator_defaults import KNOWN, Errors, path_of, summaries
 from .tables import Table, calibration_module
 
@@ -131,17 +129,6 @@ def predicted(run: Path, columns: Columns, known: Rows, new: Rows) -> NDArray[An
 def evaluated(run: Path) -> float:
     """Return the root mean square that is printed last, of all steps."""
     return float(fastmaml("evaluate", run).splitlines()[-1].split()[-2])
-
-
-def fastmaml(*arguments: Any) -> str:
-    """Run a command; return what it prints."""
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
-        code = cli.main([str(argument) for argument in arguments])
-    if code == 2:  # an error, of which a configuration of `init` has one only: divergence
-        raise FloatingPointError(f"fastmaml {arguments[0]} ended with {code}")
-    if code:  # a signal, which says nothing about the setting
-        raise SystemExit(code)
-    return printed.getvalue()
 
 
 # ---- compared

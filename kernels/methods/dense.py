@@ -32,7 +32,7 @@ from ..models.passes import Point, derive
 from ..vectors.pointers import offset
 from ..vectors.reduce import add_rows
 from .modes import GRADIENT, RATES, VALUE
-from .tasks import Chunks, Inner, Rows, Sums, Tasks, gradient_row, rate_row, rows_of
+from .tasks import Chunks, Inner, Rows, Sums, Tasks, clear_sums, gradient_row, rate_row, rows_of
 from .trajectory import adapt_task, memory_of, point_at, rate_times, sweep
 
 
@@ -94,23 +94,20 @@ def carry_back(net, inner, rows, query, memory, rates) -> float:
 @linked
 def _work(worker, n_workers, net, inner, support, query, shared, chunks, scratch, stride, sums):
     """One worker's chunks."""
-    size, with_gradient, with_rates = net.n_padded, inner.mode > VALUE, inner.mode == RATES
+    size = net.n_padded
     memory = memory_of(net, inner.steps, inner.momentum, offset(scratch, worker * stride))
     for i in range(size):
         memory.trajectory[i] = shared[i]
     for i in range(net.n_derived):
         memory.c_first[i] = shared[size + i]
     for chunk in range(chunks.first + worker, chunks.last, n_workers):
+        clear_sums(sums, chunks, chunk, inner.mode)
         row, rates = gradient_row(sums, chunks, chunk), rate_row(sums, chunks, chunk)
-        for i in range(size if with_gradient else 0):
-            row[i] = 0
-        for i in range(sums.rate_size if with_rates else 0):
-            rates[i] = 0
         for task in range(chunks.bounds[chunk], chunks.bounds[chunk + 1]):
             rows, query_rows = rows_of(net, support, task), rows_of(net, query, task)
             adapt_task(net, inner, rows, memory)
             sums.values[task] = carry_back(net, inner, rows, query_rows, memory, rates)
-            for i in range(size if with_gradient else 0):
+            for i in range(size if inner.mode > VALUE else 0):
                 row[i] += memory.adjoint[i]
 
 

@@ -34,7 +34,7 @@ from ..vectors.pointers import offset
 from ..vectors.reduce import add_rows
 from .derivatives import Derived, derived_of, differentiate, size_of
 from .modes import GRADIENT, RATES, VALUE
-from .tasks import Chunks, Inner, Rows, Sums, Tasks, gradient_row, rate_row, rows_of
+from .tasks import Chunks, Inner, Rows, Sums, Tasks, clear_sums, gradient_row, rate_row, rows_of
 
 
 class Memory(NamedTuple):
@@ -151,21 +151,18 @@ def _carry_back(net, inner, rows, query, memory, rate_gradient) -> float:
 @linked
 def _work(worker, n_workers, net, inner, support, query, theta, chunks, scratch, stride, sums):
     """One worker's chunks."""
-    p, with_gradient, with_rates = net.n_theta, inner.mode > VALUE, inner.mode == RATES
+    p = net.n_theta
     memory = memory_of(net, inner.steps, inner.momentum, offset(scratch, worker * stride))
     for i in range(p):
         memory.trajectory[i] = theta[i]
     for chunk in range(chunks.first + worker, chunks.last, n_workers):
+        clear_sums(sums, chunks, chunk, inner.mode)
         row, rates = gradient_row(sums, chunks, chunk), rate_row(sums, chunks, chunk)
-        for i in range(p if with_gradient else 0):
-            row[i] = 0
-        for i in range(sums.rate_size if with_rates else 0):
-            rates[i] = 0
         for task in range(chunks.bounds[chunk], chunks.bounds[chunk + 1]):
             rows, query_rows = rows_of(net, support, task), rows_of(net, query, task)
             _adapt(net, inner, rows, memory)
             sums.values[task] = _carry_back(net, inner, rows, query_rows, memory, rates)
-            for i in range(p if with_gradient else 0):
+            for i in range(p if inner.mode > VALUE else 0):
                 row[i] += memory.adjoint[i]
 
 

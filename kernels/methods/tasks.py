@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from ..compile.jit import helper
 from ..losses.passes import scale_of
 from ..vectors.pointers import offset
+from .modes import RATES, VALUE
 
 
 class Tasks(NamedTuple):
@@ -89,6 +90,16 @@ def rows_of(net, tasks, task):
     first, last = tasks.offsets[task], tasks.offsets[task + 1]
     x, y = offset(tasks.x, first * net.n_in), offset(tasks.y, first * net.n_out)
     return Rows(x, y, last - first, scale_of(net, last - first))
+
+
+@helper
+def clear_sums(sums, chunks, chunk, mode):
+    """Set to zero what a mode sums up in a chunk."""
+    row, rates = gradient_row(sums, chunks, chunk), rate_row(sums, chunks, chunk)
+    for i in range(sums.gradient_size if mode > VALUE else 0):
+        row[i] = 0
+    for i in range(sums.rate_size if mode == RATES else 0):
+        rates[i] = 0
 
 
 @helper
