@@ -4,8 +4,9 @@
 >>> model = fm.MLP([1, 40, 40, 1], activation="relu")
 >>> maml = fm.MAML(model, inner_lr=0.01)
 
-`MAML` is a specification with methods, `meta_gradient` the one-call form, `equations` the
-derivation as functions; `learn` trains, `datasets` samples tasks.
+`MAML` is a specification with methods, `meta_gradient` the one-call form, `BayesianLastLayer`
+adaptation in closed form, `equations` the derivation as functions; `learn` trains, `datasets`
+samples tasks.
 """
 
 from importlib import import_module
@@ -15,6 +16,9 @@ from . import clone as clone  # before whatever needs the kernels
 
 # isort: split
 from . import models as models
+from .closed_form import BayesianLastLayer as BayesianLastLayer
+from .closed_form import HeadMetaGradient as HeadMetaGradient
+from .closed_form import Posterior as Posterior
 from .divergence import DivergenceWarning as DivergenceWarning
 from .maml import MAML as MAML
 from .maml import ImplicitMetaGradient as ImplicitMetaGradient
@@ -38,9 +42,10 @@ if TYPE_CHECKING:
     from .saving import save as save
 
 __all__ = [
-    "MAML", "MLP", "ConvergenceWarning", "DivergenceWarning", "ImplicitMetaGradient", "Linear",
-    "MetaGradient", "anil_inner_lr", "datasets", "equations", "learn", "load", "meta_gradient",
-    "models", "save", "set_num_threads", "threads", "warmup",
+    "MAML", "MLP", "BayesianLastLayer", "ConvergenceWarning", "DivergenceWarning",
+    "HeadMetaGradient", "ImplicitMetaGradient", "Linear", "MetaGradient", "Posterior",
+    "anil_inner_lr", "datasets", "equations", "learn", "load", "meta_gradient", "models", "save",
+    "set_num_threads", "threads", "warmup",
 ]  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from .methods import dense
 from .methods.base import Problem
 from .tasks import Rows
 
-__all__ = ["SUSPICIOUS", "DivergenceWarning", "named_tasks", "warn_of_divergence"]
+__all__ = ["SUSPICIOUS", "DivergenceWarning", "called", "named_tasks", "warn_of_divergence"]
 
 #: an adapted parameter this many times as large as theta is long (or as 1) is looked into
 SUSPICIOUS = 30.0
@@ -39,8 +39,8 @@ _names: ContextVar[Sequence[Any] | None] = ContextVar("names", default=None)
 class DivergenceWarning(RuntimeWarning):
     """The inner steps of some tasks diverged: what `adapt` and `predict` give for them is useless.
 
-    The message names the tasks, the step and the rate. To have an error instead:
-    ``warnings.simplefilter("error", fastmaml.DivergenceWarning)``.
+    Or, in closed form, the numbers overflowed. The message names the tasks, the step and the rate.
+    To have an error instead: ``warnings.simplefilter("error", fastmaml.DivergenceWarning)``.
     """
 
 
@@ -120,16 +120,25 @@ def _loss(problem: Problem, theta: NDArray[Any], rows: Rows, steps: int) -> NDAr
     return dense.hessian_products(problem.model, adapted, None, rows, problem.loss).values
 
 
-def _message(first: Divergence, tasks: Sequence[int], support: Rows) -> str:
+def called(tasks: Sequence[int], rows: Rows, what: str) -> tuple[str, str]:
+    """Return the first task by its name, and how many of all did what, the first of them by name.
+
+    The second is empty for a single task.
+    """
     names = _names.get()
     called = [f"{task if names is None else names[task]!r}" for task in tasks[:SHOWN]]
-    the_first = "the task" if support.single and names is None else f"task {called[0]}"
+    first = "the task" if rows.single and names is None else f"task {called[0]}"
+    who = ""
+    if rows.n_tasks > 1:
+        more = ", ..." if len(tasks) > SHOWN else ""
+        who = f" ({len(tasks)} of {rows.n_tasks} tasks {what}: {', '.join(called)}{more})"
+    return first, who
+
+
+def _message(first: Divergence, tasks: Sequence[int], support: Rows) -> str:
+    the_first, who = called(tasks, support, "diverged")
     low, high = first.rates.min(), first.rates.max()
     rate = f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
-    who = ""
-    if support.n_tasks > 1:
-        more = ", ..." if len(tasks) > SHOWN else ""
-        who = f" ({len(tasks)} of {support.n_tasks} tasks diverged: {', '.join(called)}{more})"
     return (
         f"{the_first} diverged in inner step {first.step}, at inner_lr {rate}: its support loss "
         f"went from {first.before:.3g} to {first.after:.3g}{who}; a smaller inner_lr, or data "

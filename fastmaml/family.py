@@ -19,7 +19,7 @@ from .kernels.compile.records import View
 from .kernels.models.padded import padded_index
 from .kernels.models.passes import Passes, with_passes
 
-__all__ = ["Compiled", "Family", "as_model", "is_model"]
+__all__ = ["Compiled", "Family", "Space", "as_model", "is_model"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +69,14 @@ class Compiled:
     @cached_property
     def _reaching(self) -> dict[int, NDArray[np.int64]]:
         return {}
+
+
+class Space(Protocol):
+    """What says how long theta is; its ``repr`` is what errors call it."""
+
+    @property
+    def n_params(self) -> int:
+        """Number of parameters, P."""
 
 
 class Family(Protocol):

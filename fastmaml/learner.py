@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .family import Family, as_model
+from .family import Family, Space, as_model
 from .kernels.methods.modes import GRADIENT, RATES, VALUE
 from .methods.base import Result
 from .parameters import as_direction, as_out, as_theta
@@ -47,16 +47,19 @@ class Learner:
 
     An objective has the fields ``model``, ``task_mean`` and ``check_finite``, other options as it
     needs, and ``_problem``: what its methods are given. The ``solve`` of ``_problem.methods[0]``
-    picks the one that suits. It defines ``_adapt``, and ``evaluate`` on top of `_evaluate`.
+    picks the one that suits. It defines ``_adapt``, and ``evaluate`` on top of `_evaluate`. What
+    theta is, the model says, unless the objective has another ``_space``.
     """
 
     model: Family
     task_mean: bool
     check_finite: bool
     _problem: Any
+    _space: Space  # the space of theta
+    _fewest: int = 1  # support rows that a task may have
 
     def __post_init__(self) -> None:
-        as_model(self.model)
+        object.__setattr__(self, "_space", as_model(self.model))
         for name, optional, check, limits in _options(type(self)):  # type: ignore[arg-type]
             value = getattr(self, name)
             if optional and value is None:
@@ -84,7 +87,7 @@ class Learner:
         TypeError, ValueError
             For data of the wrong kind or shape, or that is not finite.
         """
-        parameters = as_theta(self.model, theta, check_finite=False)  # _adapt does it
+        parameters = as_theta(self._space, theta, check_finite=False)  # _adapt does it
         support = as_rows(self.model, x, y, parameters.dtype, check_finite=self.check_finite)
         return by_task(self._adapt(parameters, support), support)
 
@@ -113,15 +116,22 @@ class Learner:
         TypeError, ValueError
             For data of the wrong kind or shape, or that is not finite.
         """
+        parameters, support, new = self._to_predict(theta, x, y, x_new)
+        return split(self._adapt(parameters, support, new), new, support.flat)
+
+    def _to_predict(
+        self, theta: ArrayLike, x: Any, y: Any, x_new: Any
+    ) -> tuple[NDArray[Any], Rows, Rows]:
+        """Theta, the support rows and the new ones, of as many tasks; theta may hold NaN."""
         check = self.check_finite
-        parameters = as_theta(self.model, theta, check_finite=False)  # _adapt does it
+        parameters = as_theta(self._space, theta, check_finite=False)  # _adapt does it
         dtype = parameters.dtype
-        support = as_rows(self.model, x, y, dtype, check_finite=check)
+        support = as_rows(self.model, x, y, dtype, check_finite=check, fewest=self._fewest)
         new = as_rows(self.model, x_new, NO_Y, dtype, names=("x_new", ""), check_finite=check)
         if new.single and not support.single:  # the same rows for all tasks
             new = new.repeated(support.n_tasks)
         require_same_tasks("x_new", new, support)
-        return split(self._adapt(parameters, support, new), new, support.flat)
+        return parameters, support, new
 
     def _adapt(self, theta: NDArray[Any], support: Rows, new: Rows | None = None) -> NDArray[Any]:
         """Each task's parameters (n_tasks, P), or its predictions at the rows of `new`.
@@ -222,8 +232,8 @@ class Learner:
         >>> maml.hessp([1.0], [1.0], [[[1.0]]], [[3.0]], [[[2.0]]], [[4.0]]).round(6)
         array([3.24])
         """  # fmt: skip
-        point = as_theta(self.model, theta, check_finite=self.check_finite)
-        direction = as_direction(self.model, v, point.dtype)
+        point = as_theta(self._space, theta, check_finite=self.check_finite)
+        direction = as_direction(self._space, v, point.dtype)
         length = _norm(direction)
         if length == 0:
             return np.zeros_like(point)
@@ -238,10 +248,12 @@ class Learner:
     ) -> tuple[Result, Rows]:
         """What was computed, and the support rows, which say what form the data had."""
         check, problem = self.check_finite, self._problem
-        parameters = as_theta(self.model, theta, check_finite=False)  # the method does it
+        parameters = as_theta(self._space, theta, check_finite=False)  # the method does it
         if out is not None:
-            out = as_out(self.model, out, parameters.dtype)
-        support, query = as_tasks(self.model, x, y, x_query, y_query, parameters.dtype, check)
+            out = as_out(self._space, out, parameters.dtype)
+        support, query = as_tasks(
+            self.model, x, y, x_query, y_query, parameters.dtype, check, self._fewest
+        )
         solve = problem.methods[0].solve
         result: Result = solve(problem, parameters, support, query, mode, check)
         if self.task_mean:

@@ -17,13 +17,13 @@ from .checks import (
     require_finite,
     shape_text,
 )
-from .family import Family
+from .family import Space
 
 __all__ = ["as_direction", "as_out", "as_theta"]
 
 
 def as_theta(
-    model: Family,
+    model: Space,
     theta: Any,
     n_tasks: int | None = None,
     *,
@@ -34,7 +34,7 @@ def as_theta(
 
     Parameters
     ----------
-    model : Family
+    model : Family or other Space
         Says what P is.
     theta : array_like
         The parameters: float32 stays float32, every other real dtype becomes float64.
@@ -71,13 +71,13 @@ def as_theta(
 
 
 def as_direction(
-    model: Family, v: Any, dtype: np.dtype[Any], n_tasks: int | None = None
+    model: Space, v: Any, dtype: np.dtype[Any], n_tasks: int | None = None
 ) -> NDArray[Any]:
     """Return a direction in the space of parameters: as `as_theta`, in a given dtype."""
     return as_theta(model, as_array("v", v, dtype), n_tasks, name="v")
 
 
-def as_out(model: Family, out: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
+def as_out(model: Space, out: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
     """Return `out` itself, which must be an array that a result (P,) can be written to as it is."""
     accepted = f"accepted are ndarrays of {dtype}, shape {shape_text((model.n_params,))}"
     if not isinstance(out, np.ndarray) or holds_masked("out", out):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .checks import as_choice, as_count, as_float_dtype, shown
+from .closed_form import BayesianLastLayer
 from .kernels.adam import adam
 from .kernels.compile import jit
 from .kernels.methods import predict
@@ -103,8 +104,8 @@ def warmup(
     Parameters
     ----------
     methods : sequence of str
-        Of ``"factored"``, ``"dense"`` and ``"explicit"`` (with the functions of
-        `fastmaml.equations`).
+        Of ``"factored"``, ``"dense"``, ``"explicit"`` (with the functions of
+        `fastmaml.equations`) and ``"closed_form"`` (`BayesianLastLayer` and its streams).
     dtypes : sequence of dtype
         Of float64 and float32.
 
@@ -127,7 +128,14 @@ def warmup(
         MAML(model).adapt(theta, x, y)
         adam(np.ones(7, dtype), *(np.zeros(2, dtype) for _ in range(7)))
         for name in chosen:
-            ALL[name].warm(MAML(model, method=name)._problem, theta, rows)
+            if name == "closed_form":
+                head = BayesianLastLayer(model)
+                ALL[name].warm(head._problem, head.init(0, dtype), rows)
+                stream = head.start(head.init(0, dtype))
+                stream.update(x[0, 0], y[0, 0])
+                stream.predict(x[0, 0])
+            else:
+                ALL[name].warm(MAML(model, method=name)._problem, theta, rows)
     for kernel in _KERNELS:  # so small a problem runs the serial twins
         kernel.compile_parallel()
 

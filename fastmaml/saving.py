@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from .checks import shown
 from .files import write_whole
 from .learn import Scaling
-from .learn.spec import build, describe, maml_of
+from .learn.spec import build, describe, learner_of, maml_of
+from .learner import Learner
 from .maml import MAML
 from .npz import parse_json, read_npz, require_shallow
 from .parameters import as_theta
@@ -32,7 +33,7 @@ class Saved(NamedTuple):
 
     Attributes
     ----------
-    objective : MAML or Reptile
+    objective : MAML, BayesianLastLayer or Reptile
         With the inner rates that were learned.
     theta : ndarray, shape (P,)
     scaling : Scaling or None
@@ -54,7 +55,7 @@ class Saved(NamedTuple):
 
     @property
     def maml(self) -> MAML:
-        """How tasks adapt: the objective, or what a Reptile wraps."""
+        """How tasks adapt by gradient steps: the objective, or what a Reptile wraps."""
         return maml_of(self.objective)
 
     def predict(self, x: Any, y: Any, x_new: Any) -> Any:
@@ -75,11 +76,12 @@ class Saved(NamedTuple):
         TypeError, ValueError
             For data of the wrong kind or shape, or that is not finite.
         """
+        learner = learner_of(self.objective)
         if self.scaling is None:
-            return self.maml.predict(self.theta, x, y, x_new)
+            return learner.predict(self.theta, x, y, x_new)
         scale = self.scaling
         x_scaled, y_scaled = scale.scale_x(x), scale.scale_y(y)
-        f = self.maml.predict(self.theta, x_scaled, y_scaled, scale.scale_x(x_new, name="x_new"))
+        f = learner.predict(self.theta, x_scaled, y_scaled, scale.scale_x(x_new, name="x_new"))
         return scale.unscale_y(f)
 
 
@@ -99,7 +101,7 @@ def save(
     ----------
     path : str or Path
         An existing file is replaced at the very end.
-    objective : MAML or Reptile
+    objective : MAML, BayesianLastLayer or Reptile
         With the rates that were learned: ``result.maml``. Or a fitted MAMLRegressor or
         AdaptedRegressor, alone: it has all that follows, and carries no rows of its training.
         ``MAMLRegressor.from_saved(fastmaml.load(path))`` is the regressor again.
@@ -139,22 +141,22 @@ def save(
         if any(given is not None for given in (scaling, inputs, outputs, extra)):
             raise TypeError(f"{objective!r:.60} is given; accepted is nothing but it and path")
         return save(path, **objective.to_save())
-    maml = maml_of(objective)
+    learner = learner_of(objective)
     arrays: dict[str, Any] = {}
     header = {
         "format": FORMAT,
         "version": __version__,
         "objective": describe(objective, arrays),
         "scaling": None,
-        "inputs": _names("inputs", inputs, maml.model.n_inputs),
-        "outputs": _names("outputs", outputs, maml.model.n_outputs),
+        "inputs": _names("inputs", inputs, learner.model.n_inputs),
+        "outputs": _names("outputs", outputs, learner.model.n_outputs),
         "extra": extra,
     }
-    arrays["theta"] = as_theta(maml.model, theta)
+    arrays["theta"] = as_theta(learner._space, theta)
     if scaling is not None:
         if not isinstance(scaling, Scaling):
             raise TypeError(f"scaling is {shown(scaling)}; accepted are a Scaling and None")
-        _require_columns(scaling, maml)
+        _require_columns(scaling, learner)
         header["scaling"] = scaling.to_dict()
     try:
         require_shallow(extra)
@@ -236,18 +238,18 @@ def _unpack(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Saved:
     if theta is None or theta.dtype not in (np.float32, np.float64):
         raise ValueError("it has no theta of float32 or float64")
     objective = build(header["objective"], arrays)
-    maml = maml_of(objective)
+    learner = learner_of(objective)
     again: dict[str, np.ndarray] = {}
     describe(objective, again)
     if set(again) != set(arrays):
         raise ValueError("its arrays are not those of the objective")
-    theta = as_theta(maml.model, theta)
+    theta = as_theta(learner._space, theta)
     scaling = None
     if header["scaling"] is not None:
         scaling = Scaling.from_dict(header["scaling"])
-        _require_columns(scaling, maml)
-    inputs = _names("inputs", header["inputs"], maml.model.n_inputs)
-    outputs = _names("outputs", header["outputs"], maml.model.n_outputs)
+        _require_columns(scaling, learner)
+    inputs = _names("inputs", header["inputs"], learner.model.n_inputs)
+    outputs = _names("outputs", header["outputs"], learner.model.n_outputs)
     return Saved(objective, theta, scaling, inputs, outputs, header["extra"], header["version"])
 
 
@@ -264,10 +266,10 @@ def _names(name: str, given: Any, width: int) -> tuple[str, ...] | None:
     return tuple(str(entry) for entry in names)
 
 
-def _require_columns(scaling: Scaling, maml: MAML) -> None:
-    columns = len(scaling.x_mean), len(scaling.y_mean)
-    if columns != (maml.model.n_inputs, maml.model.n_outputs):
+def _require_columns(scaling: Scaling, learner: Learner) -> None:
+    model, columns = learner.model, (len(scaling.x_mean), len(scaling.y_mean))
+    if columns != (model.n_inputs, model.n_outputs):
         raise ValueError(
             f"scaling has {columns[0]} inputs and {columns[1]} outputs; accepted are those of "
-            f"the model, {maml.model.n_inputs} and {maml.model.n_outputs} ({shown(maml.model)})"
+            f"the model, {model.n_inputs} and {model.n_outputs} ({shown(model)})"
         )

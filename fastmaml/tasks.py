@@ -105,6 +105,7 @@ def as_rows(
     *,
     names: tuple[str, str] = ("x", "y"),
     check_finite: bool = True,
+    fewest: int = 1,
 ) -> Rows:
     """Return a batch of tasks as rows.
 
@@ -122,12 +123,16 @@ def as_rows(
         What errors call x and y.
     check_finite : bool
         Whether NaN and inf are errors.
+    fewest : int
+        Rows that a task may have, 1 or 0.
     """
-    x_rows, x_counts, single, flat = _rows(model, names[0], x, model.n_inputs, dtype)
+    x_rows, x_counts, single, flat = _rows(model, names[0], x, model.n_inputs, dtype, fewest)
     if y is NO_Y:
         y_rows = _no_y(model.n_outputs, dtype)
     else:
-        y_rows, y_counts, _, flat = _rows(model, names[1], y, model.n_outputs, dtype, single)
+        y_rows, y_counts, _, flat = _rows(
+            model, names[1], y, model.n_outputs, dtype, fewest, single
+        )
         if x_counts != y_counts:
             raise _counts_error(names, x_counts, y_counts)
     ragged = isinstance(x_counts, list)
@@ -148,9 +153,15 @@ def as_tasks(
     y_query: Any,
     dtype: np.dtype[Any],
     check_finite: bool = True,
+    fewest: int = 1,
 ) -> tuple[Rows, Rows]:
-    """Return the support and query rows; without a query set, the same object twice."""
-    support = as_rows(model, x, y, dtype, check_finite=check_finite)
+    """Return the support and query rows; without a query set, the same object twice.
+
+    A task may have `fewest` support rows, 1 or 0, if there is a query set.
+    """
+    if x_query is None and y_query is None:
+        fewest = 1
+    support = as_rows(model, x, y, dtype, check_finite=check_finite, fewest=fewest)
     if x_query is None and y_query is None:
         return support, support
     if x_query is None or y_query is None:
@@ -178,7 +189,7 @@ Counts = tuple[int, int] | list[int]
 
 
 def _rows(
-    model: Family, name: str, value: Any, width: int, dtype: np.dtype[Any],
+    model: Family, name: str, value: Any, width: int, dtype: np.dtype[Any], fewest: int,
     single: bool | None = None,
 ) -> tuple[NDArray[Any], Counts, bool, bool]:  # fmt: skip
     """Return one array of all rows, (N, width), and how many of them each task has.
@@ -192,7 +203,7 @@ def _rows(
     elif isinstance(value, list | tuple) and not (
         _is_a_row(name, value, width) if single is None else single
     ):
-        return _rows_of_list(model, name, value, width, dtype, single)
+        return _rows_of_list(model, name, value, width, dtype, fewest, single)
     else:
         array = as_array(name, value, dtype)
     shape = array.shape
@@ -203,9 +214,10 @@ def _rows(
     flat = not inputs and axes == lead and width == 1
     if not flat and (axes != lead + 1 or shape[-1] != width):
         raise _shape_error(model, name, shape, lead, width, inputs)
-    if not array.size:
+    if not array.size and (fewest or not (single or shape[0])):
+        rows = " and rows" if fewest else ""
         raise ValueError(
-            f"{name} has shape {shape_text(shape)}; accepted are one or more tasks and rows"
+            f"{name} has shape {shape_text(shape)}; accepted are one or more tasks{rows}"
         )
     return array.reshape(-1, width), (1, shape[0]) if single else shape[:2], bool(single), flat
 
@@ -216,7 +228,7 @@ def _is_a_row(name: str, tasks: Sequence[Any], width: int) -> bool:
 
 
 def _rows_of_list(
-    model: Family, name: str, tasks: Sequence[Any], width: int, dtype: np.dtype[Any],
+    model: Family, name: str, tasks: Sequence[Any], width: int, dtype: np.dtype[Any], fewest: int,
     single: bool | None,
 ) -> tuple[NDArray[Any], Counts, bool, bool]:  # fmt: skip
     if not tasks:
@@ -234,7 +246,7 @@ def _rows_of_list(
             raise _shape_error(model, f"{name}[{i}]", shape, 1, width, inputs)
         else:
             flat = False
-        if not shape[0]:
+        if shape[0] < fewest:
             raise ValueError(f"{name}[{i}] has 0 rows; accepted are tasks of one or more rows")
     counts = [len(array) for array in arrays]
     rows = np.empty((sum(counts), width), dtype)  # without it, Fortran order would stay

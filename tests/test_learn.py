@@ -838,7 +838,7 @@ def test_parameters_of_the_wrong_kind_are_named(theta: Any) -> None:
 @pytest.mark.parametrize(
     ("maml", "tasks", "error", "text"),
     [
-        (fm.Linear(1), TASKS, TypeError, "maml is a Linear; accepted is a fastmaml.MAML"),
+        (fm.Linear(1), TASKS, TypeError, "maml is a Linear; accepted are a fastmaml.MAML and"),
         (MAML, TASKS[:3], ValueError, r"tasks has 3 entries; accepted are \(x, y\) and"),
         (MAML, 1, TypeError, "tasks is a int; accepted are"),
     ],

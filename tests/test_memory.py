@@ -12,11 +12,12 @@ import numba
 import numpy as np
 import pytest
 from cases import METHODS
+from closed_form_cases import FORMS
 from fastmaml.kernels.methods import modes
 
 import fastmaml as fm
 from fastmaml import checks, plan, workspace
-from fastmaml.methods import dense, factored, stepwise
+from fastmaml.methods import closed_form, dense, factored, stepwise
 from fastmaml.tasks import as_tasks
 
 compiled_only = pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="would take too long")
@@ -198,12 +199,8 @@ def test_only_so_much_is_kept(monkeypatch):
     assert 0 < kept() < 10_000
 
 
-@compiled_only
-@pytest.mark.parametrize("own", [True, False, None])
-@pytest.mark.parametrize("method", METHODS)
-def test_kernels_stay_within_their_memory(method, own, monkeypatch):
-    """Bytes before and after each array of a call stay as they are."""
-    guard = 8192
+def guard_all(monkeypatch, guard=8192):
+    """Surround each array of a workspace by bytes that are looked at after each call."""
     workspace.release()
     init, enter = workspace.Layout.__init__, workspace.Workspace.__enter__
 
@@ -235,6 +232,14 @@ def test_kernels_stay_within_their_memory(method, own, monkeypatch):
     monkeypatch.setattr(workspace.Layout, "on", on)
     monkeypatch.setattr(workspace.Workspace, "__enter__", fill)
     monkeypatch.setattr(workspace.Workspace, "__exit__", inspect)
+
+
+@compiled_only
+@pytest.mark.parametrize("own", [True, False, None])
+@pytest.mark.parametrize("method", METHODS)
+def test_kernels_stay_within_their_memory(method, own, monkeypatch):
+    """Bytes before and after each array of a call stay as they are."""
+    guard_all(monkeypatch)
     if own is not None:
         monkeypatch.setattr(factored, "own_layers", lambda model, *_: [own] * model.n_layers)
     rng = np.random.default_rng(0)
@@ -252,6 +257,51 @@ def test_kernels_stay_within_their_memory(method, own, monkeypatch):
             theta = model.init(0, dtype)
             maml.evaluate(theta, x, y, x_query, y_query)
             maml.predict(theta, x, y, x_query)
+
+
+@compiled_only
+@pytest.mark.parametrize("form", FORMS)
+def test_closed_form_stays_within_its_memory(form, monkeypatch):
+    guard_all(monkeypatch)
+    monkeypatch.setattr(closed_form, "dual_limit", FORMS[form])
+    rng = np.random.default_rng(0)
+    for sizes, counts, dtype in (
+        ([1, 1], [1], "float32"),
+        ([3, 17, 5, 2], [0, 30, 4, 4], "float32"),
+        ([2, 33, 1], [7] * 40, "float64"),
+        ([1, 8, 8, 9], [80, 1], "float64"),
+        ([1, 4, 18], [3, 0], "float32"),
+    ):
+        model = fm.MLP(sizes, "tanh")
+        query = [count + 1 for count in counts[::-1]]
+        x, x_query = ([rng.normal(size=(k, sizes[0])) for k in c] for c in (counts, query))
+        y, y_query = ([rng.normal(size=(k, sizes[-1])) for k in c] for c in (counts, query))
+        for loss in ("nll", "mse"):
+            head = fm.BayesianLastLayer(model, loss, noise="per_output")
+            theta = head.init(0, dtype)
+            head.evaluate(theta, x, y, x_query, y_query)
+            head.value(theta, x, y, x_query, y_query)
+            head.predict(theta, x, y, x_query)
+            head.predict(theta, x, y, x_query, return_std=True)
+            head.adapt(theta, x, y)
+
+
+@compiled_only
+@pytest.mark.parametrize(("loss", "dtype"), [("nll", "float32"), ("mse", "float64")])
+def test_closed_form_allocates_what_its_plan_says(loss, dtype):
+    model = fm.MLP([1, 40, 40, 1])
+    head = fm.BayesianLastLayer(model, loss)
+    theta, *arrays = data(model, 600, 5, dtype)
+    theta = head.init(0, dtype)
+    support, query = as_tasks(model, *arrays, theta.dtype)
+    plan = closed_form._plan_for(head._problem, theta.dtype, support, query, modes.GRADIENT)
+    workers, piece, _ = plan.split()
+    formula = plan.memory(workers, piece)
+    peak, results = allocated(head.gradient, theta, *arrays)
+    assert formula > 3 * SLACK
+    assert 0.98 * formula < peak < 1.03 * (formula + results + 8 * 600) + SLACK
+    limited = fm.BayesianLastLayer(model, loss, max_memory=formula // 2)
+    assert allocated(limited.gradient, theta, *arrays)[0] < 0.8 * peak
 
 
 def test_a_call_within_a_call_has_memory_of_its_own():

@@ -115,7 +115,7 @@ class Other(fm.MAML):
             MODEL,
             {},
             TypeError,
-            "objective is MLP.*accepted are a fastmaml.MAML and a fastmaml.learn",
+            "objective is MLP.*accepted are a fastmaml.MAML, a fastmaml.Bay",
         ),
         (
             fm.MAML(MODEL),
@@ -318,7 +318,7 @@ def test_every_field_of_the_header_is_checked(where, whole):
         (
             lambda h: h["objective"].update({"class": "Other"}),
             {},
-            "there is an object of class 'Other'; known are MAML, Reptile, MLP, Linear",
+            "there is an object of class 'Other'; known are MAML, BayesianLastLayer, Reptile, MLP",
         ),
     ],
 )
@@ -389,7 +389,7 @@ def test_a_reptile_in_a_checkpoint_keeps_its_rates(tmp_path):
     ("maml", "error", "text"),
     [
         (Other(MODEL), TypeError, "objective is Other.*cannot be saved"),
-        (2, TypeError, "objective is 2, a int; accepted are a fastmaml.MAML and"),
+        (2, TypeError, "objective is 2, a int; accepted are a fastmaml.MAML, a fastmaml.Bay"),
         (
             fm.MAML(fm.Linear(2)),
             ValueError,

@@ -131,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     for option, accepted in (("methods", tuple(ALL)), ("dtypes", ("float64", "float32"))):
-        default = [word for word in accepted if word != "explicit"]
+        default = [word for word in accepted if word not in ("explicit", "closed_form")]
         warmup.add_argument(
             f"--{option}", nargs="+", choices=accepted, default=default, help=f"{option} to compile"
         )

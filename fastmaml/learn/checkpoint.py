@@ -34,7 +34,7 @@ class Checkpoint(NamedTuple):
         What was given to be kept, as JSON keeps it.
     version : str
         The version of fastmaml that wrote the file.
-    maml : MAML or Reptile, or None
+    maml : MAML, BayesianLastLayer or Reptile, or None
         The objective, if it was given to be kept, with the rates of the state.
     """
 
@@ -95,7 +95,7 @@ def save_checkpoint(
         The generator that the tasks are drawn from.
     configuration : object, optional
         Anything that JSON can hold, to be found again on loading.
-    maml : MAML or Reptile, optional
+    maml : MAML, BayesianLastLayer or Reptile, optional
         The objective that is trained, to be found again on loading with the rates of the state.
 
     Raises
@@ -198,7 +198,7 @@ class Checkpointer:
         Iterations from one checkpoint to the next.
     configuration : object, optional
         Anything that JSON can hold, to be found again on loading.
-    maml : MAML or Reptile, optional
+    maml : MAML, BayesianLastLayer or Reptile, optional
         The objective that is trained, to be found again on loading with the rates of the state.
 
     Attributes

@@ -19,7 +19,7 @@ from ..npz import parse_json
 from ..version import __version__
 from .loop import Best, TrainState, with_rates
 from .optimizers import AdamState, SGDState
-from .spec import build, describe, maml_of
+from .spec import build, describe, learner_of
 
 __all__ = ["FORMAT", "HEADER", "Contents", "header_of", "pack", "unpack"]
 
@@ -76,7 +76,7 @@ def pack(
         "configuration": configuration,
     }
     if maml is not None:
-        maml_of(maml)  # or a TypeError
+        learner_of(maml)  # or a TypeError
         header["objective"] = describe(with_rates(maml, 0.0))
     if state.best is not None:
         header["best"] = [state.best.iteration, state.best.value]
@@ -193,9 +193,9 @@ def _objective(described: Any, state: TrainState) -> Any:
     """The objective, with the rates of the state."""
     try:
         objective = build(described)
-        model = maml_of(objective).model
-        if state.theta.shape != (model.n_params,):
-            raise ValueError(f"theta is {_kind(state.theta)}, objective has {shown(model)}")
+        space = learner_of(objective)._space
+        if state.theta.shape != (space.n_params,):
+            raise ValueError(f"theta is {_kind(state.theta)}, objective has {shown(space)}")
         return with_rates(objective, state.inner_lr)
     except TypeError as error:
         raise ValueError(error) from error

@@ -23,7 +23,7 @@ from ..checks import (
     shown,
 )
 from ..divergence import DivergenceWarning, named_tasks
-from ..maml import MAML
+from ..learner import Learner
 from .optimizers import SGD, Adam, Optimizer
 from .reptile import Reptile
 
@@ -33,7 +33,7 @@ ON_DIVERGENCE = ("raise", "skip", "keep")
 
 
 class Objective(Protocol):
-    """What :func:`train` asks of a meta-learner; :class:`fastmaml.MAML` has it.
+    """What :func:`train` asks of a meta-learner; MAML and BayesianLastLayer have it.
 
     With `rate_optimizer` it also needs ``evaluate`` and, as a dataclass, ``inner_lr``; with
     `validation`, ``value``.
@@ -159,7 +159,7 @@ def train(
 
     Parameters
     ----------
-    maml : MAML
+    maml : MAML or BayesianLastLayer
         The meta-objective: anything with ``value_and_gradient(theta, *batch)``.
     theta : array_like, shape (P,)
         Parameters to start from; float32 stays float32, anything else computes in float64.
@@ -359,7 +359,7 @@ def as_batch(name: str, tasks: Any, maml: Any) -> tuple[Any, ...]:
         batch = tuple(tasks)
     except TypeError:
         raise TypeError(f"{name} is a {type(tasks).__name__}; {accepted}") from None
-    if isinstance(maml, MAML | Reptile) and len(batch) not in (2, 4):
+    if isinstance(maml, Learner | Reptile) and len(batch) not in (2, 4):
         raise ValueError(f"{name} has {len(batch)} entries; {accepted}")
     return batch
 
@@ -535,7 +535,7 @@ def _diverged(
 
 def _as_batch(tasks: Sequence[Any]) -> Sequence[Any]:
     """The tasks with an axis of tasks, if they are a single one that was given without."""
-    if np.ndim(tasks[0][0]) != 1:  # which a row of inputs has
+    if len(tasks[0]) and np.ndim(tasks[0][0]) != 1:  # which a row of inputs has
         return tasks
     return [part if part is None else np.asarray(part)[None] for part in tasks]
 

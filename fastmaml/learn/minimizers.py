@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from ..checks import as_choice, as_count, as_flag
-from ..maml import MAML
+from ..checks import as_choice, as_count, as_flag, shown
+from ..learner import Learner
 from ..parameters import as_theta
 from .loop import TrainResult, TrainState, as_batch, require_rates, with_rates
 
@@ -20,7 +19,7 @@ METHODS = ("L-BFGS-B", "BFGS", "CG", "Newton-CG", "trust-constr")
 
 
 def minimize(
-    maml: MAML,
+    maml: Learner,
     theta: np.ndarray,
     tasks: Iterable[Any],
     n_iterations: int = 100,
@@ -39,7 +38,7 @@ def minimize(
 
     Parameters
     ----------
-    maml : MAML
+    maml : MAML or BayesianLastLayer
         The meta-objective.
     theta : array_like, shape (P,)
         Parameters to start from.
@@ -91,19 +90,28 @@ def minimize(
     as_choice("method", method, METHODS)
     n_iterations = as_count("n_iterations", n_iterations, 1)
     learn_rates = as_flag("learn_rates", learn_rates)
-    if not isinstance(maml, MAML):
-        raise TypeError(f"maml is a {type(maml).__name__}; accepted is a fastmaml.MAML")
+    if not isinstance(maml, Learner):
+        raise TypeError(
+            f"maml is a {type(maml).__name__}; accepted are a fastmaml.MAML and a "
+            "fastmaml.BayesianLastLayer"
+        )
+    own_rates = getattr(maml, "inner_lr", None)
     if learn_rates:
+        if own_rates is None:
+            raise TypeError(
+                f"learn_rates is True, maml is {shown(maml)}, which has no inner_lr to learn; "
+                "accepted is a fastmaml.MAML"
+            )
         require_rates("learn_rates", maml, log_rates=True)
-    theta = as_theta(maml.model, theta)
+    theta = as_theta(maml._space, theta)
     size, batch = len(theta), as_batch("tasks", tasks, maml)
-    first_rates = np.array(maml.inner_lr, np.float64)
+    first_rates = np.zeros(0) if own_rates is None else np.array(own_rates, np.float64)
 
     def parts(z: np.ndarray) -> tuple[np.ndarray, Any]:
         """Theta, and the rates: those at the start, times the exponential of the rest of z."""
-        rates = first_rates
-        if learn_rates:
-            rates = first_rates * np.exp(z[size:].reshape(first_rates.shape))
+        if not learn_rates:
+            return z[:size].astype(theta.dtype), own_rates
+        rates = first_rates * np.exp(z[size:].reshape(first_rates.shape))
         return z[:size].astype(theta.dtype), rates if rates.ndim else float(rates)
 
     def objective(z: np.ndarray) -> tuple[float, np.ndarray]:
@@ -111,11 +119,11 @@ def minimize(
         if not learn_rates:
             value, gradient = maml.value_and_gradient(at, *batch)
             return value, gradient.astype(np.float64)
-        result = replace(maml, inner_lr=rates).evaluate(at, *batch)
+        result: Any = with_rates(maml, rates).evaluate(at, *batch)
         slope = np.ravel(result.inner_lr_gradient) * np.ravel(rates)
         return result.value, np.concatenate([result.gradient, slope], dtype="f8")
 
-    state = TrainState(0, math.nan, theta, None, maml.inner_lr)
+    state = TrainState(0, math.nan, theta, None, own_rates)
     values: list[float] = []
 
     def hook(intermediate_result: Any) -> None:

@@ -13,14 +13,18 @@ from typing import Any
 import numpy as np
 
 from ..checks import shown
+from ..closed_form import BayesianLastLayer
+from ..learner import Learner
 from ..maml import MAML
 from ..models import MLP, Linear
 from .reptile import Reptile
 
-__all__ = ["CLASSES", "build", "describe", "maml_of"]
+__all__ = ["CLASSES", "build", "describe", "learner_of", "maml_of"]
 
 #: what can be saved, by name; each keeps the arguments of its constructor as attributes
-CLASSES: dict[str, type] = {kind.__name__: kind for kind in (MAML, Reptile, MLP, Linear)}
+CLASSES: dict[str, type] = {
+    kind.__name__: kind for kind in (MAML, BayesianLastLayer, Reptile, MLP, Linear)
+}
 
 #: the most rates (steps times layers) of an objective in a file, which has no bytes for them
 RATES_LIMIT = 10_000_000
@@ -100,6 +104,17 @@ def build(described: Any, arrays: Mapping[str, np.ndarray] | None = None) -> Any
         return kind(**arguments)
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{name}: {error}") from error
+
+
+def learner_of(objective: Any) -> Learner:
+    """Return what says how tasks adapt: the objective itself, or what it wraps."""
+    learner = getattr(objective, "maml", objective)
+    if not isinstance(learner, Learner):
+        raise TypeError(
+            f"objective is {shown(objective)}, a {type(objective).__name__}; accepted are a "
+            "fastmaml.MAML, a fastmaml.BayesianLastLayer and a fastmaml.learn.Reptile"
+        )
+    return learner
 
 
 def maml_of(objective: Any) -> MAML:

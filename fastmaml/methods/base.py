@@ -62,26 +62,26 @@ class Result(NamedTuple):
 
 
 class Method(ABC):
-    """A way to compute the meta-gradient. There is one object of each, named as its class is."""
+    """A way to compute the meta-gradient. There is one object of each, in capitals the name."""
 
     name: ClassVar[str]
     #: what it runs; `fastmaml.warmup` compiles them for several threads too
     kernels: ClassVar[tuple[Kernel, ...]] = ()
 
     @abstractmethod
-    def refuses(self, problem: Problem) -> str | None:
+    def refuses(self, problem: Any) -> str | None:
         """What a problem has that the method has not, as the text of an error, or None."""
 
     @abstractmethod
     def solve(
-        self, problem: Problem, theta: NDArray[Any], support: Rows, query: Rows, mode: int,
+        self, problem: Any, theta: NDArray[Any], support: Rows, query: Rows, mode: int,
         check: bool,
     ) -> Result:  # fmt: skip
         """Compute what `mode` says; with `check`, NaN or inf in theta is an error."""
 
-    def warm(self, problem: Problem, theta: NDArray[Any], rows: Rows) -> None:
+    def warm(self, problem: Any, theta: NDArray[Any], rows: Rows) -> None:
         """Run once what the method's file has, so that it is compiled."""
         self.solve(problem, theta, rows, rows, GRADIENT, False)
 
     def __reduce__(self) -> str:
-        return type(self).__name__.upper()  # where it lies: a copy is the object itself
+        return self.name.upper()  # where it lies: a copy is the object itself

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .base import Method, Problem
+from .closed_form import CLOSED_FORM
 from .dense import DENSE
 from .explicit import EXPLICIT
 from .factored import FACTORED
@@ -22,7 +23,7 @@ ORDERS: dict[str, tuple[Method, ...]] = {"exact": (), "first": (), "implicit": (
 #: where a result is not finite, what computes it anew
 ANEW: tuple[Method, ...] = (DENSE, FACTORED)
 #: each method that has a name, by it
-ALL: dict[str, Method] = {each.name: each for each in (EXPLICIT, DENSE, FACTORED)}
+ALL: dict[str, Method] = {each.name: each for each in (EXPLICIT, DENSE, FACTORED, CLOSED_FORM)}
 
 
 def choose(problem: Problem) -> Problem:

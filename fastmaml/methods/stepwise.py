@@ -7,6 +7,7 @@ gradient of the rates to its canonical form. What all of them do alike stands he
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -22,7 +23,9 @@ from ..tasks import Rows
 from ..workspace import borrow
 from .base import Method, Problem, Result
 
-__all__ = ["Stepwise", "StepwisePlan", "is_finite", "padded_rates", "plan_for"]
+__all__ = [
+    "Stepwise", "StepwisePlan", "in_float64", "is_finite", "padded_rates", "plan_for", "sizes_key",
+]  # fmt: skip
 
 #: tasks of different sizes up to which their plan is remembered, and plans of a problem
 REMEMBERED_TASKS, REMEMBERED_PLANS = 1000, 64
@@ -149,12 +152,28 @@ def _anew_in_float64(
     def as_float32(rates: NDArray[Any] | None) -> NDArray[Any] | None:  # where a tiny one is 0
         return None if rates is None else rates.astype(FLOAT32).astype(FLOAT64)
 
+    per_layer, per_parameter, shape = problem.rate
+    rate = InnerRate(as_float32(per_layer), as_float32(per_parameter), shape)
+    wide = replace(problem, rate=rate, _plans={}, _rates={})
+
+    def solve(theta: NDArray[Any], support: Rows, query: Rows) -> Result:
+        return _solve(wide, theta, support, query, mode, problem.anew[0])
+
+    return in_float64(solve, theta, support, query, mode)
+
+
+def in_float64(
+    solve: Callable[[NDArray[Any], Rows, Rows], Result], theta: NDArray[Any], support: Rows,
+    query: Rows, mode: int,
+) -> Result:  # fmt: skip
+    """What `solve` gives for a float32 problem in float64, back in float32.
+
+    The tasks are worked in runs that depend on their sizes only.
+    """
+
     def widened(rows: Rows) -> Rows:
         return rows._replace(x=rows.x.astype(FLOAT64), y=rows.y.astype(FLOAT64))
 
-    per_layer, per_parameter, shape = problem.rate
-    rate = InnerRate(as_float32(per_layer), as_float32(per_parameter), shape)
-    problem = replace(problem, rate=rate, _plans={}, _rates={})
     n_tasks, wide = support.n_tasks, theta.astype(FLOAT64)
     numbers = support.x.size + support.y.size + query.x.size + query.y.size
     runs = min(n_tasks, -(-numbers // ANEW_NUMBERS))  # as few copies at a time
@@ -163,8 +182,7 @@ def _anew_in_float64(
     gradient = np.zeros(len(theta) if mode > VALUE else 0)
     rate_gradient: Any = 0.0
     for first, last in pairwise(ends):
-        rows = widened(support.part(first, last)), widened(query.part(first, last))
-        part = _solve(problem, wide, *rows, mode, problem.anew[0])
+        part = solve(wide, widened(support.part(first, last)), widened(query.part(first, last)))
         values.append(part.task_values)
         with np.errstate(all="ignore"):
             gradient += part.gradient
@@ -205,7 +223,7 @@ def plan_for(
         support.ragged or query.ragged
     ):
         return _plan(problem, dtype, support, query, mode, method)
-    key = dtype, _sizes(support), _sizes(query), mode, method
+    key = dtype, sizes_key(support), sizes_key(query), mode, method
     plan: StepwisePlan | None = problem._plans.get(key)
     if plan is None:
         plan = _plan(problem, dtype, support, query, mode, method)
@@ -215,7 +233,7 @@ def plan_for(
     return plan
 
 
-def _sizes(rows: Rows) -> tuple[int, int] | bytes:
+def sizes_key(rows: Rows) -> tuple[int, int] | bytes:
     """A batch's numbers of rows, as a key."""
     n_tasks = rows.n_tasks
     return rows.offsets.tobytes() if rows.ragged else (n_tasks, len(rows.x) // n_tasks)

@@ -1,0 +1,510 @@
+"""BayesianLastLayer: adaptation in closed form, and its exact meta-gradient."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from .checks import (
+    FLOAT64,
+    all_finite,
+    as_array,
+    as_choice,
+    as_count,
+    as_flag,
+    real_array,
+    require_finite,
+    shape_text,
+)
+from .divergence import DivergenceWarning, called
+from .family import Family
+from .learner import Learner, option
+from .losses import LOSSES, loss_of
+from .methods.closed_form import CLOSED_FORM, HeadProblem, features_of, posterior, predict
+from .parameters import as_theta
+from .plan import default_max_memory
+from .streaming import Stream
+from .tasks import Rows, as_rows, by_task, split
+
+__all__ = ["BayesianLastLayer", "HeadMetaGradient", "HeadParameters", "Posterior"]
+
+#: the losses that need the predictive variance
+DENSITIES = ("nll", "mean_nll")
+PRIORS, NOISES = ("diagonal", "shared"), ("shared", "per_output")
+
+
+class Posterior(NamedTuple):
+    """The last layer of each task given its support rows: what `BayesianLastLayer.adapt` returns.
+
+    With p features, the values of the last hidden layer and a 1 for the bias (if there is one), the
+    weights of output o are normal with mean ``mean[o]`` and covariance ``noise_variance[o] * inv(L
+    @ L.T)``, where L is ``scale``. So the prediction at features phi is ``mean[o] @ phi``, and the
+    variance of an observation there is ``noise_variance[o] * (1 + |inv(L) @ phi|²)``.
+
+    Attributes
+    ----------
+    mean : ndarray, shape (n_tasks, n_outputs, p)
+        The weights of each output, the bias last. Without the axis of tasks for a single task.
+    scale : ndarray, shape (n_tasks, p, p)
+        Lower Cholesky factor of the posterior's precision (not of its covariance) in units of the
+        noise's: the same for all outputs. Zero above the diagonal.
+    noise_variance : ndarray, shape (n_outputs,)
+        Variance of an observation, of all tasks.
+    """
+
+    mean: NDArray[Any]
+    scale: NDArray[Any]
+    noise_variance: NDArray[Any]
+
+
+class HeadMetaGradient(NamedTuple):
+    """What `BayesianLastLayer.evaluate` returns.
+
+    Attributes
+    ----------
+    value : float
+        The meta-objective.
+    gradient : ndarray, shape (n_params,)
+        Its gradient with respect to theta.
+    task_values : ndarray, shape (n_tasks,)
+        The query loss of each task; `value` is its sum (or mean). Of a single task given without
+        an axis of tasks it is a number.
+    """
+
+    value: float
+    gradient: NDArray[Any]
+    task_values: NDArray[Any]
+
+
+class HeadParameters(NamedTuple):
+    """What `BayesianLastLayer.unpack` returns.
+
+    Attributes
+    ----------
+    layers : list of (weight, bias)
+        Of the model, as ``model.unpack`` gives them; the last layer is the prior mean.
+    prior_variance : ndarray, shape (..., p) or (..., 1)
+        Variance of each feature's weights before data, in units of the noise variance.
+    noise_variance : ndarray, shape (..., 1) or (..., n_outputs)
+        Variance of an observation.
+    """
+
+    layers: list[tuple[NDArray[Any], NDArray[Any] | None]]
+    prior_variance: NDArray[Any]
+    noise_variance: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class HeadSpace:
+    """The space of theta: the model's parameters, log prior variances, log noise variances."""
+
+    model: Family
+    prior: str
+    noise: str
+    n_prior: int
+    n_noise: int
+    n_params: int
+
+    def __repr__(self) -> str:
+        return f"BayesianLastLayer({self.model!r}, prior={self.prior!r}, noise={self.noise!r})"
+
+
+@dataclass(frozen=True, eq=False)
+class BayesianLastLayer(Learner):
+    """Adaptation of the last layer in closed form, with a meta-learned prior [1]_: a specification.
+
+    Only the last layer adapts, and at once to its optimum: it is Bayesian linear regression [2]_ on
+    the features that the other layers compute, which is ridge regression towards a prior mean. The
+    meta-objective is the loss of the predictions on the query rows, over all tasks; its gradient is
+    exact, and is for the network, the prior and the noise together.
+
+    Parameters
+    ----------
+    model : MLP or Linear
+        The features phi are the values of its last hidden layer (after the activation), or the
+        inputs if it has none; and a 1, unless it is without intercept.
+    loss : {"nll", "mean_nll", "half_sse", "half_mse", "sse", "mse"}
+        Of a task with Q query rows, m outputs, and residuals r of the predictive mean. ``"nll"``:
+        the negative log density of the targets under the prediction, summed over rows and outputs;
+        ``"mean_nll"``: divided by Q m. (Outputs count as independent, and so do query rows.) The
+        squared errors are those of `MAML`: ½ Σ r²; ½ Σ r² / Q; Σ r²; Σ r² / (Q m). They are of the
+        mean alone, so the noise variance has no effect on them, and no gradient: intervals are
+        then not calibrated.
+    prior : {"diagonal", "shared"}
+        Whether each feature's weights have a variance of their own before data, or all the same.
+    noise : {"shared", "per_output"}
+        Whether observations of all outputs have the same variance.
+    task_mean : bool
+        Average over tasks instead of summing.
+    check_finite : bool
+        Whether NaN or inf in theta or the data is an error, and in `adapt` and `predict` a result
+        that is not finite a warning.
+    max_memory : int, optional
+        Bytes that a call tries not to exceed while it works, by default a quarter of the
+        machine's. The result is the same bits; see ``docs/memory.md``.
+
+    Attributes
+    ----------
+    n_params : int
+        Numbers of theta: the model's parameters, whose last layer is the prior mean; the log prior
+        variances, one or p of them; the log noise variances, one or n_outputs of them.
+    n_features : int
+        p: features, the 1 included.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an argument of the wrong kind, or with a value that is not accepted.
+    MemoryError
+        In a call, if one task takes more memory than the machine has.
+
+    References
+    ----------
+    .. [1] J. Harrison, A. Sharma, M. Pavone, Meta-learning priors for efficient online Bayesian
+       regression, WAFR 2018.
+    .. [2] C. M. Bishop, Pattern recognition and machine learning, 2006, section 3.3.
+
+    Notes
+    -----
+    With the prior W ~ N(W_0, σ² diag(s)) of an output's weights (s is in units of the noise
+    variance σ²), features Φ (K, p) and targets y of the support rows, Λ = diag(s)⁻¹ + ΦᵀΦ:
+
+    * the posterior is N(w, σ² Λ⁻¹) with w = W_0 + Λ⁻¹ Φᵀ (y - Φ W_0)
+    * the prediction at features ψ is normal with mean wᵀψ and variance σ² (1 + ψᵀ Λ⁻¹ ψ)
+
+    w minimises ½ Σ (φᵀw - y)² + ½ Σ (w - W_0)² / s, which is where gradient steps on the last layer
+    alone would end. Tasks with fewer rows than features are solved by a K × K system instead.
+
+    Data are given as for `MAML`. Here a task may also have no support rows: then the prior
+    predicts. Without a query set the support set serves as both, which is seldom wanted: a prior
+    that is learned so need only explain rows that it has seen. float32 that overflowed on its way
+    is computed again in float64. What is not finite even then is returned so, by `adapt` and
+    `predict` with a `fastmaml.DivergenceWarning`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastmaml as fm
+    >>> rng = np.random.default_rng(0)
+    >>> x = rng.uniform(-5, 5, (4, 10, 1))
+    >>> y = np.sin(x + rng.uniform(0, 3, (4, 1, 1)))
+    >>> head = fm.BayesianLastLayer(fm.MLP([1, 20, 1]))
+    >>> theta = head.init(0)
+    >>> head.n_params  # 61 of the model, 21 prior variances, 1 of the noise
+    83
+    >>> value, gradient = head.value_and_gradient(theta, x[:, :5], y[:, :5], x[:, 5:], y[:, 5:])
+    >>> head.value(theta - 1e-3 * gradient, x[:, :5], y[:, :5], x[:, 5:], y[:, 5:]) < value
+    True
+    >>> mean, std = head.predict(theta, x[:, :5], y[:, :5], x[:, 5:], return_std=True)
+    >>> mean.shape, std.shape
+    ((4, 5, 1), (4, 5, 1))
+    """
+
+    model: Family
+    loss: str = option("nll", as_choice, (*DENSITIES, *LOSSES))
+    prior: str = option("diagonal", as_choice, PRIORS)
+    noise: str = option("shared", as_choice, NOISES)
+    task_mean: bool = option(False, as_flag)
+    check_finite: bool = option(True, as_flag)
+    max_memory: int | None = option(None, as_count, 1)
+    _problem: HeadProblem = field(init=False, repr=False)
+
+    _fewest = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        model, n_outputs = self.model, self.model.n_outputs
+        density = self.loss in DENSITIES
+        mean = self.loss == "mean_nll"
+        scale = 1.0 / n_outputs if mean else 1.0
+        if not density:
+            loss = loss_of(self.loss, n_outputs)
+            scale, mean = loss.scale, loss.mean
+        problem = HeadProblem(
+            model=model, scale=scale, mean=mean, density=density, n_prior=1,
+            n_noise=n_outputs if self.noise == "per_output" else 1,
+            max_memory=self.max_memory or default_max_memory(), methods=(CLOSED_FORM,),
+        )  # fmt: skip
+        if refusal := CLOSED_FORM.refuses(problem):
+            raise ValueError(refusal)
+        if self.prior == "diagonal":
+            problem.n_prior = features_of(model)
+        n_params = model.n_params + problem.n_prior + problem.n_noise
+        space = HeadSpace(model, self.prior, self.noise, problem.n_prior, problem.n_noise, n_params)
+        object.__setattr__(self, "_problem", problem)
+        object.__setattr__(self, "_space", space)
+
+    @property
+    def n_params(self) -> int:
+        """Numbers of theta."""
+        return self._space.n_params
+
+    @property
+    def n_features(self) -> int:
+        """Features that the last layer works on, the 1 of its bias included."""
+        return features_of(self.model)
+
+    def init(
+        self, rng: int | np.random.Generator | None = None, dtype: DTypeLike = np.float64
+    ) -> NDArray[Any]:
+        """Draw initial parameters: the model's, and variances of 1.
+
+        Parameters
+        ----------
+        rng : int, numpy.random.Generator or None
+            A seed, a generator to draw from, or None for fresh entropy.
+        dtype : dtype
+            float64 or float32.
+
+        Returns
+        -------
+        theta : ndarray, shape (n_params,)
+
+        Raises
+        ------
+        TypeError, ValueError
+            For another dtype, or what is no seed.
+        """
+        theta = self.model.init(rng, dtype)
+        return np.concatenate([theta, np.zeros(self.n_params - len(theta), theta.dtype)])
+
+    def pack(self, layers: Any, prior_variance: ArrayLike, noise_variance: ArrayLike) -> Any:
+        """Return the flat parameters of the given weights, biases and variances.
+
+        Parameters
+        ----------
+        layers : sequence of (weight, bias)
+            As ``model.pack`` takes them; the last layer is the prior mean.
+        prior_variance : float or array_like
+            Variance of the weights before data, in units of the noise variance: one number, or
+            one for each feature, the 1 of the bias last, with ``prior="diagonal"``.
+        noise_variance : float or array_like
+            Variance of an observation: one number, or one for each output with
+            ``noise="per_output"``.
+
+        Returns
+        -------
+        theta : ndarray, shape (n_params,)
+            float32 if every layer is float32, else float64.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For what does not fit the model, and variances that are not above 0 and finite.
+        """
+        packed = self.model.pack(layers)  # type: ignore[attr-defined]
+        problem = self._problem
+        logs = [
+            _logs("prior_variance", prior_variance, problem.n_prior, packed.dtype),
+            _logs("noise_variance", noise_variance, problem.n_noise, packed.dtype),
+        ]
+        return np.concatenate([packed, *logs])
+
+    def unpack(self, theta: ArrayLike) -> HeadParameters:
+        """Return the weights, biases and variances that the flat parameters stand for.
+
+        Parameters
+        ----------
+        theta : array_like, shape (..., n_params)
+
+        Returns
+        -------
+        HeadParameters
+            (layers, prior_variance, noise_variance). The layers are views of `theta` if that is
+            an ndarray.
+
+        Raises
+        ------
+        TypeError
+            If `theta` does not hold real numbers.
+        ValueError
+            If its last axis is not n_params long.
+        """
+        array = real_array("theta", theta)
+        if not array.ndim or array.shape[-1] != self.n_params:
+            raise ValueError(
+                f"theta has shape {shape_text(array.shape)}, "
+                f"the model takes (..., {self.n_params}) ({self._space!r})"
+            )
+        ends = self.model.n_params, self.model.n_params + self._problem.n_prior
+        layers = self.model.unpack(array[..., : ends[0]])  # type: ignore[attr-defined]
+        with np.errstate(all="ignore"):
+            prior, noise = np.exp(array[..., ends[0] : ends[1]]), np.exp(array[..., ends[1] :])
+        return HeadParameters(layers, prior, noise)
+
+    def adapt(self, theta: ArrayLike, x: Any, y: Any) -> Posterior:  # type: ignore[override]
+        """Return the posterior of each task's last layer, given its rows.
+
+        Parameters
+        ----------
+        theta : array_like, shape (n_params,)
+        x, y : array_like or list of array_like
+            Support rows of each task, none or more; see the class.
+
+        Returns
+        -------
+        Posterior
+            (mean, scale, noise_variance).
+
+        Raises
+        ------
+        TypeError, ValueError
+            For data of the wrong kind or shape, or that is not finite.
+        """
+        check = self.check_finite
+        parameters = as_theta(self._space, theta, check_finite=check)
+        dtype = parameters.dtype
+        support = as_rows(self.model, x, y, dtype, check_finite=check, fewest=0)
+        mean, scale = posterior(self._problem, parameters, support)
+        noise = self._noise_variance(parameters)
+        if check:
+            _warn_unless_finite(support, (mean, scale), by_row=False)
+        return Posterior(by_task(mean, support), by_task(scale, support), noise)
+
+    def predict(
+        self, theta: ArrayLike, x: Any, y: Any, x_new: Any, return_std: bool = False
+    ) -> Any:
+        """Predict at `x_new` from each task's support rows (x, y).
+
+        Parameters
+        ----------
+        theta : array_like, shape (n_params,)
+        x, y : array_like or list of array_like
+            Support rows of each task, none or more; see the class.
+        x_new : array_like or list of array_like
+            (n_tasks, rows, n_inputs), a list of arrays (rows_i, n_inputs), or (rows, n_inputs) for
+            all tasks.
+        return_std : bool
+            Whether to return standard deviations, too.
+
+        Returns
+        -------
+        mean : ndarray, shape (n_tasks, rows, n_outputs), or list of ndarray
+            A list if the tasks of `x_new` differ in rows. It has the axes that `y` has: none of
+            outputs if `y` has none, none of tasks for a single task.
+        std : as mean
+            Only with `return_std`: the standard deviation of an observation, its noise included.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For data of the wrong kind or shape, or that is not finite.
+        """
+        with_std = as_flag("return_std", return_std)
+        parameters, support, new = self._to_predict(theta, x, y, x_new)
+        if self.check_finite:
+            as_theta(self._space, parameters)
+        f, std = predict(self._problem, parameters, support, new, with_std)
+        if self.check_finite:
+            _warn_unless_finite(new, (f, std), by_row=True)
+        if not with_std:
+            return split(f, new, support.flat)
+        return split(f, new, support.flat), split(std, new, support.flat)
+
+    def evaluate(
+        self, theta: ArrayLike, x: Any, y: Any, x_query: Any = None, y_query: Any = None
+    ) -> HeadMetaGradient:
+        """Return the meta-objective, per task too, and its gradient.
+
+        Parameters
+        ----------
+        theta : array_like, shape (n_params,)
+        x, y : array_like or list of array_like
+            Support rows of each task; see the class.
+        x_query, y_query : array_like or list of array_like, optional
+            Query rows of each task, one or more. Without them the support rows serve as both.
+
+        Returns
+        -------
+        HeadMetaGradient
+            (value, gradient, task_values).
+
+        Raises
+        ------
+        TypeError, ValueError
+            For data of the wrong kind or shape, or that is not finite.
+        """
+        value, task_values, result, _ = self._evaluate(theta, x, y, x_query, y_query)
+        return HeadMetaGradient(value, result.gradient, task_values)
+
+    def start(self, theta: ArrayLike, posterior: Posterior | None = None) -> Stream:
+        """Return what takes the rows of one task one at a time.
+
+        Parameters
+        ----------
+        theta : array_like, shape (n_params,)
+        posterior : Posterior, optional
+            Of a single task, to go on from: without an axis of tasks. By default the prior.
+
+        Returns
+        -------
+        Stream
+
+        Raises
+        ------
+        TypeError, ValueError
+            For another theta, or a posterior of another shape.
+        """
+        parameters = as_theta(self._space, theta)
+        check = self.check_finite
+        if posterior is None:
+            none = (np.empty((0, n)) for n in (self.model.n_inputs, self.model.n_outputs))
+            posterior = self.adapt(parameters, *none)
+        self._require_single(posterior)
+        return Stream(self.model, parameters, posterior, check)
+
+    def _require_single(self, given: Any) -> None:
+        if not isinstance(given, Posterior):
+            raise TypeError(
+                f"posterior is a {type(given).__name__}; accepted is a Posterior, as adapt returns"
+            )
+        m, p = self.model.n_outputs, self.n_features
+        for name, shape in zip(Posterior._fields, ((m, p), (p, p), (m,)), strict=True):
+            found = np.shape(getattr(given, name))
+            if found != shape:
+                hint = ""
+                if found[1:] == shape:
+                    hint = "; of task i it is Posterior(p.mean[i], p.scale[i], p.noise_variance)"
+                raise ValueError(
+                    f"posterior.{name} has shape {shape_text(found)}; accepted is "
+                    f"{shape_text(shape)} ({self._space!r}){hint}"
+                )
+
+    def _noise_variance(self, theta: NDArray[Any]) -> NDArray[Any]:
+        with np.errstate(all="ignore"):
+            noise = np.exp(theta[self.n_params - self._problem.n_noise :])
+        return np.broadcast_to(noise, (self.model.n_outputs,)).copy()
+
+
+def _logs(name: str, variances: ArrayLike, count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    given = as_array(name, variances, FLOAT64)
+    if given.shape not in ((), (count,)):
+        raise ValueError(
+            f"{name} has shape {shape_text(given.shape)}; accepted are a number and "
+            f"{shape_text((count,))}"
+        )
+    require_finite(name, given)
+    if not (given > 0).all():
+        raise ValueError(f"{name} holds {given.min()}; accepted are numbers above 0")
+    return np.broadcast_to(np.log(given), (count,)).astype(dtype)
+
+
+def _warn_unless_finite(rows: Rows, results: tuple[NDArray[Any], ...], by_row: bool) -> None:
+    """Warn of tasks whose results, arrays by row or by task, are not finite."""
+    if all(map(all_finite, results)):
+        return
+    bad = np.zeros(rows.n_tasks, bool)
+    for result in results:
+        wrong = np.flatnonzero([not np.isfinite(part).all() for part in result])
+        bad[np.searchsorted(rows.offsets, wrong, "right") - 1 if by_row else wrong] = True
+    first, who = called(np.flatnonzero(bad).tolist(), rows, "are not finite")
+    warnings.warn(
+        f"the posterior of {first} is not finite{who}; data scaled to about 1, or prior variances "
+        "nearer to 1, usually help",
+        DivergenceWarning,
+        stacklevel=3,
+    )

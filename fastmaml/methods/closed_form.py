@@ -1,0 +1,290 @@
+"""The last layer in closed form: planned, launched, and computed anew where float32 overflowed.
+
+The mathematics is that of ``kernels/methods/closed_form.py``. A call is a loss with its gradient,
+or what is known after the support rows: predictions at new rows, or the posterior itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..checks import FLOAT32, FLOAT64, all_finite, require_finite, require_memory
+from ..family import Family
+from ..kernels.compile.records import View
+from ..kernels.methods import closed_form as kernels
+from ..kernels.methods import posterior as posterior_kernels
+from ..kernels.methods.modes import GRADIENT, RATES, VALUE
+from ..kernels.models.layers import _padded as padded
+from ..kernels.vectors.emitter import LANES, on_line
+from ..plan import Plan, Sizes, chunks_of
+from ..tasks import Rows, offsets_of
+from ..workspace import Layout, borrow
+from .base import Method, Result
+from .stepwise import REMEMBERED_PLANS, REMEMBERED_TASKS, in_float64, is_finite, sizes_key
+
+__all__ = ["CLOSED_FORM", "ClosedForm", "HeadProblem", "Posteriors", "posterior", "predict"]
+
+#: rows of a block, enough for large products with the weights that tasks share
+BLOCK_ROWS = 128
+#: chunks of a batch of enough tasks, so that as many threads find work
+CHUNKS = 8
+#: what a plan is for, beside the modes: predictions, with their variances, and posteriors
+PREDICT, PREDICT_STD, ADAPT = "predict", "predict with std", "adapt"
+
+
+@dataclass(eq=False)
+class HeadProblem:
+    """All that the method needs to know beside theta and the data."""
+
+    model: Family
+    scale: float  # of the loss
+    mean: bool  # whether it is divided by a task's number of query rows
+    density: bool  # whether the loss is a negative log density
+    n_prior: int  # log prior variances, 1 or one for each feature
+    n_noise: int  # log noise variances, 1 or one for each output
+    max_memory: int  # bytes
+    methods: tuple[Any, ...] = ()
+    _plans: dict[Any, Any] = field(default_factory=dict, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_plans": {}}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class HeadPlan(Plan):
+    """A plan, and what is handed to the kernel in every call."""
+
+    table: NDArray[np.int64]
+    sizes: NDArray[np.int64]  # see SIZES of the kernel
+    blocks: NDArray[np.int64]  # boundaries in tasks, of which chunks are made
+    systems: int  # float64 numbers a worker
+    n_prior: int  # float64 numbers of the prior and the noise
+
+    def layout(self, workers: int, piece: int) -> Layout:
+        """Of the arrays of a call.
+
+        Scratch for passes and for systems, rows of gradients, their total, theta as passes take it,
+        prior and noise.
+        """
+        with_gradient = self.mode > VALUE
+        return Layout(
+            (self.dtype, (workers, self.scratch)),
+            (FLOAT64, (workers, self.systems)),
+            (self.dtype, (piece if with_gradient else 0, self.n_gradient)),
+            (self.dtype, (self.n_total if with_gradient else 0,)),
+            (self.dtype, (self.n_shared,)),
+            (FLOAT64, (self.n_prior,)),
+        )
+
+
+class Posteriors(NamedTuple):
+    """Of each task: mean (n_tasks, n_out, p), and the factor of the precision (n_tasks, p, p)."""
+
+    mean: NDArray[Any]
+    scale: NDArray[Any]
+
+
+class ClosedForm(Method):
+    """It is for stacks of weight layers: the last of them adapts."""
+
+    name = "closed_form"
+    kernels = (kernels.closed_form, posterior_kernels.posteriors)
+
+    def refuses(self, problem: Any) -> str | None:
+        """What a problem has that the method has not, as the text of an error, or None."""
+        if problem.model.layer_sizes is None:
+            return f"model is {problem.model!r}, without weight layers; accepted are MLP and Linear"
+        return None
+
+    def solve(
+        self, problem: Any, theta: NDArray[Any], support: Rows, query: Rows, mode: int,
+        check: bool,
+    ) -> Result:  # fmt: skip
+        """Compute what `mode` says; with `check`, NaN or inf in theta is an error.
+
+        float32 that overflowed is computed again in float64.
+        """
+        mode = GRADIENT if mode == RATES else mode
+        result = _solve(problem, theta, support, query, mode)
+        if is_finite(result, mode, theta if check else None):
+            return result
+        if check:
+            require_finite("theta", theta, ("parameter",))
+        if theta.dtype != FLOAT32:
+            return result
+        wide = replace(problem, _plans={})
+
+        def solve(theta: NDArray[Any], support: Rows, query: Rows) -> Result:
+            return _solve(wide, theta, support, query, mode)
+
+        return in_float64(solve, theta, support, query, mode)
+
+    def warm(self, problem: Any, theta: NDArray[Any], rows: Rows) -> None:
+        """Run once what the method's file has, so that it is compiled."""
+        super().warm(problem, theta, rows)
+        posterior(problem, theta, rows)
+
+
+CLOSED_FORM = ClosedForm()
+
+
+def _solve(
+    problem: HeadProblem, theta: NDArray[Any], support: Rows, query: Rows, mode: int
+) -> Result:
+    plan = _plan_for(problem, theta.dtype, support, query, mode)
+    workers, piece, layout = plan.split()
+    size = len(theta) if mode > VALUE else 0
+    result = Result(np.empty(support.n_tasks), np.zeros(size, theta.dtype), np.zeros(0))
+    n_chunks = len(plan.chunks) - 1
+    with borrow(layout) as (passes, systems, rows, total, shared, prior):
+        for first in range(0, n_chunks, piece):
+            kernels.closed_form(
+                workers, plan.table, theta, shared, prior, support.x, support.y, support.offsets,
+                query.x, query.y, query.offsets, plan.chunks, first, min(first + piece, n_chunks),
+                plan.blocks, problem.scale, problem.mean, plan.sizes, mode, passes,
+                systems, rows, total, result.task_values, result.gradient,
+            )  # fmt: skip
+    return result
+
+
+def predict(
+    problem: HeadProblem, theta: NDArray[Any], support: Rows, new: Rows, with_std: bool
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Means (N, n_out) of the predictions at new rows, and standard deviations (empty without)."""
+    shape = len(new.x), problem.model.n_outputs
+
+    def compute(theta: NDArray[Any], support: Rows, new: Rows) -> tuple[NDArray[Any], NDArray[Any]]:
+        f = np.empty(shape, theta.dtype)
+        std = np.empty(shape if with_std else (0, 0), theta.dtype)
+        nothing = np.empty((0, 0, 0), theta.dtype)
+        what = PREDICT_STD if with_std else PREDICT
+        _posteriors(problem, theta, support, new, what, (f, std, nothing, nothing))
+        return f, std
+
+    return _finite_or_anew(compute, theta, support, new)
+
+
+def posterior(problem: HeadProblem, theta: NDArray[Any], support: Rows) -> Posteriors:
+    """The posterior of each task's last layer."""
+    n_out, n_tasks = problem.model.n_outputs, support.n_tasks
+    p = features_of(problem.model)
+    none = Rows(support.x[:0], support.y[:0], offsets_of(n_tasks, 0), ragged=False)
+
+    def compute(
+        theta: NDArray[Any], support: Rows, none: Rows
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        mean, scale = (
+            np.empty((n_tasks, n_out, p), theta.dtype),
+            np.empty((n_tasks, p, p), theta.dtype),
+        )
+        nothing = np.empty((0, 0), theta.dtype)
+        _posteriors(problem, theta, support, none, ADAPT, (nothing, nothing, mean, scale))
+        return mean, scale
+
+    return Posteriors(*_finite_or_anew(compute, theta, support, none))
+
+
+def _finite_or_anew(
+    compute: Any, theta: NDArray[Any], support: Rows, new: Rows
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    found: tuple[NDArray[Any], NDArray[Any]] = compute(theta, support, new)
+    if theta.dtype != FLOAT32 or (all_finite(found[0]) and all_finite(found[1])):
+        return found
+    wide = [
+        rows._replace(x=rows.x.astype(FLOAT64), y=rows.y.astype(FLOAT64)) for rows in (support, new)
+    ]
+    first, second = compute(theta.astype(FLOAT64), *wide)
+    with np.errstate(all="ignore"):  # what float32 cannot hold becomes inf
+        return first.astype(FLOAT32), second.astype(FLOAT32)
+
+
+def _posteriors(
+    problem: HeadProblem, theta: NDArray[Any], support: Rows, new: Rows, what: str,
+    out: tuple[NDArray[Any], ...],
+) -> None:  # fmt: skip
+    plan = _plan_for(problem, theta.dtype, support, new, what)
+    workers, piece, layout = plan.split()
+    n_blocks = len(plan.blocks) - 1
+    with borrow(layout) as (passes, systems, _, _, shared, prior):
+        for first in range(0, n_blocks, piece):
+            posterior_kernels.posteriors(
+                workers, plan.table, theta, shared, prior, support.x, support.y, support.offsets,
+                new.x, new.offsets, plan.blocks, first, min(first + piece, n_blocks), plan.sizes,
+                passes, systems, *out,
+            )  # fmt: skip
+
+
+def features_of(model: Family) -> int:
+    """How many features the last layer has, with the 1 of its bias."""
+    sizes = model.layer_sizes
+    assert sizes is not None
+    last = list(model.layers().values())[-1]
+    return (last.stop - last.start) // sizes[-1]
+
+
+def _plan_for(
+    problem: HeadProblem, dtype: np.dtype[Any], support: Rows, query: Rows, what: int | str
+) -> HeadPlan:
+    """The plan for a batch, remembered unless it is long."""
+    if max(len(support.offsets), len(query.offsets)) > REMEMBERED_TASKS and (
+        support.ragged or query.ragged
+    ):
+        return _plan(problem, dtype, Sizes.of(support.offsets, query.offsets), what)
+    key = dtype, sizes_key(support), sizes_key(query), what
+    plan: HeadPlan | None = problem._plans.get(key)
+    if plan is None:
+        plan = _plan(problem, dtype, Sizes.of(support.offsets, query.offsets), what)
+        if len(problem._plans) >= REMEMBERED_PLANS:
+            problem._plans.clear()
+        problem._plans[key] = plan
+    return plan
+
+
+def dual_limit(p: int) -> int:
+    """Support rows up to which the system of a task is K × K; with more it is p × p."""
+    return p
+
+
+def _plan(problem: HeadProblem, dtype: np.dtype[Any], sizes: Sizes, what: int | str) -> HeadPlan:
+    model, n_tasks = problem.model, sizes.n_tasks
+    compiled, p, m = model.compiled(dtype), features_of(model), model.n_outputs
+    counts = set(zip(sizes.counts.tolist(), sizes.query_counts.tolist(), strict=True))
+    offsets = sizes.offsets + sizes.query_offsets
+    ends = offsets
+    if offsets[-1] == 0 or np.diff(offsets).min() == 0:  # tasks without any row
+        ends = offsets + np.arange(n_tasks + 1)
+    wanted = -(-int(ends[-1]) // (BLOCK_ROWS * CHUNKS)) * CHUNKS
+    blocks = chunks_of(ends, wanted)
+    lanes, itemsize = LANES[FLOAT64], FLOAT64.itemsize
+    numbers = {
+        "ld": padded(p, lanes, itemsize),
+        "ld_out": padded(m, lanes, itemsize),
+        "limit": -1 if what == ADAPT else dual_limit(p),
+        "n_prior": problem.n_prior,
+        "n_noise": problem.n_noise,
+        "density": problem.density if isinstance(what, int) else what == PREDICT_STD,
+        "rows": int(np.diff(offsets[blocks]).max()),
+        "longest": int(sizes.query_counts.max()),
+    }
+    numbers["system"] = on_line(kernels.system_size(p, m, numbers, counts))
+    passes, systems = kernels.room_for(View(compiled.table), numbers)
+    require_memory(
+        passes * dtype.itemsize + systems * itemsize,
+        f"{model!r} in closed form with {sizes.longest} rows of a task",
+    )
+    mode = what if isinstance(what, int) else VALUE
+    n_gradient = on_line(compiled.n_padded + numbers["ld"] + m)
+    of_rows = (6 if mode > VALUE else 2) * model.n_params * sum(sizes.rows)
+    of_tasks = sum(min(k, p) * (k + q + p) * p for k, q in counts) * n_tasks // len(counts)
+    return HeadPlan(
+        mode=mode, dtype=dtype, chunks=np.arange(len(blocks), dtype=np.int64),
+        work=of_rows + 4 * of_tasks, scratch=passes, systems=systems, n_gradient=n_gradient,
+        n_total=n_gradient, n_shared=compiled.n_padded + compiled.n_derived, n_rates=0,
+        n_prior=numbers["ld"] + problem.n_noise, max_memory=problem.max_memory,
+        table=compiled.table, blocks=blocks,
+        sizes=np.array([numbers[name] for name in kernels.SIZES], np.int64),
+    )  # fmt: skip

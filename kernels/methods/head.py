@@ -1,0 +1,203 @@
+"""The last layer as a linear model on features: rows of many tasks, there and back.
+
+A block holds the rows of some tasks, those of each one side by side: its K support rows, then its Q
+query rows. One forward pass with the weights that all tasks share gives the features phi (the
+values of the last hidden layer, and a 1 for the bias) and what the prior mean predicts, f. With
+S = diag(s) the prior variances in units of the noise's,
+
+    z = [phi, 1] S^1/2
+
+is all that a task's linear system is made of (``dual``, ``primal``). These return the loss's
+derivatives by z and by f; the rest is the ordinary backward pass:
+
+* delta of the output is the derivative by f, and gives the gradient of the prior mean
+* delta of the last hidden value is ``dz S^1/2``, plus what comes back from the output
+* ``d / d log s_j = 1/2 sum over the rows of z_j dz_j``
+
+The network is computed in the dtype of theta, and a task's system in float64 whatever that is: a
+wide prior makes it ill-conditioned, and it is the smaller part of the work. The rounding of the
+features does no harm, it is as if other features had been learned.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..compile.jit import helper
+from ..compile.link import linked
+from ..compile.records import layer_of
+from ..models.layers import (
+    D1,
+    DELTA,
+    A,
+    add_columns,
+    add_products,
+    backward_activation,
+    times,
+    value,
+    weights_of,
+)
+from ..models.passes import load_rows
+from ..vectors.pointers import offset
+
+#: kinds of values that a block has room for: values, phi', delta
+KINDS = 3
+
+
+class Head(NamedTuple):
+    """The linear model that all tasks start from."""
+
+    p: int  # features, the 1 included
+    ld: int  # with padding
+    n_out: int
+    ld_out: int
+    roots: Any  # (ld,) S^1/2, zero in the padding; as all that follows, float64
+    log_noise: Any  # (n_noise,) log variances of the noise
+    n_noise: int  # 1 for all outputs, or n_out
+    density: bool  # whether the loss, or a result, needs the predictive variance
+    limit: int  # support rows up to which a task is worked in the dual form
+    scale: float  # of the loss
+    mean: bool  # whether it is divided by a task's number of query rows
+
+
+class Task(NamedTuple):
+    """One task's rows in a block: K of support, then Q of query."""
+
+    k: int
+    q: int
+    z: Any  # (K + Q, ld)
+    dz: Any
+    f: Any  # (K + Q, ld_out) what the prior mean predicts, and then what the posterior mean does
+    df: Any  # (K + Q, ld_out) Y - F_0 of the support rows; and then the loss's derivative by f
+
+
+@helper
+def task_of(head, support, query, first, task, places):
+    """A task of a block whose tasks begin with ``first``; ``places`` as of a ``Task`` there."""
+    k0, q0 = support.offsets[task], query.offsets[task]
+    row = k0 - support.offsets[first] + q0 - query.offsets[first]
+    return Task(
+        support.offsets[task + 1] - k0, query.offsets[task + 1] - q0,
+        offset(places.z, row * head.ld), offset(places.dz, row * head.ld),
+        offset(places.f, row * head.ld_out), offset(places.df, row * head.ld_out),
+    )  # fmt: skip
+
+
+@helper
+def rows_between(support, query, first, last):
+    """Rows of the tasks first:last."""
+    of_support = support.offsets[last] - support.offsets[first]
+    return of_support + query.offsets[last] - query.offsets[first]
+
+
+@linked
+def write_prior(net, theta, n_prior, n_noise, ld, roots):
+    """Write S^1/2 (ld,), from one log variance or one for each feature, and log noise variances."""
+    layer = layer_of(net, net.n_layers)
+    p = layer.n_in + (1 if layer.bias >= 0 else 0)
+    log_s = offset(theta, net.n_theta)
+    for j in range(ld):
+        roots[j] = 0
+    for j in range(p):
+        roots[j] = math.exp(0.5 * np.float64(log_s[j if n_prior > 1 else 0]))
+    for j in range(n_noise):
+        roots[ld + j] = log_s[n_prior + j]
+
+
+@linked
+def load(net, support, query, first, last, block):
+    """Write the inputs of some tasks' rows to a block."""
+    layer = layer_of(net, 1)
+    n_in, ld_in, at = layer.n_in, layer.ld_in, value(net, block, A, 1)
+    for task in range(first, last):
+        k0, q0 = support.offsets[task], query.offsets[task]
+        k, q = support.offsets[task + 1] - k0, query.offsets[task + 1] - q0
+        load_rows(n_in, ld_in, k, offset(support.x, k0 * n_in), at)
+        at = offset(at, k * ld_in)
+        load_rows(n_in, ld_in, q, offset(query.x, q0 * n_in), at)
+        at = offset(at, q * ld_in)
+
+
+@linked
+def scale_features(net, head, block, z, f):
+    """``z = [phi, 1] S^1/2`` for the rows of a block, and f, what the prior mean predicts."""
+    layer = layer_of(net, net.n_layers)
+    n_in, ld_in, ld, roots = layer.n_in, layer.ld_in, head.ld, head.roots
+    a, out = value(net, block, A, net.n_layers), value(net, block, A, net.n_layers + 1)
+    n_out, ld_out, ld_f = layer.n_out, layer.ld_out, head.ld_out
+    for i in range(block.rows):
+        for j in range(n_in):
+            z[i * ld + j] = a[i * ld_in + j] * roots[j]
+        for j in range(n_in, ld):
+            z[i * ld + j] = roots[j]  # zero in the padding
+        for j in range(n_out):
+            f[i * ld_f + j] = out[i * ld_out + j]
+        for j in range(n_out, ld_f):
+            f[i * ld_f + j] = 0
+
+
+@linked
+def residuals(head, task, y):
+    """``df = Y - F_0`` of a task's support rows."""
+    n, ld, f, df = head.n_out, head.ld_out, task.f, task.df
+    for i in range(task.k):
+        for j in range(n):
+            df[i * ld + j] = y[i * n + j] - f[i * ld + j]
+        for j in range(n, ld):
+            df[i * ld + j] = 0
+
+
+@linked
+def write_deltas(net, head, block, dz, df):
+    """Write delta of the output, and of the last hidden value what does not come from there."""
+    layer = layer_of(net, net.n_layers)
+    n_in, ld_in, ld, roots = layer.n_in, layer.ld_in, head.ld, head.roots
+    n_out, ld_out, ld_f = layer.n_out, layer.ld_out, head.ld_out
+    delta = value(net, block, DELTA, net.n_layers + 1)
+    for i in range(block.rows):
+        for j in range(n_out):
+            delta[i * ld_out + j] = df[i * ld_f + j]
+        for j in range(n_out, ld_out):
+            delta[i * ld_out + j] = 0
+    delta = value(net, block, DELTA, net.n_layers)
+    for i in range(block.rows if net.n_layers > 1 else 0):
+        for j in range(n_in):
+            delta[i * ld_in + j] = dz[i * ld + j] * roots[j]
+        for j in range(n_in, ld_in):
+            delta[i * ld_in + j] = 0
+
+
+@linked
+def pull_back(net, block, at, g, add):
+    """``g = [g +]`` the gradient of the network, padded, from the deltas of ``write_deltas``."""
+    last = net.n_layers
+    for number in range(last, 0, -1):
+        layer, after = layer_of(net, number), value(net, block, DELTA, number + 1)
+        add_products(layer, block.rows, g, add, after, value(net, block, A, number))
+        add_columns(layer, block.rows, g, add, after)
+        if number > 1:
+            delta = value(net, block, DELTA, number)
+            times(layer, block.rows, delta, number == last, after, weights_of(layer, at))
+            before, d1 = layer_of(net, number - 1), value(net, block, D1, number)
+            backward_activation(before, block.rows * layer.ld_in, delta, d1, d1, 1)
+
+
+@linked
+def add_variances(head, rows, z, dz, total, noise, g, add):
+    """``g = [g +]`` twice the gradient of log s (ld,), and that of the noise (n_out,) behind it.
+
+    ``total`` (ld,) is to work in.
+    """
+    ld = head.ld
+    for j in range(ld):
+        total[j] = 0
+    for i in range(rows):
+        for j in range(ld):
+            total[j] += z[i * ld + j] * dz[i * ld + j]
+    for j in range(ld):
+        g[j] = g[j] + total[j] if add else total[j]
+    for j in range(head.n_out):
+        g[ld + j] = g[ld + j] + noise[j] if add else noise[j]
