@@ -168,8 +168,8 @@ class _Compiled(CFunc):
     def _compile_uncached(self) -> Any:
         from .pipeline import Pipeline  # takes 20 ms, and most processes load what they call
 
-        given = self._pyfunc, self._targetdescr, self._options, {}
-        self._compiler = _Compiler(*given, Pipeline)
+        function, target = self._pyfunc, self._targetdescr
+        self._compiler = _Compiler(function, target, self._options, {}, Pipeline)
         compiled = super()._compile_uncached()
         context, described = compiled.target_context, compiled.fndesc
         module = context.create_module("linked")
