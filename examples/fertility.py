@@ -281,7 +281,7 @@ def picture(path, names, truth, predicted, errors):
         axes.set_title(names[i], fontsize=10)
         axes.set_ylim(0, 9)
     handles, labels = panels[0, 0].get_legend_handles_labels()
-    bottom.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    bottom.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
     bottom.supylabel("births per woman", fontsize=10)
     for axes in (left, right, *panels.flat):
         axes.grid(color="#e6e6e6", linewidth=0.6)

@@ -167,7 +167,8 @@ def report(found: list[dict[str, Any]]) -> str:
         if noise:
             parts += [f"Noise {noise}: in the 95 % interval", table(runs, "covered")]
     lines = ["| contender | noise | training, s | learned noise |", "|---|---:|---|---|"]
-    for name in CONTENDERS:
+    for name, contender in CONTENDERS.items():
+        label = contender.label.removesuffix(", {}")
         for noise in NOISES:
             runs = [one for one in found if (one["contender"], one["noise"]) == (name, noise)]
             if runs:
@@ -175,7 +176,7 @@ def report(found: list[dict[str, Any]]) -> str:
                 learned = ", ".join(
                     f"{one['learned_noise']:.3g}" for one in runs if one["learned_noise"]
                 )
-                lines.append(f"| {name} | {noise} | {seconds} | {learned} |")
+                lines.append(f"| {label} | {noise} | {seconds} | {learned} |")
     return "\n\n".join([*parts, "\n".join(lines)])
 
 

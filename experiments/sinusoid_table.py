@@ -79,13 +79,13 @@ class Method(NamedTuple):
     label: str
     training: fm.MAML | fm.BayesianLastLayer  # what is minimised
     dataset: Sinusoid = DATASET
-    n_support: int | tuple[int, int] = 10
-    clip_norm: float | None = None
     # Rates of the steps after training, the best of which on the validation tasks is taken; none:
     # those of the training, which Meta-SGD learns.
     rates: tuple[float, ...] = ()
     learned: bool = False
     judged: tuple[int, ...] = tuple(PUBLISHED)  # after how many steps, on the validation tasks
+    n_support: int | tuple[int, int] = 10
+    clip_norm: float | None = None
 
 
 def _methods() -> dict[str, Method]:
