@@ -5,7 +5,8 @@ estimator's defaults have it (5 steps, learned rates) and `BayesianLastLayer` wi
 layers and a linear one, for 15 000 iterations of 25 tasks with 1 to 15 support and 10 query rows.
 Inputs and targets are standardised. Tested are 1000 tasks of the family's test part with 3, 5, 10
 and 20 support rows and 50 new rows each. ``FOLDER`` gets a JSON file a run; one that is there is
-not repeated. Printed is a table in Markdown, which docs/which-method.md shows.
+not repeated. ``--times`` instead measures what a call costs, with the networks of the sinusoids.
+Printed are tables in Markdown, which docs/which-method.md shows.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from __future__ import annotations
 import argparse
 import json
 import time
+import timeit
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,8 +24,9 @@ from typing import Any
 import numpy as np
 
 import fastmaml as fm
+from experiments.sinusoid_table import LINEAR
 from fastmaml.datasets import FAMILIES, Sinusoid
-from fastmaml.experiments import error_text
+from fastmaml.experiments import DATASET, MODEL, SinusoidExperiment, error_text
 from fastmaml.files import write_whole
 from fastmaml.learn import Adam, Scaling, defaults, train
 
@@ -125,14 +129,57 @@ def load(folder: Path, iterations: int) -> list[dict[str, Any]]:
     return [one for one in found if one["iterations"] == iterations]
 
 
+ROUNDS, CALLS = 30, 100
+
+
+def microseconds(call: Callable[[], Any]) -> float:
+    """Return the time of a call: of the fastest round, which other work has disturbed least."""
+    call()
+    return min(timeit.repeat(call, number=CALLS, repeat=ROUNDS)) / CALLS * 1e6
+
+
+def times() -> str:
+    """Return a Markdown table of what 25 tasks of 10 + 10 rows cost, and one row of a stream."""
+    tasks = DATASET.sample(25, 10, 10, 0)
+    x, y, x_query, _ = tasks
+    lines = [
+        "| | value and gradient, µs | adapt and predict, µs | a row more, and predict, µs |",
+        "|---|---:|---:|---:|",
+    ]
+    for steps in (1, 5, 10):
+        maml, theta = SinusoidExperiment().maml(steps), MODEL.init(0)
+        gradient = microseconds(partial(maml.value_and_gradient, theta, *tasks))
+        predict = microseconds(partial(maml.predict, theta, x, y, x_query))
+        words = f"MAML, {steps} step{'s' * (steps > 1)}, 1-40-40-1"
+        lines.append(f"| {words} | {gradient:.0f} | {predict:.0f} | |")
+    for sizes, model in (("1-40-40-1", MODEL), ("1-40-40-20-1", LINEAR)):
+        head = fm.BayesianLastLayer(model, "mean_nll", task_mean=True)
+        theta = head.init(0)
+        gradient = microseconds(partial(head.value_and_gradient, theta, *tasks))
+        predict = microseconds(partial(head.predict, theta, x, y, x_query, return_std=True))
+        stream = head.start(theta)
+
+        def row(stream: Any = stream) -> None:
+            stream.update(x[0, 0], y[0, 0])
+            stream.predict(x[0, 1], return_std=True)
+
+        cells = f"{gradient:.0f} | {predict:.0f} | {microseconds(row):.1f}"
+        lines.append(f"| closed form, {sizes} | {cells} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
-    """Train what has no file yet, then print the table of all there is."""
+    """Train what has no file yet and print the table of all there is; or measure times."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path("which-method-out"))
     parser.add_argument("--families", nargs="+", default=list(TASKS), choices=list(TASKS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--iterations", type=int, default=15_000)
+    parser.add_argument("--times", action="store_true")
     options = parser.parse_args()
+    if options.times:
+        print(times())
+        return
     options.out.mkdir(parents=True, exist_ok=True)
     for name in options.families:
         for method in METHODS:

@@ -141,6 +141,19 @@ def test_gradient_or_closed(
     assert capsys.readouterr().out == printed
 
 
+def test_times_of_gradient_and_closed_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT)
+    module = importlib.import_module("experiments.gradient_or_closed")
+    monkeypatch.setattr(module, "ROUNDS", 2)
+    monkeypatch.setattr(module, "CALLS", 2)
+    rows = [line.strip("| ").split("|") for line in module.times().splitlines()[2:]]
+    assert len(rows) == 5
+    for row in rows:
+        numbers = [float(cell) for cell in row[1:] if cell.strip()]
+        assert len(numbers) == (2 if row[0].startswith("MAML") else 3)
+        assert min(numbers) > 0
+
+
 def test_a_task_that_diverges_counts_as_the_mean_would(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT)
     module = importlib.import_module("experiments.gradient_or_closed")
