@@ -250,13 +250,13 @@ def heldout_tasks(
 ) -> Heldout:
     """Draw held-out tasks and predict them before, after one and after ten steps."""
     rng = _test_generator()
-    waves = DATASET.sample_functions(n_tasks, rng)
-    x, y = DATASET.sample_points(*waves, experiment.shots, rng)
+    amplitude, phase = DATASET.sample_functions(n_tasks, rng)
+    x, y = DATASET.sample_points(amplitude, phase, experiment.shots, rng)
     grid = np.linspace(*DATASET.x_range, n_points)
     everywhere = np.broadcast_to(grid[None, :, None], (n_tasks, n_points, 1))
     predicted = {
         steps: _predict(experiment.maml(steps), theta, x, y, everywhere)[:, :, 0]
         for steps in (0, 1, 10)
     }
-    truth = DATASET.evaluate(*waves, everywhere)[:, :, 0]
+    truth = DATASET.evaluate(amplitude, phase, everywhere)[:, :, 0]
     return Heldout(x, y, grid, truth, predicted)

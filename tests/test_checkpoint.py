@@ -17,7 +17,7 @@ from processes import start
 from same import bits
 
 import fastmaml as fm
-from fastmaml.datasets import Sinusoid
+from fastmaml.datasets import Sinusoid, Tasks
 from fastmaml.files import write_whole
 from fastmaml.learn import (
     SGD,
@@ -66,6 +66,33 @@ def test_resuming_from_a_file_gives_the_same_bits(
     rng = np.random.Generator(getattr(np.random, kind)())
     checkpoint.restore(rng)
     resumed = run(11, rng, dtype, optimizer=optimizer, resume=checkpoint.state)
+    assert bits(resumed.state) == bits(whole.state)
+
+
+@pytest.mark.parametrize("kind", BIT_GENERATORS)
+def test_resuming_draws_the_same_numbers_of_support_rows(tmp_path: Path, kind: str) -> None:
+    """A number drawn may leave half a word of random bits behind, which is of the state, too."""
+    path, shapes = tmp_path / "checkpoint.npz", []
+
+    def go_on(n: int, rng: np.random.Generator, **options: Any) -> Any:
+        def sampler() -> Tasks:
+            tasks = Sinusoid().sample(3, (1, 15), 5, rng)
+            shapes.append(tasks.x.shape[1])
+            return tasks
+
+        return train(MAML, MAML.model.init(0), sampler, Adam(), n, **options)
+
+    whole = go_on(12, generator(kind))
+    seen = shapes.copy()
+    shapes.clear()
+    rng = generator(kind)
+    go_on(7, rng, callback=Checkpointer(path, rng, every=7))
+    checkpoint = load_checkpoint(path)
+    rng = np.random.Generator(getattr(np.random, kind)())
+    checkpoint.restore(rng)
+    resumed = go_on(12, rng, resume=checkpoint.state)
+    assert shapes == seen
+    assert len(set(seen)) > 3
     assert bits(resumed.state) == bits(whole.state)
 
 

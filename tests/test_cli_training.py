@@ -26,6 +26,7 @@ import fastmaml as fm
 from fastmaml import cli
 from fastmaml.cli import config, csvfile, runs, training
 from fastmaml.cli.common import CommandError
+from fastmaml.cli.held import spread
 from fastmaml.cli.parquet import read_parquet
 from fastmaml.cli.table import Layout, read_tasks
 from fastmaml.learn import load_checkpoint
@@ -161,6 +162,48 @@ def test_resume_reaches_the_bits_of_one_run(name: str) -> None:
     logs = [Path(folder, "log.csv").read_text(encoding="utf-8") for folder in ("a/b", "longer")]
     assert logs[0] == logs[1]
     assert load_checkpoint("a/b/checkpoint.npz").configuration["train"]["iterations"] == 17
+
+
+@pytest.mark.parametrize(("name", "judged"), [("run", 20), ("table", 2)])
+def test_a_range_of_support_rows_goes_through_a_run(
+    name: str, judged: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = Path(f"{name}.toml").read_text(encoding="utf-8")
+    text = re.sub(r"n_support = \d+", "n_support = [1, 4]", text)
+    for file, n in ((f"{name}.toml", 9), ("longer.toml", 17)):
+        Path(file).write_text(re.sub(r"iterations = \d+", f"iterations = {n}", text), "utf-8")
+    assert cli.main(["train", "--config", "longer.toml"]) == 0
+    assert cli.main(["train", "--config", f"{name}.toml"]) == 0
+    assert cli.main(["resume", name, "--iterations", "17"]) == 0
+    assert bits(name) == bits("longer")
+    capsys.readouterr()
+    assert cli.main(["evaluate", name]) == 0
+    shots = "1 to 4" if judged > 2 else "2 to 4"  # the middles of two halves
+    assert f"Error on {judged} held-out tasks, {shots} rows to adapt to" in capsys.readouterr().out
+    run = config.build(config.read(Path("longer.toml")))
+    rng = np.random.default_rng(0)
+    assert {run.sample(rng).x.shape[1] for _ in range(30)} == {1, 2, 3, 4}
+
+
+def test_all_of_a_range_of_support_rows_judges() -> None:
+    for n_query in ("5", "0"):
+        text = FAMILY.replace("n_support = 4", "n_support = [2, 4]")
+        Path("run.toml").write_text(text.replace("n_query = 5", f"n_query = {n_query}"), "utf-8")
+        run = config.build(config.read(Path("run.toml")))
+        validation, (test, _) = run.validation_tasks(), run.test_tasks(100)
+        assert validation is not None
+        assert sorted(len(x) for x in validation.x) == [2, 2, 3, 3, 4, 4]
+        assert np.bincount([len(x) for x in test.x]).tolist() == [0, 0, 7, 6, 7]
+        assert [len(x) for x in test.x] == [len(y) for y in test.y]
+        assert test.x_query is not None
+        assert test.x_query.shape == (20, 100, 1)
+        assert (validation.x_query is None) == (n_query == "0")
+        again = run.validation_tasks()
+        assert again is not None
+        np.testing.assert_array_equal(np.concatenate(again.x), np.concatenate(validation.x))
+    assert spread((1, 15), 1, rng := np.random.default_rng(0)).tolist() == [8]
+    assert sorted(spread((1, 15), 3, rng).tolist()) == [3, 8, 13]
+    assert (np.bincount(spread((1, 15), 600, rng))[1:] == 40).all()
 
 
 def test_an_activation_for_each_hidden_layer_goes_through_a_run() -> None:
@@ -902,6 +945,8 @@ def test_the_configuration_of_the_docs_is_accepted() -> None:
         ),
         ('family = "sinusoid"', 'family = "square"', "[tasks] family is 'square'; accepted are"),
         ("n_tasks = 3", "n_tasks = 0", "[tasks] n_tasks is 0"),
+        ("n_support = 4", "n_support = [0, 4]", "[tasks] n_support is [0, 4]; accepted are pairs"),
+        ("n_support = 4", "n_support = 0.5", "[tasks] n_support is 0.5; accepted are integers"),
         ("iterations = 12", f"iterations = {10**400}", "[train] iterations is 1000"),
         ("n_tasks = 3", f"n_tasks = {10**30}", "[tasks] n_tasks is 1000"),
         ("n_test = 20", f"n_test = {10**30}", "[tasks] n_test is 1000"),
@@ -954,6 +999,8 @@ def test_wrong_configurations_are_one_line(
         ('task = "device"', 'task = "who"', "has no column 'who'; it has 'v', 'device'"),
         ("n_test = 2", "n_test = 5", "together up to 9, the tasks of the file"),
         ("n_query = 2", "n_query = 5", "has 7 rows; accepted are 8 or more"),
+        ("n_support = 3", "n_support = [1, 6]", "has 7 rows; accepted are 8 or more"),
+        ("n_support = 3", "n_support = [6, 1]", "[tasks] n_support is [6, 1]; accepted are pairs"),
         ("n_query = 2", "x = 2", "[tasks] has 'x'; accepted are file, task, inputs, outputs"),
     ],
 )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastmaml as fm
-from fastmaml.datasets import Sinusoid, Tasks
+from fastmaml.datasets import Harmonic, Sinusoid, Tasks
 
 
 def test_defaults_are_those_of_the_paper() -> None:
@@ -113,6 +113,50 @@ def test_ranges_can_be_set() -> None:
     np.testing.assert_allclose(tasks.y, 2 * np.sin(tasks.x))
     assert sinusoid == Sinusoid((2.0, 2.0), (0.0, 0.0), (1.0, 3.0))
     assert hash(sinusoid) == hash(Sinusoid((2.0, 2.0), (0.0, 0.0), (1.0, 3.0)))
+
+
+def test_without_a_range_the_frequency_is_1_and_takes_no_draw() -> None:
+    """The draws of releases before the frequency could be drawn."""
+    rng = np.random.default_rng(3)
+    amplitude, phase = rng.uniform(0.1, 5.0, 4), rng.uniform(0.0, np.pi, 4)
+    x = rng.uniform(-5.0, 5.0, (4, 6, 1))
+    tasks = Sinusoid().sample(4, 6, 0, rng=3)
+    np.testing.assert_array_equal(tasks.x, x)
+    np.testing.assert_array_equal(
+        tasks.y, amplitude[:, None, None] * np.sin(x - phase[:, None, None])
+    )
+    assert Sinusoid() == Sinusoid(frequency_range=None)
+
+
+@pytest.mark.parametrize("n_query", [6, 2])
+def test_a_frequency_that_is_drawn_is_a_third_parameter_of_a_task(n_query: int) -> None:
+    family, rng = Sinusoid(frequency_range=(0.8, 1.2)), np.random.default_rng(3)
+    amplitude, phase, frequency = functions = family.sample_functions(500, rng)
+    for part, plain in zip(functions, Sinusoid().sample_functions(500, rng=3), strict=False):
+        np.testing.assert_array_equal(part, plain)
+    assert 0.8 <= frequency.min() < 0.81
+    assert 1.19 < frequency.max() <= 1.2
+    tasks = family.sample(500, 6, n_query, rng=3)
+    A, phi, omega = (part[:, None, None] for part in functions)
+    for x, y in (tasks[:2], tasks[2:]):
+        drawn = family.sample_points(*functions, x.shape[1], rng)
+        np.testing.assert_array_equal(drawn, (x, y))
+        np.testing.assert_allclose(y, A * np.sin(omega * x - phi), rtol=0, atol=1e-14)
+        np.testing.assert_array_equal(family.evaluate(amplitude, phase, x, frequency), y)
+    x, y = family.sample_points(amplitude, phase, frequency=frequency, n_points=2, dtype="float32")
+    assert x.dtype == y.dtype == np.float32
+
+
+def test_a_range_of_frequencies_is_checked_like_others() -> None:
+    with pytest.raises(ValueError, match=r"frequency_range is \(1.2, 0.8\); accepted are two fin"):
+        Sinusoid(frequency_range=(1.2, 0.8))
+    assert Sinusoid(frequency_range=[1, 2]).frequency_range == (1.0, 2.0)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="phase_range is None; accepted are two finite numbers"):
+        Sinusoid(phase_range=None)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="frequency_range is None; accepted are two finite number"):
+        Harmonic(frequency_range=None)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"frequency has shape \(1,\); accepted is \(n_tasks,\)"):
+        Sinusoid(frequency_range=(1, 2)).sample_points([1, 1], [0, 0], [1], 3)
 
 
 def test_without_a_query_set_the_support_serves_as_both() -> None:

@@ -1,6 +1,7 @@
 """Families of tasks: their equations, their held-out tasks, their draws."""
 
 import inspect
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -17,7 +18,17 @@ from fastmaml.datasets import (
     Sinusoid,
 )
 
-every_family = pytest.mark.parametrize("family", FAMILIES.values(), ids=list(FAMILIES))
+
+@dataclass(frozen=True)
+class Frequencies(Sinusoid):
+    """Sinusoids whose frequency is drawn, too: tasks of three parameters."""
+
+    frequency_range: tuple[float, float] = (0.8, 1.2)
+
+
+every_family = pytest.mark.parametrize(
+    "family", [*FAMILIES.values(), Frequencies], ids=[*FAMILIES, "sinusoid-frequencies"]
+)
 
 
 def split_parameter(family, functions):
@@ -120,6 +131,65 @@ def test_tasks_are_points_of_drawn_functions(family):
     np.testing.assert_array_equal(x, whole.x)
     np.testing.assert_array_equal(y, whole.y)
     assert whole.x_query is None
+
+
+@every_family
+@pytest.mark.parametrize("n_query", [0, 3])
+def test_a_range_of_support_rows_is_one_number_a_batch_drawn_before_the_tasks(family, n_query):
+    rng, again, seen = np.random.default_rng(5), np.random.default_rng(5), []
+    for _ in range(30):
+        tasks = family().sample(3, (2, 4), n_query, rng)
+        seen.append(int(again.integers(2, 5)))
+        for one, other in zip(tasks, family().sample(3, seen[-1], n_query, again), strict=True):
+            np.testing.assert_array_equal(one, other)
+    assert set(seen) == {2, 3, 4}
+    assert rng.bit_generator.state == again.bit_generator.state
+
+
+@every_family
+def test_a_range_of_one_number_is_that_number(family):
+    for given in ((4, 4), [4, 4], (np.int64(4), 4)):
+        for one, other in zip(
+            family().sample(3, given, 5, 7), family().sample(3, 4, 5, 7), strict=True
+        ):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_every_number_of_a_range_is_as_likely():
+    rng = np.random.default_rng(0)
+    counts = [Sinusoid().sample(1, (1, 15), 1, rng).x.shape[1] for _ in range(3000)]
+    expected = np.bincount(counts, minlength=16)[1:]
+    assert expected.sum() == 3000
+    assert ((expected - 200) ** 2 / 200).sum() < 29.1  # chi squared, 14 degrees: 1 % is beyond
+
+
+@every_family
+@pytest.mark.parametrize(
+    ("given", "error", "text"),
+    [
+        ((15, 1), ValueError, r"n_support is \(15, 1\); accepted are pairs \(low, high\) of int"),
+        ((0, 5), ValueError, r"n_support is \(0, 5\); .* with 1 <= low <= high <= 2814"),
+        ((1, 10**30), ValueError, r"n_support is \(1, 10+.*\); accepted are pairs"),
+        ((1, 2, 3), ValueError, r"n_support is \(1, 2, 3\); accepted are pairs"),
+        ((), ValueError, r"n_support is \(\); accepted are pairs"),
+        ((1.0, 5.0), ValueError, r"n_support is \(1.0, 5.0\); accepted are pairs"),
+        ((True, 5), ValueError, r"n_support is \(True, 5\); accepted are pairs"),
+        (["1", "5"], ValueError, r"n_support is \['1', '5'\]; accepted are pairs"),
+        (0, ValueError, r"n_support is 0; accepted are integers .*, and pairs \(low, high\) of th"),
+        (2.5, TypeError, r"n_support is 2.5; accepted are integers .*, and pairs \(low, high\)"),
+        ("15", TypeError, r"n_support is '15'; accepted are integers"),
+        (None, TypeError, r"n_support is None; accepted are integers"),
+        (slice(1, 15), TypeError, r"n_support is slice\(1, 15, None\); accepted are integers"),
+    ],
+)
+def test_a_wrong_number_or_range_of_support_rows_is_named(family, given, error, text):
+    with pytest.raises(error, match=text):
+        family().sample(3, given, 5, rng=0)
+
+
+def test_a_range_beyond_the_memory_is_named_whatever_is_drawn():
+    with pytest.raises(MemoryError, match=r"n_tasks 3, n_support 10+ and n_query 0 would take"):
+        Sinusoid().sample(3, (1, 10**13), 0, rng=0)
 
 
 @every_family

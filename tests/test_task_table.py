@@ -506,6 +506,57 @@ def test_wrong_batches_are_named(call, error, text):
         call(table())
 
 
+@pytest.mark.parametrize("how", ["random", "first"])
+@pytest.mark.parametrize("n_query", [2, None])
+def test_a_range_of_support_rows_is_one_number_a_batch_drawn_before_the_tasks(how, n_query):
+    made = table().take([0, 2, 3])
+    rng, again, seen = np.random.default_rng(5), np.random.default_rng(5), set()
+    for _ in range(30):
+        tasks = made.sample(2, (1, 3), n_query, rng, how=how)
+        n = int(again.integers(1, 4))
+        want = made.sample(2, n, n_query, again, how=how)
+        assert tasks.names == want.names
+        for side, other in zip(tasks, want, strict=True):
+            for one, two in zip(side, other, strict=True):
+                np.testing.assert_array_equal(one, two)
+        assert {len(x) for x in tasks.x} == {n}
+        seen.add(n)
+    assert seen == {1, 2, 3}
+
+
+def test_a_task_that_is_short_for_what_was_drawn_has_fewer_support_rows():
+    tasks = table().sample(4, (20, 30), rng=0)
+    by_name = dict(zip(tasks.names, zip(tasks.x, tasks.x_query, strict=True), strict=True))
+    assert {name: (len(x), len(q)) for name, (x, q) in by_name.items()} == {
+        name: (rows - 1, 1) for name, rows in COUNTS.items()
+    }
+
+
+def test_a_tuple_of_two_is_a_range_and_a_list_a_number_for_each_of_two_tasks():
+    made = table().take([0, 2])
+    assert {len(x) for x in made.sample(2, (2, 2), 1, rng=0).x} == {2}
+    tasks = made.sample(2, [2, 4], 1, rng=0)
+    assert {name: len(x) for name, x in zip(tasks.names, tasks.x, strict=True)} == {"a": 2, "c": 4}
+    for call in (made.split, lambda given: made.divide(np.arange(2), given)):
+        with pytest.raises(
+            ValueError, match=r"n_support is \(2, 4\), a range, from which only sample draws; accep"
+        ):
+            call((2, 4))
+        call([2, 4])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_range_needs_rows_for_its_most_whatever_is_drawn(seed):
+    with pytest.raises(ValueError, match=r"task 'd' has 6 rows; accepted are 9 or more \(n_suppo"):
+        table().take([2, 3]).sample(2, (1, 7), 2, rng=seed)
+
+
+@pytest.mark.parametrize("given", [(3, 2), (0, 2), (0.1, 0.5), ("a", "b"), (1, None)])
+def test_a_wrong_range_is_named(given):
+    with pytest.raises(ValueError, match=r"n_support is \(.*\); accepted are pairs \(low, high\)"):
+        table().sample(2, given, rng=0)
+
+
 def test_a_lone_row_is_no_task_to_split():
     made = TaskTable.from_rows([1.0, 2.0, 3.0], [1.0, 2.0, 3.0], ["a", "a", "b"])
     with pytest.raises(ValueError, match="task 'b' has 1 rows; accepted are 2 or more"):

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..checks import MAX_SEED, as_count, as_flag, as_float_dtype
 from ..datasets import FAMILIES, Tasks
-from ..datasets.base import MOST
+from ..datasets.base import MOST, as_n_support, most_support
 from ..files import open_file
 from ..learn import Scaling, train
 from ..maml import MAML
@@ -24,7 +24,7 @@ from ..models import MLP, Linear
 from ..npz import DEPTH, require_shallow
 from . import calls
 from .common import CommandError, require
-from .held import N_TASKS, Tables, as_sizes, read_tables
+from .held import N_TASKS, Tables, as_sizes, read_tables, spread
 from .record import Record
 from .table import LAYOUT_KEYS, Layout, as_layout, encoded_names
 
@@ -105,8 +105,7 @@ class Families(NamedTuple):
         if not self.n_validation:
             return None
         sizes = {**sizes, "n_tasks": self.n_validation}
-        tasks: Tasks = self.training.sample(**sizes, rng=rng, dtype=dtype)
-        return tasks
+        return _judging(self.training, sizes, rng, dtype)
 
     def test_tasks(
         self, sizes: dict[str, Any], rng: np.random.Generator, dtype: np.dtype[Any], n_query: int
@@ -115,7 +114,22 @@ class Families(NamedTuple):
         if not self.n_test:
             raise CommandError("no tasks are held out: [tasks] n_test is 0 in the configuration")
         sizes = {**sizes, "n_tasks": self.n_test, "n_query": n_query}
-        return self.test.sample(**sizes, rng=rng, dtype=dtype), None
+        return _judging(self.test, sizes, rng, dtype), None
+
+
+def _judging(
+    family: Any, sizes: dict[str, Any], rng: np.random.Generator, dtype: np.dtype[Any]
+) -> Tasks:
+    """Draw tasks that judge; of a range of support rows, each task has its own number."""
+    n_support = sizes["n_support"]
+    most = most_support(n_support)
+    tasks: Tasks = family.sample(**{**sizes, "n_support": most}, rng=rng, dtype=dtype)
+    if not isinstance(n_support, tuple):
+        return tasks
+    counts = spread(n_support, len(tasks.x), rng)
+    x: Any = [rows[:n] for rows, n in zip(tasks.x, counts, strict=True)]
+    y: Any = [rows[:n] for rows, n in zip(tasks.y, counts, strict=True)]
+    return Tasks(x, y, tasks.x_query, tasks.y_query)
 
 
 class Learner(NamedTuple):
@@ -307,10 +321,10 @@ def _tasks(
     counts = {
         name: calls.checked("tasks", as_count, name, table.pop(name, default), least, MOST)
         for name, default, least in (
-            ("n_tasks", 25, 1), ("n_support", 10, 1), ("n_query", 10, 0), ("n_validation", 0, 0),
-            ("n_test", 600, 0),
+            ("n_tasks", 25, 1), ("n_query", 10, 0), ("n_validation", 0, 0), ("n_test", 600, 0),
         )
     }  # fmt: skip
+    n_support = calls.checked("tasks", as_n_support, table.pop("n_support", 10))
     table["name"] = table.pop("family")
     # What validates comes from a stream of its own.
     sampled, test = (
@@ -318,4 +332,5 @@ def _tasks(
         for part in ("train", "test")
     )
     n_validation, n_test = counts.pop("n_validation"), counts.pop("n_test")
-    return counts, Families(sampled, test, n_validation, n_test)
+    sizes = {**counts, "n_support": n_support}
+    return sizes, Families(sampled, test, n_validation, n_test)

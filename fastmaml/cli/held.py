@@ -11,7 +11,7 @@ import numpy as np
 
 from ..checks import as_count, as_number
 from ..datasets import Parts, Tasks, TaskTable, label_text
-from ..datasets.base import MOST
+from ..datasets.base import MOST, as_n_support, most_support
 from ..datasets.labels import list_some
 from ..learn import Scaling
 from ..learn.defaults import META_BATCH
@@ -19,7 +19,7 @@ from .common import CommandError, aloud, say
 from .record import Record
 from .table import Layout, encoded_names, read_tasks
 
-__all__ = ["N_TASKS", "Sizes", "Tables", "as_sizes", "read_tables", "require_finite"]
+__all__ = ["N_TASKS", "Sizes", "Tables", "as_sizes", "read_tables", "require_finite", "spread"]
 
 #: of a meta-batch, unless [tasks] says it
 N_TASKS = META_BATCH
@@ -33,7 +33,7 @@ class Sizes(NamedTuple):
     """Tasks and rows, as [tasks] has them."""
 
     n_tasks: int | None = None  # N_TASKS, or all if there are fewer
-    n_support: Any = None  # a number, or a share of a task's rows; None: half of them
+    n_support: Any = None  # a number, (low, high), or a share of a task's rows; None: half of them
     n_query: int | None = None  # None: all rows that are not support
     n_validation: int = 0
     n_test: int = 0
@@ -41,8 +41,8 @@ class Sizes(NamedTuple):
     @property
     def min_rows(self) -> int:
         """The fewest rows that a task may have."""
-        if isinstance(self.n_support, int) and self.n_query is not None:
-            return self.n_support + self.n_query
+        if isinstance(self.n_support, int | tuple) and self.n_query is not None:
+            return most_support(self.n_support) + self.n_query
         return 1 + (1 if self.n_query is None else self.n_query)
 
 
@@ -56,13 +56,26 @@ def as_sizes(given: Mapping[str, Any]) -> Sizes:
                 f"n_support is {share}; accepted are numbers of rows, and shares between 0 and 1"
             )
     elif sizes.n_support is not None:
-        as_count("n_support", sizes.n_support, 1, MOST)
+        sizes = sizes._replace(n_support=as_n_support(sizes.n_support))
     if sizes.n_tasks is not None:
         as_count("n_tasks", sizes.n_tasks, 1, MOST)
     for name in ("n_query", "n_validation", "n_test"):
         if getattr(sizes, name) is not None:
             as_count(name, getattr(sizes, name), 0, MOST)
     return sizes
+
+
+def spread(n_support: Any, n_tasks: int, rng: np.random.Generator) -> Any:
+    """Return a number of support rows for each of the tasks that judge, if training has a range.
+
+    All of the range then judges, evenly, in any order; a single task has its middle. What is no
+    range stays what it is.
+    """
+    if not isinstance(n_support, tuple):
+        return n_support
+    low, high = n_support
+    place = (2 * np.arange(n_tasks) + 1) / (2 * n_tasks)
+    return rng.permutation(low + (place * (high - low + 1)).astype(np.intp))
 
 
 class Tables(NamedTuple):
@@ -101,7 +114,8 @@ class Tables(NamedTuple):
         tasks = self.parts.validation.take(np.tile(np.arange(n), times))
         scaled = _scaled(tasks, self.record.scaling)
         scaled = replace(scaled, x=scaled.x.astype(dtype), y=scaled.y.astype(dtype))
-        return scaled.split(sizes["n_support"], "random", rng, sizes["n_query"])
+        n_support = spread(sizes["n_support"], scaled.n_tasks, rng)
+        return scaled.split(n_support, "random", rng, sizes["n_query"])
 
     def test_tasks(
         self, sizes: dict[str, Any], rng: np.random.Generator, dtype: np.dtype[Any], n_query: int
@@ -113,7 +127,8 @@ class Tables(NamedTuple):
                 "no tasks are held out: [tasks] n_test is 0 in the configuration, or none of them "
                 "is left in the file"
             )
-        return table.split(sizes["n_support"], "random", rng, sizes["n_query"]), table.names
+        n_support = spread(sizes["n_support"], table.n_tasks, rng)
+        return table.split(n_support, "random", rng, sizes["n_query"]), table.names
 
 
 def read_tables(

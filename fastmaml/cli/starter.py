@@ -71,7 +71,7 @@ def configuration(sheet: Sheet, guess: Guess, out: Path) -> str:
         "short_tasks": "tasks with too few rows, likewise",
         "delimiter": "how the file is written; also: thousands",
         "n_tasks": "of a meta-batch",
-        "n_support": "share of a task's rows to adapt to, or a number; the others judge",
+        "n_support": "to adapt to: a share of a task's rows, a number or [1, 15]; the others judge",
         "n_validation": "tasks held out to choose the best parameters by",
         "n_test": "tasks held out for fastmaml evaluate",
     }

@@ -26,7 +26,7 @@ from ..checks import (
     shown,
 )
 
-__all__ = ["PARTS", "Family", "Tasks"]
+__all__ = ["PARTS", "Family", "Tasks", "as_n_support", "draw_n_support", "most_support"]
 
 PARTS = ("all", "train", "test")
 
@@ -104,9 +104,11 @@ class Family(ABC):
     def __post_init__(self) -> None:
         put = object.__setattr__  # frozen from here on
         put(self, "part", as_choice("part", self.part, PARTS))
-        for name in (entry.name for entry in fields(self)):
+        for entry in fields(self):
+            name, given = entry.name, getattr(self, entry.name)
             if name.endswith("_range"):
-                put(self, name, _as_range(name, getattr(self, name)))
+                if not (given is None and entry.default is None):  # what is None by default may be
+                    put(self, name, _as_range(name, given))
             elif name == "noise":
                 put(self, name, _as_noise(self.noise))  # type: ignore[attr-defined]
         low, high = getattr(self, self.split_range)
@@ -130,7 +132,7 @@ class Family(ABC):
     def sample(
         self,
         n_tasks: int,
-        n_support: int,
+        n_support: int | tuple[int, int],
         n_query: int,
         rng: np.random.Generator | int | None = None,
         dtype: DTypeLike = np.float64,
@@ -139,10 +141,14 @@ class Family(ABC):
 
         Parameters
         ----------
-        n_tasks, n_support : int
-            Tasks, and support rows of each; both at least 1.
+        n_tasks : int
+            Tasks, at least 1.
+        n_support : int or (int, int)
+            Support rows of each task, at least 1. A pair (low, high), both included: one number is
+            drawn uniformly, for all tasks of the batch, from `rng` before the tasks. So batches
+            differ in rows, and one batch is regular.
         n_query : int
-            Query rows of each task; 0 gives tasks without a query set.
+            Query rows of each task, whatever `n_support` is; 0 gives tasks without a query set.
         rng : numpy.random.Generator, int or None
             Where the random numbers come from: a Generator (which moves on), or a seed.
         dtype : dtype
@@ -161,13 +167,15 @@ class Family(ABC):
         """
         n_tasks = as_count("n_tasks", n_tasks, 1, MOST)
         n_query = as_count("n_query", n_query, 0, MOST)
-        n_support = as_count("n_support", n_support, 1, MOST)
+        n_support = as_n_support(n_support)
         dtype = as_float_dtype("dtype", dtype)
+        most = most_support(n_support)
         require_memory(
-            8 * n_tasks * (n_support + n_query) * (self.n_inputs + self.n_outputs),
-            f"n_tasks {n_tasks}, n_support {n_support} and n_query {n_query}",
+            8 * n_tasks * (most + n_query) * (self.n_inputs + self.n_outputs),
+            f"n_tasks {n_tasks}, n_support {most} and n_query {n_query}",
         )
         rng = as_rng("rng", rng)
+        n_support = draw_n_support(n_support, rng)
         functions = self.sample_functions(n_tasks, rng)
         # Both sets are contiguous: drawn in one go only where there are as many rows of both.
         if n_query == n_support:
@@ -201,6 +209,37 @@ class Family(ABC):
         within, cell = np.modf(CELLS * rng.random(n_tasks))
         kept = within * (1 - HELD_OUT) if self.part == "train" else 1 - HELD_OUT * (1 - within)
         return low + (high - low) * (cell + kept) / CELLS
+
+
+def as_n_support(given: Any) -> int | tuple[int, int]:
+    """Return a number of support rows, or the least and the most of them."""
+    if not isinstance(given, tuple | list):
+        try:
+            return as_count("n_support", given, 1, MOST)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{error}, and pairs (low, high) of them") from None
+    try:
+        low, high = (as_count("bound", bound, 1, MOST) for bound in given)
+    except (TypeError, ValueError):
+        low, high = 1, 0
+    if low > high:
+        raise ValueError(
+            f"n_support is {shown(given)}; accepted are pairs (low, high) of integers with "
+            f"1 <= low <= high <= {MOST}"
+        )
+    return low, high
+
+
+def most_support(n_support: int | tuple[int, int]) -> int:
+    """Return the most support rows that a task may have."""
+    return n_support if isinstance(n_support, int) else n_support[1]
+
+
+def draw_n_support(n_support: int | tuple[int, int], rng: np.random.Generator) -> int:
+    """Return the number of support rows of a batch; one that is given takes nothing from `rng`."""
+    if isinstance(n_support, int):
+        return n_support
+    return int(rng.integers(*n_support, endpoint=True))
 
 
 def as_function(

@@ -58,6 +58,11 @@ def sizes(
 
 def as_counts(n_support: Any, n_tasks: int) -> NDArray[np.intp]:
     """Return a number of support rows for each task."""
+    if isinstance(n_support, tuple) and len(n_support) == 2:  # which `sample` takes for a range
+        raise ValueError(
+            f"n_support is {shown(n_support)}, a range, from which only sample draws; accepted are "
+            "a number, a share, and a list or array of a number for each task"
+        )
     given = real_array("n_support", n_support)
     if given.shape != (n_tasks,) or given.dtype.kind not in "iu" or (given < 1).any():
         raise ValueError(

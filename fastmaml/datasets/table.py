@@ -21,7 +21,7 @@ from ..checks import (
     shape_text,
     shown,
 )
-from .base import Tasks
+from .base import Tasks, as_n_support, draw_n_support, most_support
 from .columns import as_columns, column_of, length_of, number_columns, time_order
 from .division import Division, as_counts, blocks, divide, sizes
 from .labels import MISSING, Labels, as_labels, identity, is_missing, join, label_text, list_some
@@ -398,7 +398,8 @@ class TaskTable:
         ----------
         n_support : int, float, array_like or None
             Support rows of a task: a number; a share of its rows, between 0 and 1; a number for
-            each task, (n_tasks,); None, half of its rows.
+            each task, (n_tasks,), as a list or array; None, half of its rows. A tuple of two is a
+            range, from which only `sample` draws, and here an error.
         how : {"random", "first"}
             Which rows are support: any, or the first ones, as for a forecast.
         rng : numpy.random.Generator, int or None
@@ -437,9 +438,13 @@ class TaskTable:
         Parameters
         ----------
         n_tasks : int
-        n_support, n_query, how
+        n_support
+            As for `split`, or a tuple (low, high) of two integers, both included: one number is
+            drawn uniformly, for all tasks of the batch, from `rng` before the tasks.
+        n_query, how
             As for `split`. With numbers for both, the batch is regular: so many rows of each task
-            are drawn.
+            are drawn, and a range needs tasks with rows for its highest number. Without
+            `n_query` all rows that are not support are query: fewer, where more were drawn.
         rng : numpy.random.Generator, int or None
         dtype : dtype
             float64 or float32.
@@ -458,7 +463,13 @@ class TaskTable:
             raise ValueError(f"n_tasks is {n_tasks}; accepted are up to {self.n_tasks}, the tasks")
         generator = as_rng("rng", rng)
         random = as_choice("how", how, HOW) == "random"
+        most = None
+        if isinstance(n_support, tuple) and len(n_support) == 2:
+            bounds = as_n_support(n_support)
+            n_support, most = draw_n_support(bounds, generator), most_support(bounds)
         tasks = generator.choice(self.n_tasks, n_tasks, replace=False)
+        if most is not None:  # whether there are rows enough does not depend on what was drawn
+            sizes([self.names[i] for i in tasks.tolist()], self.n_rows[tasks], most, n_query)
         division = self.divide(tasks, n_support, n_query, generator if random else None)
         return self._batch(tasks, division, dtype)
 
