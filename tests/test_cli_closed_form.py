@@ -11,7 +11,6 @@ import pytest
 
 import fastmaml as fm
 from fastmaml import cli
-from fastmaml.cli.parquet import read_parquet
 from fastmaml.learn import load_checkpoint
 
 TABLE = """
@@ -38,7 +37,7 @@ n_test = 20
 learning_rate = 0.01
 
 [train]
-iterations = 200
+iterations = 800
 seed = 3
 clip_norm = 10.0
 validate_every = 50
@@ -102,7 +101,7 @@ def test_from_a_table_to_predictions_with_standard_deviations(
         before, after = (line.split() for line in lines[at + 2 : at + 4])
         assert (before[0], after[0]) == ("no", "yes")
         assert float(after[-3]) < float(before[-3])  # root of the mean squared error, in units
-        assert float(after[-3]) < 6.0
+        assert float(after[-3]) < 4.0
         assert 0.85 < float(after[-1]) <= 1.0
 
     support = "device,t,u,v,w\na,0,0,100,5\nb,1,1,140,-35\na,2,1,180,-30\n"
@@ -121,15 +120,17 @@ def test_from_a_table_to_predictions_with_standard_deviations(
         assert list(map(float, row[3:])) == [*mean[task][i], *std[task][i]]
     assert min(map(float, rows[1][5:])) > 0.5 * NOISE
 
+    parquet = pytest.importorskip("pyarrow.parquet")
     assert cli.main(["adapt", "table", "s.csv", "n.csv", "--out", "p.parquet"]) == 0
-    columns = read_parquet(Path("p.parquet"), rows[0])
-    assert [float(v) for v in columns["v_std"]] == [float(row[5]) for row in rows[1:]]
+    written = parquet.read_table("p.parquet").to_pydict()
+    assert list(written) == rows[0]
+    assert written["v_std"] == [float(row[5]) for row in rows[1:]]
 
 
 @pytest.mark.parametrize("source", ["table", "family"])
 def test_resume_reaches_the_bits_of_one_run(source: str) -> None:
     changes = [
-        ("iterations = 200", "iterations = 9"),
+        ("iterations = 800", "iterations = 9"),
         ("validate_every = 50", "validate_every = 2"),
     ]
     if source == "family":
@@ -138,7 +139,7 @@ def test_resume_reaches_the_bits_of_one_run(source: str) -> None:
             (TABLE[slice(*start)], 'family = "sinusoid"\n'), ("[2, 8, 4, 2]", "[1, 8, 4, 1]"),
         ]  # fmt: skip
     changes.append(("seed = 3", 'dtype = "float32"'))
-    longer = [*changes[1:], ("iterations = 200", "iterations = 13")]
+    longer = [*changes[1:], ("iterations = 800", "iterations = 13")]
     assert cli.main(["train", "--config", configured(*longer, name="longer")]) == 0
     assert cli.main(["train", "--config", configured(*changes)]) == 0
     assert cli.main(["resume", "table", "--iterations", "13"]) == 0
@@ -150,7 +151,7 @@ def test_the_command_is_the_loop() -> None:
     """The same, written with the library."""
     start = TABLE.index('file = "rows.csv"'), TABLE.index("n_tasks = 8")
     family = (TABLE[slice(*start)], 'family = "sinusoid"\nn_query = 5\n')
-    path = configured(family, ("[2, 8, 4, 2]", "[1, 8, 4, 1]"), ("= 200", "= 7"))
+    path = configured(family, ("[2, 8, 4, 2]", "[1, 8, 4, 1]"), ("= 800", "= 7"))
     assert cli.main(["train", "--config", path]) == 0
     rng = np.random.default_rng(3)
     model = fm.MLP([1, 8, 4, 1], ["tanh", "identity"])
@@ -164,7 +165,7 @@ def test_the_command_is_the_loop() -> None:
 
 
 def test_a_squared_error_writes_no_standard_deviation(capsys: pytest.CaptureFixture[str]) -> None:
-    path = configured(('"mean_nll"', '"mse"'), ("= 200", "= 3"))
+    path = configured(('"mean_nll"', '"mse"'), ("= 800", "= 3"))
     assert cli.main(["train", "--config", path]) == 0
     capsys.readouterr()
     assert cli.main(["evaluate", "table", "--last"]) == 0
@@ -175,7 +176,7 @@ def test_a_squared_error_writes_no_standard_deviation(capsys: pytest.CaptureFixt
 
 
 def test_units_that_are_not_scaled(capsys: pytest.CaptureFixture[str]) -> None:
-    path = configured(("n_tasks = 8", "n_tasks = 8\nscale = false"), ("= 200", "= 3"))
+    path = configured(("n_tasks = 8", "n_tasks = 8\nscale = false"), ("= 800", "= 3"))
     assert cli.main(["train", "--config", path]) == 0
     Path("s.csv").write_text("t,u,v,w\n0,0,100,5\n", encoding="utf-8")
     capsys.readouterr()
@@ -240,7 +241,7 @@ def test_wrong_configurations_are_one_line(
 
 
 def test_options_of_a_maml_are_refused_with_a_head(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["train", "--config", configured(("= 200", "= 2"))]) == 0
+    assert cli.main(["train", "--config", configured(("= 800", "= 2"))]) == 0
     Path("s.csv").write_text("t,u,v,w\n0,0,100,5\n", encoding="utf-8")
     for command in (["evaluate", "table"], ["adapt", "table", "s.csv", "s.csv"]):
         assert cli.main([*command, "--steps", "3"]) == 2
@@ -250,7 +251,7 @@ def test_options_of_a_maml_are_refused_with_a_head(capsys: pytest.CaptureFixture
 
 def test_a_task_that_overflows_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     path = configured(
-        ("n_tasks = 8", "n_tasks = 8\nscale = false"), ("= 200", "= 2"),
+        ("n_tasks = 8", "n_tasks = 8\nscale = false"), ("= 800", "= 2"),
         ('activation = ["tanh", "identity"]', 'activation = "identity"'),
     )  # fmt: skip
     assert cli.main(["train", "--config", path]) == 0

@@ -888,6 +888,7 @@ def test_the_configuration_of_the_docs_is_accepted() -> None:
         ("[model]", "x = 1\n[model]", "the configuration has 'x'"),
         ("layer_sizes = [1, 6, 1]", "", "[model] lacks layer_sizes"),
         ("layer_sizes = [1, 6, 1]", "layer_sizes = [1]", "[model] layer_sizes is [1]"),
+        ("[1, 6, 1]", "[1, 6, 3]", "[model] has 1 inputs and 3 outputs; accepted are those of the"),
         ('activation = "tanh"', 'name = "CNN"', "[model] name is 'CNN'; accepted are MLP, Linear"),
         ('"tanh"', '["tanh", "relu"]', "[model] activation has length 2; accepted are a word for"),
         ('"tanh"', '["relu6"]', "[model] activation[0] is 'relu6'; accepted are 'identity', 're"),

@@ -310,6 +310,14 @@ def build(
     if isinstance(source, Tables) and layout is not None:
         _require_width(objective.model, layout, source.record.categories)
         inputs = encoded_names(layout, source.record.categories)
+    if isinstance(source, Families):
+        model, family = objective.model, source.training
+        widths = family.n_inputs, family.n_outputs
+        if (model.n_inputs, model.n_outputs) != widths:
+            raise CommandError(
+                f"[model] has {model.n_inputs} inputs and {model.n_outputs} outputs; accepted are "
+                f"those of the family, {widths[0]} and {widths[1]}"
+            )
     result = Run(
         objective=objective, optimizer=optimizer, rate_optimizer=rate_optimizer, seed=seed,
         loop=options, sizes=sizes, source=source, inputs=inputs, outputs=learned.outputs, **numbers,
