@@ -256,7 +256,7 @@ def test_a_task_that_overflows_is_named(capsys: pytest.CaptureFixture[str]) -> N
     )  # fmt: skip
     assert cli.main(["train", "--config", path]) == 0
     lines = ["device,t,u,v,w", *(f"new,{t},1e300,1,1" for t in range(6)), "b,1,1,1,1", "b,2,1,1,1"]
-    Path("other.csv").write_text("\n".join([*lines, *lines[-2:] * 2]), encoding="utf-8")
+    Path("other.csv").write_text("\n".join([*lines, *lines[-2:] * 3]), encoding="utf-8")
     assert cli.main(["evaluate", "table", "--data", "other.csv", "--last"]) == 2
     printed, errors = capsys.readouterr()
     assert "inf" in printed
