@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeGuard
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from .checks import shown
+from .checks import FLOAT64, shown
 from .kernels.compile.records import View
 from .kernels.models.padded import padded_index
 from .kernels.models.passes import Passes, with_passes
@@ -53,6 +53,12 @@ class Compiled:
     def padded_index(self) -> NDArray[np.int64]:
         """Where each parameter lies in a padded vector, (P,)."""
         return padded_index(self.table)
+
+    @cached_property
+    def sizes(self) -> tuple[int, int, int, int]:
+        """Numbers of inputs, of outputs, of parameters and of layers, as the kernels know them."""
+        view = View(self.table)
+        return view.n_in, view.n_out, view.n_theta, view.n_layers
 
     def reaching(self, order: int | None) -> NDArray[np.int64]:
         """The table with the addresses of the passes that derivatives up to an order take.
@@ -120,7 +126,10 @@ class Family(Protocol):
         """Return f(theta, x); `fastmaml.predict.predict` is the method of every family."""
 
     def compiled(self, dtype: np.dtype[Any]) -> Compiled:
-        """What the kernels of a dtype are given. Asked in every call, so remembered."""
+        """What the kernels of a dtype are given. Asked in every call, so remembered.
+
+        (In a cache of a module: it has addresses of this process, and is not pickled.)
+        """
 
 
 def is_model(value: Any) -> TypeGuard[Family]:
@@ -132,5 +141,20 @@ def is_model(value: Any) -> TypeGuard[Family]:
 def as_model(model: Any) -> Family:
     """Return `model`, which must be one."""
     if not is_model(model):
-        raise TypeError(f"model is {shown(model)}; accepted are MLP and Linear")
+        raise TypeError(
+            f"model is {shown(model)}; accepted are MLP and Linear, and what has the names of "
+            "fastmaml.family.Family"
+        )
+    require_agreement(model, model.compiled(FLOAT64))
     return model
+
+
+def require_agreement(model: Family, compiled: Compiled) -> None:
+    """Raise ValueError if a model and its table, by which kernels write, differ in their sizes."""
+    sizes = model.n_inputs, model.n_outputs, model.n_params, model.n_layers
+    if compiled.sizes != sizes:
+        names = "n_inputs, n_outputs, n_params, n_layers"
+        raise ValueError(
+            f"model has ({names}) {sizes}, and its table {compiled.sizes}; they must be equal "
+            f"({model!r})"
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,13 +44,26 @@ def loss_of(name: str, n_outputs: int) -> Loss:
     return loss._replace(scale=loss.scale / n_outputs) if loss.per_output else loss
 
 
-@lru_cache(maxsize=256)
 def table_with(compiled: Compiled, order: int | None, loss: Loss) -> NDArray[np.int64]:
     """A model's table with a loss, and with what derivatives up to an order take (see `Compiled`).
 
-    Asked in every call, so remembered.
+    Raises
+    ------
+    ValueError
+        If the loss is of a kind that this process does not know.
     """
-    kind: Any = KINDS[loss.kind]
-    return passes.with_loss(
-        compiled.reaching(order), kind, compiled.dtype, loss.scale, loss.mean, loss.numbers
-    )
+    kind = KINDS.get(loss.kind)
+    if kind is None:
+        raise ValueError(
+            f"loss is of the kind {loss.kind!r}; accepted are {', '.join(map(repr, KINDS))}"
+        )
+    return _table_with(compiled, order, loss, kind)
+
+
+@lru_cache(maxsize=256)  # asked in every call
+def _table_with(
+    compiled: Compiled, order: int | None, loss: Loss, kind: passes.Loss
+) -> NDArray[np.int64]:
+    table = compiled.reaching(order)
+    given = loss.scale, loss.mean, loss.numbers
+    return passes.with_loss(table, kind, compiled.dtype, *given, curved=order in (None, 2))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .checks import as_array, real_array, require_finite, shape_text
-from .family import Compiled, Family
+from .family import Compiled, Family, require_agreement
 from .kernels.methods import predict as kernels
 from .parameters import as_theta
 from .plan import tasks_of_piece, workers_for
@@ -82,6 +82,7 @@ def predict_rows(
 ) -> NDArray[Any]:
     """Return f (N, n_outputs) for rows x (N, n_inputs) of tasks; theta is (P,) or (n_tasks, P)."""
     compiled = model.compiled(theta.dtype)
+    require_agreement(model, compiled)
     parameters = theta.reshape(-1, model.n_params)
     shared = len(parameters) == 1
     if shared and len(x) > kernels.MAX_ROWS:  # whose row it is does not matter

@@ -93,10 +93,10 @@ def warmup(
 ) -> None:
     """Compile ahead, so that no later call waits for the compiler.
 
-    Compiled code does not depend on the model or on sizes. It is kept on disk, so this is needed
-    once for a version of fastmaml, its dependencies and the processor; later it loads what is
-    there. ``fastmaml warmup`` does the same on the command line, for example when an image is
-    built.
+    Compiled code does not depend on sizes, nor on which MLP or Linear it is. It is kept on disk, so
+    this is needed once for a version of fastmaml, its dependencies and the processor; later it
+    loads what is there. ``fastmaml warmup`` does the same on the command line, for example when an
+    image is built.
 
     It also starts numba's threads, which a process that is going to fork may not want: a child
     that is forked afterwards computes on one thread. Use the command line there.

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .checks import shown
+from .checks import as_flag, shown
+from .closed_form import BayesianLastLayer
 from .files import write_whole
 from .learn import Scaling
 from .learn.spec import build, describe, learner_of, maml_of
@@ -20,7 +21,7 @@ from .npz import parse_json, read_npz, require_shallow
 from .parameters import as_theta
 from .version import __version__
 
-__all__ = ["Saved", "load", "save"]
+__all__ = ["Saved", "load", "predicted", "save"]
 
 #: the layout of the file; a reader refuses what is newer than itself
 FORMAT = 1
@@ -58,31 +59,58 @@ class Saved(NamedTuple):
         """How tasks adapt by gradient steps: the objective, or what a Reptile wraps."""
         return maml_of(self.objective)
 
-    def predict(self, x: Any, y: Any, x_new: Any) -> Any:
+    def predict(self, x: Any, y: Any, x_new: Any, return_std: bool = False) -> Any:
         """Adapt to each task's rows (x, y) and predict at `x_new`, all in the user's units.
 
         Parameters
         ----------
         x, y, x_new : array_like or list of array_like
             As for :meth:`fastmaml.MAML.predict`.
+        return_std : bool
+            Whether to return standard deviations, too, which a BayesianLastLayer has.
 
         Returns
         -------
-        ndarray or list of ndarray
+        mean : ndarray or list of ndarray
             In float64 if there is a scaling, else in the dtype of theta.
+        std : as mean
+            Only with `return_std`: of an observation, its noise included.
 
         Raises
         ------
         TypeError, ValueError
-            For data of the wrong kind or shape, or that is not finite.
+            For data of the wrong kind or shape, or that is not finite, and for `return_std` with
+            another objective.
         """
-        learner = learner_of(self.objective)
-        if self.scaling is None:
-            return learner.predict(self.theta, x, y, x_new)
-        scale = self.scaling
-        x_scaled, y_scaled = scale.scale_x(x), scale.scale_y(y)
-        f = learner.predict(self.theta, x_scaled, y_scaled, scale.scale_x(x_new, name="x_new"))
-        return scale.unscale_y(f)
+        return predicted(self.objective, self.theta, self.scaling, x, y, x_new, return_std)
+
+
+def predicted(
+    objective: Any,
+    theta: NDArray[Any],
+    scaling: Scaling | None,
+    x: Any,
+    y: Any,
+    x_new: Any,
+    return_std: bool = False,
+) -> Any:
+    """Return what `Saved.predict` does, of an objective, its parameters and their scaling."""
+    learner, options = learner_of(objective), {}
+    if as_flag("return_std", return_std):
+        if not isinstance(learner, BayesianLastLayer):
+            raise ValueError(
+                f"return_std is True, the model adapts by a {type(learner).__name__}, which has no "
+                "standard deviations; accepted is False"
+            )
+        options = {"return_std": True}
+    if scaling is None:
+        return learner.predict(theta, x, y, x_new, **options)
+    x, y, x_new = scaling.scale_x(x), scaling.scale_y(y), scaling.scale_x(x_new, name="x_new")
+    result = learner.predict(theta, x, y, x_new, **options)
+    if not return_std:
+        return scaling.unscale_y(result)
+    mean, std = result
+    return scaling.unscale_y(mean), scaling.unscale_std(std)
 
 
 def save(

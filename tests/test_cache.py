@@ -213,6 +213,7 @@ def new_functions():
 def store(tmp_path, monkeypatch):
     """An empty folder of entries, and a way to call the outer function as a new process would."""
     monkeypatch.setattr(cache, "cache_folder", lambda: made.folder)
+    monkeypatch.setattr(link, "_PACKAGE", "")  # these functions are as good as its own
     numbers, compiled = np.arange(4.0), []
     original = numba.core.compiler.compile_extra
 
@@ -269,23 +270,30 @@ def test_an_entry_is_loaded_with_what_it_refers_to(store):
     assert store.call() == []
 
 
-def test_a_function_from_elsewhere_is_kept_by_its_source(tmp_path):
-    """An edit to its file is seen, and what has no file is not kept."""
+def test_functions_from_elsewhere_are_not_kept_and_may_have_one_name(tmp_path, monkeypatch):
+    """What they depend on nobody watches; and one may be made twice, by a function or an edit."""
+    monkeypatch.setattr(cache, "cache_folder", lambda: tmp_path)
+    pointer = numba.types.CPointer(numba.types.float64)
 
-    def source_of(path, text):
-        scope = {"__name__": "elsewhere", "linked": link.linked}
-        exec(compile(text, path, "exec"), scope)
-        return link._source_of(scope["own"].piece._function)
+    def made(factor):
+        def inner(x) -> float:
+            return factor * x[0]
 
-    before = "@linked\ndef own(x):\n    x[0] = 1\n"
-    after = before.replace("1", "2")
-    sources = set()
-    for name, text in (("before.py", before), ("same.py", before), ("after.py", after)):
-        (tmp_path / name).write_text(text, encoding="utf-8")
-        sources.add(source_of(str(tmp_path / name), text))
-    assert len(sources) == 2
-    assert source_of("<nowhere>", before) is None
-    assert link._source_of(link.address_of) == ""
+        called = link.linked(inner)
+
+        def outer(x) -> float:
+            return called(x) + 1
+
+        return link.linked(outer)
+
+    numbers = np.ones(1)
+    for found in [made(2.0), made(3.0)], [made(2.0)]:
+        for function, factor in zip(found, (2.0, 3.0), strict=False):
+            piece = function.piece
+            piece.require((pointer,))
+            call = piece._compiled[(pointer,)][1].ctypes
+            assert call(numbers.ctypes.data_as(call.argtypes[0])) == factor + 1
+    assert entries(tmp_path) == []
 
 
 def truncate(entry):

@@ -87,11 +87,11 @@ def test_the_starter_has_the_defaults_of_the_estimator() -> None:
     assert cli.main(["init", "sensors.csv", "--out", "start.toml"]) == 0
     run = config.build(config.read(Path("start.toml")))
     regressor = estimator.MAMLRegressor()
-    assert run.maml.model.layer_sizes[1:-1] == tuple(regressor.hidden_layer_sizes)
-    assert run.maml.model.activation == regressor.activation
-    assert run.maml.steps == regressor.steps
-    assert np.shape(run.maml.inner_lr) == (regressor.steps, 3)
-    assert set(np.ravel(run.maml.inner_lr)) == {regressor.inner_lr}
+    assert run.objective.model.layer_sizes[1:-1] == tuple(regressor.hidden_layer_sizes)
+    assert run.objective.model.activation == regressor.activation
+    assert run.objective.steps == regressor.steps
+    assert np.shape(run.objective.inner_lr) == (regressor.steps, 3)
+    assert set(np.ravel(run.objective.inner_lr)) == {regressor.inner_lr}
     assert run.optimizer == fm.learn.Adam(regressor.learning_rate_init)
     rate = defaults.RATE_FACTOR * regressor.learning_rate_init
     assert run.rate_optimizer == fm.learn.Adam(rate)

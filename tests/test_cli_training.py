@@ -913,7 +913,7 @@ def test_the_configuration_of_the_docs_is_accepted() -> None:
     lines = ["device,voltage,temperature,current", *rows]
     Path("devices.csv").write_text("\n".join(lines), encoding="utf-8")
     run = config.build(config.read(Path("docs.toml")))
-    assert run.maml.steps == 5
+    assert run.objective.steps == 5
     assert run.loop["patience"] == 20
     assert run.optimizer == fm.learn.AdamW(fm.learn.Cosine(0.001, 15_000))
     assert run.sample(np.random.default_rng(0)).x.shape == (25, 10, 2)
@@ -926,11 +926,12 @@ def test_the_configuration_of_the_docs_is_accepted() -> None:
     ("old", "new", "error"),
     [
         ("[model]", "[[model", "run.toml is no TOML"),
-        ("[model]", "[models]", "the configuration has 'models'; accepted are model, maml, tasks"),
+        ("[model]", "[models]", "the configuration has 'models'; accepted are model, maml, baye"),
         ("[train]", "[train.x]", "[train] has 'x'; accepted are iterations, seed"),
         ("[model]", "x = 1\n[model]", "the configuration has 'x'"),
         ("layer_sizes = [1, 6, 1]", "", "[model] lacks layer_sizes"),
         ("layer_sizes = [1, 6, 1]", "layer_sizes = [1]", "[model] layer_sizes is [1]"),
+        ("[1, 6, 1]", "[1, 6, 3]", "[model] has 1 inputs and 3 outputs; accepted are those of the"),
         ('activation = "tanh"', 'name = "CNN"', "[model] name is 'CNN'; accepted are MLP, Linear"),
         ('"tanh"', '["tanh", "relu"]', "[model] activation has length 2; accepted are a word for"),
         ('"tanh"', '["relu6"]', "[model] activation[0] is 'relu6'; accepted are 'identity', 're"),
@@ -1049,7 +1050,7 @@ def test_a_foreign_checkpoint_is_one_line(capsys: pytest.CaptureFixture[str]) ->
     assert "holds no configuration of fastmaml train" in said(capsys)
     fm.learn.save_checkpoint("run/checkpoint.npz", state, configuration={"seed": 3})
     assert cli.main(["resume", "run", "--iterations", "5"]) == 2
-    assert said(capsys).startswith("the configuration has 'seed'; accepted are model, maml, tasks")
+    assert said(capsys).startswith("the configuration has 'seed'; accepted are model, maml, baye")
 
 
 @pytest.mark.parametrize("error", [RuntimeError, ImportError, OSError, TypeError, MemoryError])

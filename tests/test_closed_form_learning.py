@@ -133,6 +133,21 @@ def test_saved_and_loaded(tmp_path):
     found = fm.load(path).predict(x, y, x_new)
     want = head.predict(head.init(0), (x - 1) / 2, (y - 3) / 4, (x_new - 1) / 2)
     assert relative_error(found, 3 + 4 * want) < 1e-12
+    mean, std = fm.load(path).predict(x, y, x_new, return_std=True)
+    want = head.predict(head.init(0), (x - 1) / 2, (y - 3) / 4, (x_new - 1) / 2, return_std=True)
+    assert (mean == found).all()
+    assert relative_error(std, 4 * want[1]) < 1e-12
+    for bad in (None, 1, "yes"):
+        with pytest.raises(TypeError, match="return_std is "):
+            fm.load(path).predict(x, y, x_new, return_std=bad)
+    ragged = fm.load(path).predict(list(x), list(y), [x_new[0], *x_new[1:, :2]], return_std=True)
+    assert [(m.shape, s.shape) for m, s in zip(*ragged, strict=True)][:2] == [
+        ((5, 1), (5, 1)), ((2, 1), (2, 1)),
+    ]  # fmt: skip
+    assert (ragged[1][1] == std[1, :2]).all()
+    fm.save(path, fm.MAML(head.model), head.model.init(0))
+    with pytest.raises(ValueError, match="return_std is True, the model adapts by a MAML, which"):
+        fm.load(path).predict(x, y, x_new, return_std=True)
     with pytest.raises(ValueError, match=r"theta has shape \(109,\), the model takes \(111,\)"):
         fm.save(path, head, head.model.init(0))
     with pytest.raises(TypeError, match=r"fastmaml\.BayesianLastLayer and a fastmaml\.learn\.R"):

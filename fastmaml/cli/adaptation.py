@@ -12,6 +12,7 @@ import numpy as np
 
 from ..datasets import TaskTable, label_text
 from ..divergence import named_tasks
+from ..saving import predicted
 from . import runs
 from .common import CommandError, count, write
 from .config import Learner
@@ -36,7 +37,7 @@ def add(commands: Any) -> None:
         help="says whose a row is; may be given several times (default: the configuration's, if "
         "the support has it; else all rows are of one task)",
     )  # fmt: skip
-    parser.add_argument("--steps", type=count(0), metavar="N", help="inner steps")
+    parser.add_argument("--steps", type=count(0), metavar="N", help="inner steps of a MAML")
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="CSV or Parquet (default: standard output)"
     )
@@ -51,7 +52,7 @@ def _adapt(arguments: argparse.Namespace) -> None:
     run = runs.read_run(arguments.folder)
     what = runs.trained(run, arguments.last)
     if arguments.steps is not None:
-        what = what._replace(maml=runs.with_steps(what.maml, arguments.steps))
+        what = what._replace(objective=runs.with_steps(what.objective, arguments.steps))
     if arguments.out is not None and is_parquet(arguments.out):
         require_parquet(arguments.out)
     layout = _layout(arguments, run.learner, what)
@@ -79,10 +80,12 @@ def _adapt(arguments: argparse.Namespace) -> None:
         require_finite(sheet.path, table, what.scaling, what.theta.dtype)
     x_new = new.by_task(new.x) if named else [new.x] * support.n_tasks
     starts = [0] if named else new_sheet.n_rows * np.arange(support.n_tasks)[:, None]
-    predicted = np.full((len(columns[0][1]), len(layout.outputs)), np.nan)
-    predicted[(new.order + starts).reshape(-1)] = np.concatenate(_predict(what, support, x_new))
-    for name, column in zip(layout.outputs, predicted.T, strict=True):
-        columns.append((f"{name}_predicted", [None if v != v else v for v in column.tolist()]))
+    kinds = ["predicted", "std"] if what.has_std else ["predicted"]
+    written = [f"{name}_{kind}" for kind in kinds for name in layout.outputs]
+    results = np.full((len(columns[0][1]), len(written)), np.nan)
+    results[(new.order + starts).reshape(-1)] = np.concatenate(_predict(what, support, x_new))
+    for name, column in zip(written, results.T, strict=True):
+        columns.append((name, [None if v != v else v for v in column.tolist()]))
     _write(arguments.out, columns)
 
 
@@ -119,15 +122,16 @@ def _task(names: tuple[str, ...], support: Sheet, new: Sheet, asked: bool) -> tu
 
 
 def _predict(what: runs.Trained, support: TaskTable, x_new: list[np.ndarray]) -> list[np.ndarray]:
-    """Adapt to each task and predict its new rows, all in the user's units."""
+    """Adapt to each task and predict its new rows, all in the user's units.
+
+    The columns are the outputs, and then their standard deviations if there are some.
+    """
     x, y = support.by_task(support.x), support.by_task(support.y)
     with named_tasks(support.names):
-        if what.scaling is None:
-            return list(what.maml.predict(what.theta, x, y, x_new))
-        x, y, x_new = ([scale(each) for each in side] for scale, side in (
-            (what.scaling.scale_x, x), (what.scaling.scale_y, y), (what.scaling.scale_x, x_new),
-        ))  # fmt: skip
-        return [what.scaling.unscale_y(f) for f in what.maml.predict(what.theta, x, y, x_new)]
+        if not what.has_std:
+            return list(predicted(*what, x, y, x_new))
+        pairs = zip(*predicted(*what, x, y, x_new, True), strict=True)
+        return [np.hstack(pair) for pair in pairs]
 
 
 Columns = list[tuple[str, list[Any]]]

@@ -13,7 +13,7 @@ __all__ = ["call", "checked", "known", "made", "optimizer", "table_of", "tables_
 
 OPTIMIZERS = {"SGD": SGD, "Adam": Adam, "AdamW": AdamW}
 SCHEDULES = {"Cosine": Cosine, "Step": Step}
-TABLES = ("model", "maml", "tasks", "optimizer", "rate_optimizer", "train")
+TABLES = ("model", "maml", "bayesian_last_layer", "tasks", "optimizer", "rate_optimizer", "train")
 
 
 def tables_of(configuration: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..checks import MAX_SEED, as_count, as_flag, as_float_dtype
+from ..closed_form import BayesianLastLayer
 from ..datasets import FAMILIES, Tasks
 from ..datasets.base import MOST, as_n_support, most_support
 from ..files import open_file
@@ -28,7 +29,9 @@ from .held import N_TASKS, Tables, as_sizes, read_tables, spread
 from .record import Record
 from .table import LAYOUT_KEYS, Layout, as_layout, encoded_names
 
-__all__ = ["Learner", "Run", "build", "learner", "read", "with_data"]
+__all__ = ["Learner", "Objective", "Run", "build", "learner", "read", "with_data"]
+
+Objective = MAML | BayesianLastLayer
 
 MODELS = {"MLP": MLP, "Linear": Linear}
 SIZES = ("n_tasks", "n_support", "n_query", "n_validation", "n_test")
@@ -45,7 +48,7 @@ SIZE_LIMIT = 1_000_000
 class Run(NamedTuple):
     """What a configuration describes."""
 
-    maml: MAML
+    objective: Objective
     optimizer: Any
     rate_optimizer: Any
     n_iterations: int
@@ -57,6 +60,13 @@ class Run(NamedTuple):
     source: Families | Tables
     inputs: list[str]  # the names of the columns that the model takes
     outputs: list[str]
+
+    def init(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw the parameters to start from."""
+        theta: np.ndarray = getattr(self.objective, "init", self.objective.model.init)(
+            rng, self.dtype
+        )
+        return theta
 
     def sample(self, rng: np.random.Generator) -> Tasks:
         """Draw a meta-batch."""
@@ -135,7 +145,7 @@ def _judging(
 class Learner(NamedTuple):
     """What a configuration says without its data: what is learned, and of which columns."""
 
-    maml: MAML
+    objective: Objective
     layout: Layout | None  # of the file, if it is one
     inputs: list[str]  # the names of the columns that the model takes
     outputs: list[str]
@@ -189,22 +199,43 @@ def learner(configuration: Mapping[str, Any], record: Record | None = None) -> L
     tables = calls.tables_of(configuration)
     tasks = tables["tasks"]
     model = calls.made("model", MODELS, {"name": "MLP", **tables["model"]})
-    maml = calls.call("maml", MAML, {"model": model, **tables["maml"]})
+    objective = _objective(configuration, model)
     if ("family" in tasks) == ("file" in tasks):
         raise CommandError("[tasks] needs either family or file")
     if "family" in tasks:
-        return Learner(maml, None, _made_up("x", model.n_inputs), _made_up("y", model.n_outputs))
+        sides = _made_up("x", model.n_inputs), _made_up("y", model.n_outputs)
+        return Learner(objective, None, *sides)
     calls.known("[tasks]", tasks, ("file", *LAYOUT_KEYS, "scale", *SIZES))
     layout = as_layout(tasks)
     categories = {} if record is None else record.categories
     if set(categories) != set(layout.categorical) and record is not None:
         raise CommandError("the record of its categories is damaged; train again")
     if record is not None or not layout.categorical:
-        _require_width(maml, layout, categories)
+        _require_width(model, layout, categories)
     elif len(layout.outputs) != model.n_outputs:
-        _require_width(maml, layout, {name: [""] for name in layout.categorical})
+        _require_width(model, layout, {name: [""] for name in layout.categorical})
+    if isinstance(objective, BayesianLastLayer):
+        _require_free(layout)
     inputs = encoded_names(layout, categories) if record is not None else list(layout.inputs)
-    return Learner(maml, layout, inputs, list(layout.outputs))
+    return Learner(objective, layout, inputs, list(layout.outputs))
+
+
+def _objective(configuration: Mapping[str, Any], model: Any) -> Objective:
+    """How tasks adapt: the objective whose table is there, MAML if none is."""
+    tables = calls.tables_of(configuration)
+    if "bayesian_last_layer" not in configuration:
+        maml: MAML = calls.call("maml", MAML, {"model": model, **tables["maml"]})
+        return maml
+    for name in ("maml", "rate_optimizer"):
+        if name in configuration:
+            raise CommandError(
+                f"the configuration has [{name}] beside [bayesian_last_layer]; accepted is one "
+                "without the other, as the last layer adapts in closed form and has no inner rates"
+            )
+    head: BayesianLastLayer = calls.call(
+        "bayesian_last_layer", BayesianLastLayer, {"model": model, **tables["bayesian_last_layer"]}
+    )
+    return head
 
 
 def with_data(configuration: Mapping[str, Any], path: Path | None) -> dict[str, Any]:
@@ -227,10 +258,21 @@ def _made_up(letter: str, width: int) -> list[str]:
     return [letter] if width == 1 else [f"{letter}{i}" for i in range(1, width + 1)]
 
 
-def _require_width(maml: MAML, layout: Layout, categories: Mapping[str, Sequence[str]]) -> None:
+def _require_free(layout: Layout) -> None:
+    """Raise CommandError if what `adapt` adds for an output is already the name of a column."""
+    for output in layout.outputs:
+        for name in (f"{output}_predicted", f"{output}_std"):
+            if name in (*layout.task, *layout.inputs):
+                raise CommandError(
+                    f"[tasks] task and inputs have {name!r:.60}, which fastmaml adapt writes for "
+                    f"the output {output!r:.60}; accepted are other names"
+                )
+
+
+def _require_width(model: Any, layout: Layout, categories: Mapping[str, Sequence[str]]) -> None:
     """Raise CommandError unless the model has the inputs and outputs of the columns."""
-    sides = (("inputs", encoded_names(layout, categories), maml.model.n_inputs),
-             ("outputs", list(layout.outputs), maml.model.n_outputs))  # fmt: skip
+    sides = (("inputs", encoded_names(layout, categories), model.n_inputs),
+             ("outputs", list(layout.outputs), model.n_outputs))  # fmt: skip
     for side, names, width in sides:
         if len(names) != width:
             one = " (a category is a column of 0 and 1)" if layout.categorical else ""
@@ -259,7 +301,7 @@ def build(
         As `learner`, and for data that does not fit.
     """
     tables, learned = calls.tables_of(configuration), learner(configuration, record)
-    maml = learned.maml
+    objective = learned.objective
     optimizer = calls.optimizer("optimizer", {"name": "Adam", **tables["optimizer"]})
     rates = tables["rate_optimizer"]
     options = dict(tables["train"])
@@ -280,15 +322,23 @@ def build(
         layout = layout._replace(dtype=numbers["dtype"])
     sizes, source = _tasks(tables["tasks"], layout, seed, record, training, numbers["dtype"])
     if isinstance(source, Tables) and layout is not None:
-        _require_width(maml, layout, source.record.categories)
+        _require_width(objective.model, layout, source.record.categories)
         inputs = encoded_names(layout, source.record.categories)
+    if isinstance(source, Families):
+        model, family = objective.model, source.training
+        widths = family.n_inputs, family.n_outputs
+        if (model.n_inputs, model.n_outputs) != widths:
+            raise CommandError(
+                f"[model] has {model.n_inputs} inputs and {model.n_outputs} outputs; accepted are "
+                f"those of the family, {widths[0]} and {widths[1]}"
+            )
     result = Run(
-        maml=maml, optimizer=optimizer, rate_optimizer=rate_optimizer, seed=seed, loop=options,
-        sizes=sizes, source=source, inputs=inputs, outputs=learned.outputs, **numbers,
+        objective=objective, optimizer=optimizer, rate_optimizer=rate_optimizer, seed=seed,
+        loop=options, sizes=sizes, source=source, inputs=inputs, outputs=learned.outputs, **numbers,
     )  # fmt: skip
     # What the loop would refuse is refused before the training.
     calls.call("train", train, {
-        "maml": maml, "theta": np.zeros(maml.model.n_params), "sampler": tuple,
+        "maml": objective, "theta": np.zeros(objective._space.n_params), "sampler": tuple,
         "optimizer": optimizer, "n_iterations": 0, "rate_optimizer": rate_optimizer,
         "validation": (None, None) if source.n_validation or not training else None, **options,
     })  # fmt: skip

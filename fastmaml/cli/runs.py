@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..checks import require_finite, shape_text
+from ..closed_form import DENSITIES
 from ..learn import Checkpoint, Scaling, load_checkpoint
 from ..maml import MAML
 from ..rates import as_inner_lr
@@ -80,7 +81,7 @@ def read_run(folder: Path) -> RunFolder:
             raise CommandError(f"{path} cannot be used: {error}") from error
     # Before anything is made in the size of the model that the configuration describes.
     learner = config.learner(configuration, record)
-    size, shape = learner.maml.model.n_params, checkpoint.state.theta.shape
+    size, shape = learner.objective._space.n_params, checkpoint.state.theta.shape
     if shape != (size,):
         raise CommandError(
             f"{path} holds theta of shape {shape_text(shape)}, "
@@ -96,9 +97,14 @@ def read_run(folder: Path) -> RunFolder:
 class Trained(NamedTuple):
     """What was learned: the specification with its rates, the parameters, the scaling."""
 
-    maml: MAML
+    objective: config.Objective
     theta: np.ndarray
     scaling: Scaling | None
+
+    @property
+    def has_std(self) -> bool:
+        """Whether it says how sure it is: of the noise, a squared error learns nothing."""
+        return self.objective.loss in DENSITIES
 
 
 def trained(run: RunFolder, last: bool) -> Trained:
@@ -107,14 +113,26 @@ def trained(run: RunFolder, last: bool) -> Trained:
     source = state if last or state.best is None else state.best
     try:
         require_finite("theta", source.theta, ["parameter"])
-        maml = replace(run.learner.maml, inner_lr=source.inner_lr)
+        objective = run.learner.objective
+        if isinstance(objective, MAML):
+            objective = replace(objective, inner_lr=source.inner_lr)
     except (TypeError, ValueError) as error:
         raise CommandError(f"{run.path} cannot be used: {error}") from error
-    return Trained(maml, source.theta, None if run.record is None else run.record.scaling)
+    return Trained(objective, source.theta, None if run.record is None else run.record.scaling)
 
 
-def with_steps(maml: MAML, steps: int) -> MAML:
-    """Return the specification with another number of inner steps."""
+def with_steps(maml: config.Objective, steps: int) -> MAML:
+    """Return the specification with another number of inner steps.
+
+    Raises
+    ------
+    CommandError
+        For what adapts without steps.
+    """
+    if not isinstance(maml, MAML):
+        raise CommandError(
+            f"--steps is {steps}; accepted is none, as [bayesian_last_layer] adapts in closed form"
+        )
     if steps == maml.steps:
         return maml
     rates = as_inner_lr(maml.model, maml.inner_lr, maml.steps).per_layer

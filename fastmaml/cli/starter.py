@@ -105,6 +105,8 @@ def configuration(sheet: Sheet, guess: Guess, out: Path) -> str:
         _line("layer_sizes", layers, None),
         _line("activation", defaults.ACTIVATION, "or a list: one for each hidden layer"),
         "",
+        "# Instead of [maml] and [rate_optimizer]: [bayesian_last_layer], which adapts the last",
+        "# layer in closed form, and says how sure it is (docs/closed-form.md).",
         "[maml]",
         _line("steps", defaults.STEPS, "of adaptation"),
         "# a rate for each step and layer, to start from",

@@ -74,7 +74,7 @@ def _run(out: Path, configuration: dict[str, Any], before: RunFolder | None) -> 
     require("train", "cli", "tqdm", "matplotlib")
     run = config.build(configuration, None if before is None else before.record)
     rng = np.random.default_rng(run.seed)
-    theta = run.maml.model.init(rng, run.dtype)
+    theta = run.init(rng)
     resume = None
     if before is not None:
         resume = before.checkpoint.state
@@ -91,12 +91,12 @@ def _run(out: Path, configuration: dict[str, Any], before: RunFolder | None) -> 
             "were in, new ones are trained on; the scaling stays"
         )
     kept = configuration if run.record is None else {**configuration, RECORD: run.record.to_dict()}
-    saver = Checkpointer(out / CHECKPOINT, rng, run.checkpoint_every, kept, run.maml)
+    saver = Checkpointer(out / CHECKPOINT, rng, run.checkpoint_every, kept, run.objective)
     with new_folder(out), _log_if_any(out, saver, before):
         try:
             with CSVLog(out / LOG, done) as log, ProgressBar(run.n_iterations, done) as bar:
                 result = train(
-                    run.maml,
+                    run.objective,
                     theta,
                     lambda: run.sample(rng),
                     run.optimizer,
@@ -170,7 +170,7 @@ def _save(out: Path, run: config.Run, saver: Checkpointer) -> None:
         extra["categories"] = run.record.categories
     saving.save(
         out / MODEL,
-        with_rates(run.maml, best.inner_lr),
+        with_rates(run.objective, best.inner_lr),
         best.theta,
         scaling=run.scaling,
         inputs=run.inputs,

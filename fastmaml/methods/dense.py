@@ -24,7 +24,7 @@ from ..plan import Sizes, chunks_by_work, tasks_of_piece, work_of, workers_for
 from ..tasks import Rows
 from ..workspace import borrow, rows_of
 from .base import Problem, Result
-from .stepwise import Stepwise, StepwisePlan, padded_rates, plan_for
+from .stepwise import Stepwise, StepwisePlan, order_of, padded_rates, plan_for
 
 __all__ = ["DENSE", "Dense", "Products", "adapt", "hessian_products"]
 
@@ -39,7 +39,8 @@ class Dense(Stepwise):
         """How a batch of such sizes is worked."""
         model, steps = problem.model, problem.steps
         compiled = model.compiled(dtype)
-        table, n_padded = table_with(compiled, 2, problem.loss), compiled.n_padded
+        table = table_with(compiled, order_of(problem, mode), problem.loss)
+        n_padded = compiled.n_padded
         rates, parameter_rates = padded_rates(problem, dtype)
         work = work_of(model, *sizes.rows, steps)
         scratch = scratch_size(table, sizes.longest, steps, problem.momentum)
@@ -138,7 +139,7 @@ def hessian_products(
     gradients = np.empty((n_tasks if gradient else 0, p), theta.dtype)
     products = np.empty((0 if v is None else n_tasks, p), theta.dtype)
     compiled = model.compiled(theta.dtype)
-    table = table_with(compiled, 2, loss)
+    table = table_with(compiled, 1 if v is None else 2, loss)
     work = work_of(model, n_rows, 0, 1)
     workers = workers_for(work, n_tasks)
     longest = int(np.diff(rows.offsets).max())

@@ -16,7 +16,7 @@ from ..plan import Sizes, chunks_by_work, tasks_of_piece, work_of, workers_for
 from ..tasks import Rows
 from ..workspace import borrow, rows_of
 from .base import Problem, Result
-from .stepwise import Stepwise, StepwisePlan, is_finite
+from .stepwise import Stepwise, StepwisePlan, is_finite, order_of
 
 __all__ = ["EXPLICIT", "Derivatives", "Explicit", "derivatives"]
 
@@ -33,7 +33,7 @@ class Explicit(Stepwise):
     def plan(self, problem: Problem, dtype: np.dtype[Any], sizes: Sizes, mode: int) -> StepwisePlan:
         """How a batch of such sizes is worked."""
         model, steps = problem.model, problem.steps
-        table = table_with(model.compiled(dtype), 2, problem.loss)
+        table = table_with(model.compiled(dtype), order_of(problem, mode), problem.loss)
         rates = _rates(problem, dtype)
         work = work_of(model, *sizes.rows, steps) * SLOWER * model.n_params
         scratch = kernels.scratch_size(table, sizes.longest, steps, problem.momentum)
@@ -115,7 +115,7 @@ def derivatives(
         for name, shape in zip(Derivatives._fields, shapes, strict=True)
     ]
     y = rows.y if len(rows.y) else np.zeros((n_rows, n_out), theta.dtype)
-    table = table_with(model.compiled(theta.dtype), 2, loss)
+    table = table_with(model.compiled(theta.dtype), 2 if "hessians" in wanted else 1, loss)
     work = work_of(model, n_rows, 0, 1) * SLOWER * (p if "hessians" in wanted else 1)
     workers = workers_for(work, n_tasks)
     by_row, by_task = outputs[:2], outputs[2:]

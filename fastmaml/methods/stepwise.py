@@ -24,7 +24,8 @@ from ..workspace import borrow
 from .base import Method, Problem, Result
 
 __all__ = [
-    "Stepwise", "StepwisePlan", "in_float64", "is_finite", "padded_rates", "plan_for", "sizes_key",
+    "Stepwise", "StepwisePlan", "in_float64", "is_finite", "order_of", "padded_rates", "plan_for",
+    "sizes_key",
 ]  # fmt: skip
 
 #: tasks of different sizes up to which their plan is remembered, and plans of a problem
@@ -249,6 +250,11 @@ def _plan(
         method = next((each for each in others if each.suits(problem, dtype, sizes)), method)
     assert method is not None
     return method.plan(problem, dtype, sizes, mode)
+
+
+def order_of(problem: Problem, mode: int) -> int:
+    """The highest derivative of f that a call takes, in `Compiled.reaching`."""
+    return 2 if problem.order == "exact" and mode > VALUE else 1
 
 
 def padded_rates(problem: Problem, dtype: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -1,7 +1,7 @@
 """Stacks of weight layers: their sizes, the flat layout of their parameters, initial values.
 
-To the kernels a model is the description of a network of weight layers: ``layer_sizes``, the
-activation of each hidden layer, and whether the layers have intercepts.
+To the kernels such a model is a table that describes it (``layer_sizes``, the activation of each
+hidden layer, whether the layers have intercepts), and the passes of ``kernels.models.layers``.
 """
 
 from __future__ import annotations

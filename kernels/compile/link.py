@@ -26,9 +26,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
+import itertools
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -46,6 +46,7 @@ from .cache import DiskCache
 Types = tuple[types.Type, ...]
 _PACKAGE = __name__.removesuffix("compile.link")
 _registry: dict[str, _Piece] = {}
+_serials = itertools.count(1)
 # What each symbol is: the name of a linked function, and the types of its arguments.
 _symbols: dict[str, tuple[str, Types]] = {}
 
@@ -53,25 +54,6 @@ _symbols: dict[str, tuple[str, Types]] = {}
 def stored(name: str) -> DiskCache:
     """The disk cache of a function whose machine code may refer to linked functions."""
     return DiskCache(name, _references, _provide)
-
-
-@functools.cache
-def _digest_of(path: str) -> str:
-    return f" in {hashlib.sha256(Path(path).read_bytes()).hexdigest()}"
-
-
-def _source_of(function: Callable[..., Any]) -> str | None:
-    """What to add to a function's name so that its entry is of this source; None if nothing does.
-
-    The store watches the sources of the package; a function from elsewhere should depend on its own
-    file only.
-    """
-    if function.__module__.startswith(_PACKAGE):
-        return ""
-    try:
-        return _digest_of(inspect.getfile(function))
-    except (OSError, TypeError):
-        return None
 
 
 def _references(library: Any) -> list[tuple[str, str, Types]]:
@@ -193,6 +175,11 @@ class _Piece:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.name = f"{function.__module__}.{function.__qualname__}"
+        # Of the package, a name stands for one function, and the store watches its source. There
+        # may be many of a name from elsewhere, made by a function or an edit, and what they depend
+        # on nobody watches: they are compiled in every process.
+        self._of_package = function.__module__.startswith(_PACKAGE)
+        self._serial = 0 if self._of_package else next(_serials)
         self._function, self.result = function, _result_of(function)
         self._compiled: dict[Types, tuple[str, CFunc]] = {}
 
@@ -202,12 +189,13 @@ class _Piece:
         Numba's compiler lock is held here: a caller is being compiled or loaded.
         """
         if arguments not in self._compiled:
-            mangled = hashlib.sha256(repr((self.name, arguments)).encode()).hexdigest()[:16]
+            mangled = hashlib.sha256(
+                repr((self.name, arguments, self._serial)).encode()
+            ).hexdigest()[:16]
             symbol = f"fastmaml_{self._function.__name__}_{mangled}"
             compiled = _Compiled(self._function, (arguments, self.result))
-            source = _source_of(self._function)
-            if source is not None:
-                compiled._cache = stored(f"{self.name}{source}")
+            if self._of_package:
+                compiled._cache = stored(self.name)
             compiled.compile()
             llvm.add_symbol(symbol, compiled.address)
             _symbols[symbol] = self.name, arguments
@@ -312,8 +300,14 @@ def linked(function: Callable[..., Any]) -> Any:
 
 # Calls by address --------------------------------------------------------------------------------
 
-# Where the JIT is off, an address is a place in this list.
-_called: list[Callable[..., Any]] = []
+
+def _missing(*arguments: Any) -> None:
+    raise LookupError("a function is called whose address was not asked for")
+
+
+# Where the JIT is off, an address is a place in this list. (0 is none; where the JIT is on, a call
+# of it ends the process.)
+_called: list[Callable[..., Any]] = [_missing]
 
 
 def address_of(function: Any, arguments: Types, result: types.Type = types.void) -> int:
@@ -322,9 +316,12 @@ def address_of(function: Any, arguments: Types, result: types.Type = types.void)
     Raises
     ------
     TypeError
-        If it does not return what the caller takes.
+        If it is no linked function, or does not return what the caller takes.
     """
     if not config.DISABLE_JIT:
+        if not isinstance(function, _Linked):
+            name = getattr(function, "__qualname__", repr(function))
+            raise TypeError(f"{name} is not a linked function (kernels.compile.link.linked)")
         if function.piece.result != result:
             raise TypeError(
                 f"{function.piece.name} returns {function.piece.result}; accepted is {result}"

@@ -81,7 +81,7 @@ PIECE_FIELDS = (
     "cols",
     "ld",
     "layer",  # whose it is, from 0
-    "last",  # whether it is the last of that layer
+    "last",  # whether it is the last of that layer, whose pieces follow each other
 )
 
 

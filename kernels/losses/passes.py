@@ -7,7 +7,8 @@ the outputs alone, with its value, its slope dl/df and its curvature G = d2l/df2
     bend(numbers, output, scale, rf, r_delta) R delta = scale G Rf
 
 ``numbers`` are those of the loss, of which the first is the scale without the row count. Padding of
-delta and of R delta is set to zero.
+delta and of R delta is set to zero. As all compiled functions that are called by address, they
+cannot raise: what has no value is NaN.
 """
 
 from __future__ import annotations
@@ -59,13 +60,17 @@ _bend = by_address(tuple(each["bend"] for each in _SIGNATURES))
 
 def with_loss(
     table: np.ndarray, loss: Loss, dtype: np.dtype, scale: float, mean: bool,
-    numbers: Sequence[float] = (),
+    numbers: Sequence[float] = (), curved: bool = True,
 ) -> np.ndarray:  # fmt: skip
-    """A copy of a model's table with a loss: its addresses in this process, and its numbers."""
+    """A copy of a model's table with a loss: its addresses in this process, and its numbers.
+
+    Without ``curved`` nothing asks for the curvature, and `bend` is not compiled.
+    """
     begin = View(table).loss_numbers
     table = np.append(table[:begin], np.array([scale, *numbers], np.float64).view(np.int64))
     signatures = _signatures(numpy_support.from_dtype(np.dtype(dtype)))
-    for name, result in zip(Loss._fields, (types.float64, types.void), strict=True):
+    results = {"slope": types.float64, "bend": types.void} if curved else {"slope": types.float64}
+    for name, result in results.items():
         table[NET_FIELDS.index(name)] = address_of(getattr(loss, name), signatures[name], result)
     table[NET_FIELDS.index("loss_mean")] = mean
     return table

@@ -1,1 +1,1 @@
-"""What a model is: its layers and the passes through them."""
+"""What a model is: its passes, its parameter vectors, and weight layers."""

@@ -18,8 +18,8 @@ from ..vectors.pointers import offset
 def plain_table(n_in: int, n_out: int, n_theta: int, dtype: np.dtype, kept: int = 0) -> np.ndarray:
     """The table of a model without layers, whose parameters are one piece.
 
-    Nothing is derived from them. A row of a block has x, f, delta, Rf and R delta without padding,
-    and then ``kept`` numbers for what the passes leave each other.
+    Nothing is derived from them, and they are one layer. A row of a block has x, f, delta, Rf and R
+    delta without padding, and ``kept`` numbers for what the passes leave each other: `kept_of`.
     """
     lanes = LANES[np.dtype(dtype)]
     n_padded = -(-n_theta // lanes) * lanes

@@ -14,11 +14,11 @@ R is the derivative along a direction v (Pearlmutter's R-operator). Before ``r_f
 ``forward`` and a ``backward`` of order 2, before ``r_backward`` its ``r_forward``; these may use up
 what lies in the block, but for x, f and delta. ``order`` is the highest derivative that will be
 needed: 0 for f alone, 1 for g, 2 for hv. After a ``forward`` of order 1 there may be more than one
-``backward``. Padding of w, g and hv is zero.
+``backward``. Padding of w, g and hv is zero. They cannot raise: what has no value is NaN.
 
 In a block, x is a (rows, ld_in) matrix at its start; f, delta, Rf and R delta are (rows, ld_out),
 and begin at ``rows`` times what the record of the model says. What else lies there is the family's
-own.
+own; for a ``forward`` of order 0 a row may have only ``value_size`` numbers.
 """
 
 from __future__ import annotations
@@ -152,6 +152,12 @@ def rf_of(net, block):
 def r_delta_of(net, block):
     """R delta of f."""
     return offset(block.memory, block.rows * net.r_delta)
+
+
+@helper
+def kept_of(net, block):
+    """What a family of ``padded.plain_table`` has for its passes: so many numbers for each row."""
+    return offset(block.memory, block.rows * (net.r_delta + net.ld_out))
 
 
 @linked

@@ -16,6 +16,7 @@ import numpy as np
 
 import fastmaml as fm
 from fastmaml import learn
+from fastmaml.learn.spec import learner_of
 
 from .damage import VALUES, damaged, reworded
 from .good import PLACES, Good, judge_command
@@ -37,9 +38,11 @@ def judge_model(_draw: Draw, path: Path) -> None:
     except Exception as error:
         judge_reading(error, path)
         return
-    width, height = saved.maml.model.n_inputs, saved.maml.model.n_outputs
+    model = learner_of(saved.objective).model
+    width, height = model.n_inputs, model.n_outputs
+    std = isinstance(saved.objective, fm.BayesianLastLayer)
     try:
-        saved.predict(np.ones((2, 3, width)), np.ones((2, 3, height)), np.ones((1, width)))
+        saved.predict(np.ones((2, 3, width)), np.ones((2, 3, height)), np.ones((1, width)), std)
     except Exception as error:
         judge_error(error, ["x", "y", "x_new", "theta", "steps"])
 

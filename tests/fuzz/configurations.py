@@ -11,7 +11,7 @@ from typing import Any
 from fastmaml.cli import config
 
 from .damage import VALUES, damaged, reworded
-from .good import CONFIGURATION, PLACES, TABLE, Good, judge_command
+from .good import CONFIGURATION, HEAD, PLACES, TABLE, Good, judge_command
 from .memory import modest
 from .values import Draw
 
@@ -25,7 +25,7 @@ def train(draw: Draw, path: Path) -> None:
 def toml_bytes(draw: Draw, made: Good, folder: Path) -> None:
     path = folder / "run.toml"
     shutil.copy(made.folder / "rows.csv", folder)
-    content = draw.choice([CONFIGURATION, TABLE])
+    content = draw.choice([CONFIGURATION, HEAD, TABLE])
     if draw.chance(0.5):
         path.write_bytes(damaged(draw, content, draw.choice([CONFIGURATION, TABLE])))
     else:

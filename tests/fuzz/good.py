@@ -51,6 +51,13 @@ clip_norm = 5.0
 validate_every = 1
 checkpoint_every = 2
 """
+HEAD = (
+    CONFIGURATION[: CONFIGURATION.index(b"[rate_optimizer]")].replace(
+        b'[maml]\ninner_lr = [[0.01, 0.02]]\nloss = "mse"\nsteps = 1',
+        b'[bayesian_last_layer]\nloss = "mean_nll"\nprior = "shared"\nnoise = "per_output"',
+    )
+    + CONFIGURATION[CONFIGURATION.index(b"[train]") :]
+)
 TABLE = b"""
 [model]
 layer_sizes = [2, 3, 1]
@@ -79,6 +86,7 @@ class Good:
         self.folder = folder
         folder.mkdir()
         (folder / "run.toml").write_bytes(CONFIGURATION)
+        (folder / "head.toml").write_bytes(HEAD)
         (folder / "table.toml").write_bytes(TABLE)
         rng = np.random.default_rng(0)
         rows = [
@@ -91,7 +99,7 @@ class Good:
         numbers = [list(map(float, column)) for column in columns[1:]]
         table = pyarrow.table(dict(zip(NAMES, [columns[0], *numbers], strict=True)))
         parquet.write_table(table, folder / "rows.parquet")
-        for name in ("run", "table"):
+        for name in ("run", "head", "table"):
             code, _, said = command("train", "--config", str(folder / f"{name}.toml"))
             assert code == 0, said
         for name in ("resume", "evaluate"):
@@ -102,6 +110,7 @@ class Good:
         names = {"inputs": NAMES[1:3], "outputs": NAMES[3:], "extra": {"seed": 3, "sizes": [1, 2]}}
         fm.save(folder / "model.npz", maml, maml.model.init(0), scaling=scaling, **names)
         self.archives = [folder / "model.npz", *sorted(folder.glob("*/checkpoint.npz"))]
+        self.archives.append(folder / "head" / "model.npz")
         self.tables = [folder / "rows.csv", folder / "rows.parquet"]
 
 

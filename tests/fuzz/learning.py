@@ -63,6 +63,13 @@ def _is_long(n: Any) -> bool:
     return isinstance(n, int) and n > 100
 
 
+def head(draw: Draw, model: Any) -> fm.BayesianLastLayer:
+    return fm.BayesianLastLayer(
+        model, draw.choice(["nll", "mean_nll", "sse"]), draw.choice(["diagonal", "shared"]),
+        draw.choice(["shared", "per_output"]), draw.chance(0.5),
+    )  # fmt: skip
+
+
 def train(draw: Draw) -> Call:
     model = draw.model()
     settings = {name: value for name, value in options(draw, model).items() if name != "order"}
@@ -72,9 +79,13 @@ def train(draw: Draw) -> Call:
     maml: Any = fm.MAML(model, **settings)
     if draw.chance(0.2):
         maml = learn.Reptile(maml)
+    theta = draw.theta(model)
+    if draw.chance(0.2):
+        maml = head(draw, model)
+        theta = np.concatenate([theta, draw.normal(maml.n_params - len(theta))], dtype=theta.dtype)
     tasks = draw.tasks(model)
     good = {
-        "maml": maml, "theta": draw.theta(model), "optimizer": optimizer(draw),
+        "maml": maml, "theta": theta, "optimizer": optimizer(draw),
         "n_iterations": draw.integer(0, 4),
     }  # fmt: skip
     more = {
