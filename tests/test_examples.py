@@ -45,8 +45,11 @@ def test_fertility(tmp_path: Path) -> None:
         name, *_ = re.split(r"  +", line)
         error[name], low[name], high[name], *_ = last_numbers(line)
         assert low[name] < error[name] < high[name]
-    assert len(error) == 7
-    assert max(error["MAML"], error["empirical Bayes"]) < 0.8 * error["last value"]
+    assert len(error) == 8
+    assert (
+        max(error["MAML"], error["closed form"], error["empirical Bayes"])
+        < 0.8 * error["last value"]
+    )
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
