@@ -221,6 +221,6 @@ def test_a_setting_that_ends_in_an_error_has_an_infinite_one(
 def test_a_signal_says_nothing_about_a_setting(
     commands: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commands.cli, "main", lambda arguments: 143)
+    monkeypatch.setattr("fastmaml.cli.main", lambda arguments: 143)
     with pytest.raises(SystemExit, match="143"):
         commands.run(commands.STARTER, 0, None)
