@@ -163,7 +163,7 @@ def test_every_setting_of_the_command_line_is_a_configuration(
         runs[name] = config.build(config.read(tmp_path / "changed.toml"))
         assert runs[name].source.parts.test.names == start.source.parts.test.names, name
     same = runs.pop(commands.STARTER)
-    assert same._replace(source=None, maml=None) == start._replace(source=None, maml=None)
+    assert same._replace(source=None, objective=None) == start._replace(source=None, objective=None)
     np.testing.assert_array_equal(same.maml.inner_lr, start.maml.inner_lr)
     assert runs["hidden=(64, 64), learning_rate=0.003"].maml.model.layer_sizes == (6, 64, 64, 1)
     assert runs["learning_rate=0.003"].rate_optimizer == fm.learn.Adam(0.03)
