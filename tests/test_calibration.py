@@ -164,11 +164,11 @@ def test_every_setting_of_the_command_line_is_a_configuration(
         assert runs[name].source.parts.test.names == start.source.parts.test.names, name
     same = runs.pop(commands.STARTER)
     assert same._replace(source=None, objective=None) == start._replace(source=None, objective=None)
-    np.testing.assert_array_equal(same.maml.inner_lr, start.maml.inner_lr)
-    assert runs["hidden=(64, 64), learning_rate=0.003"].maml.model.layer_sizes == (6, 64, 64, 1)
+    np.testing.assert_array_equal(same.objective.inner_lr, start.objective.inner_lr)
+    assert runs["hidden=(64, 64), learning_rate=0.003"].objective.model.layer_sizes == (6, 64, 64, 1)
     assert runs["learning_rate=0.003"].rate_optimizer == fm.learn.Adam(0.03)
     assert "clip_norm" not in runs["clip_norm=None"].loop
-    assert runs["steps=10"].maml.inner_lr.shape == (10, 3)
+    assert runs["steps=10"].objective.inner_lr.shape == (10, 3)
     with pytest.raises(ValueError, match="patienc; accepted are keys that fastmaml init writes"):
         commands.configured(text, {"patienc": 3}, 0)
 
