@@ -157,8 +157,10 @@ def work_of(model: Family, rows: int, query_rows: int, steps: int) -> int:
 def chunks_of(offsets: NDArray[np.int64], wanted: int) -> NDArray[np.int64]:
     """Boundaries of runs of whole tasks (or blocks): about equal numbers of rows, none empty."""
     marks = np.linspace(0, offsets[-1], min(len(offsets) - 1, wanted) + 1)
-    # The first task that starts at or after each mark; equal marks leave no empty chunk.
-    return np.unique(np.searchsorted(offsets, marks)).astype(np.int64)
+    # The first task that starts at or after each mark; equal marks leave no empty chunk. (np.unique
+    # imports a module at its first call, whose lock a child that is forked then would never get.)
+    found = np.searchsorted(offsets, marks).astype(np.int64)
+    return found[np.append(True, found[1:] != found[:-1])]
 
 
 def chunks_by_work(offsets: NDArray[np.int64], work: int) -> NDArray[np.int64]:

@@ -131,7 +131,7 @@ def threading_layer() -> str:
     """The name of numba's threading layer; starts its threads if they are not running."""
     if config.DISABLE_JIT:
         return "disabled"
-    numba.get_num_threads()
+    _start_threads()
     return str(numba.threading_layer())
 
 
@@ -147,9 +147,21 @@ def max_workers() -> int:
 
 def get_num_threads() -> int:
     """How many threads the calling Python thread's kernels use (numba's own thread mask)."""
+    _start_threads()
     return int(numba.get_num_threads())
 
 
 def set_num_threads(n: int) -> None:
     """Set how many threads the calling Python thread's kernels use (numba's own thread mask)."""
+    _start_threads()
     numba.set_num_threads(n)
+
+
+@functools.cache  # they are started once
+def _start_threads() -> None:
+    """Start numba's threads if they are not running, and let no fork come between.
+
+    Numba holds a lock meanwhile, which a child that is forked then would never get.
+    """
+    with global_compiler_lock:
+        numba.get_num_threads()
