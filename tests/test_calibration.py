@@ -165,7 +165,8 @@ def test_every_setting_of_the_command_line_is_a_configuration(
     same = runs.pop(commands.STARTER)
     assert same._replace(source=None, objective=None) == start._replace(source=None, objective=None)
     np.testing.assert_array_equal(same.objective.inner_lr, start.objective.inner_lr)
-    assert runs["hidden=(64, 64), learning_rate=0.003"].objective.model.layer_sizes == (6, 64, 64, 1)
+    wider = runs["hidden=(64, 64), learning_rate=0.003"]
+    assert wider.objective.model.layer_sizes == (6, 64, 64, 1)
     assert runs["learning_rate=0.003"].rate_optimizer == fm.learn.Adam(0.03)
     assert "clip_norm" not in runs["clip_norm=None"].loop
     assert runs["steps=10"].objective.inner_lr.shape == (10, 3)
