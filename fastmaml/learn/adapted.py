@@ -74,6 +74,13 @@ class StandardisedRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         y: NDArray[Any] = self.scaling_.unscale_y(f, dtype)
         return y.ravel() if self._flat else y
 
+    def _back(self, found: Any, dtype: Any) -> Any:
+        """Scaled predictions, or means and standard deviations, in the user's units."""
+        if not isinstance(found, tuple):
+            return self._outputs(found, dtype)
+        std = self.scaling_.unscale_std(found[1], dtype)
+        return self._outputs(found[0], dtype), std.ravel() if self._flat else std
+
     def _to_save(self) -> dict[str, Any]:
         names = getattr(self, "feature_names_in_", None)
         return {
