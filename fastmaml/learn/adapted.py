@@ -141,11 +141,16 @@ class AdaptedRegressor(StandardisedRegressor):
         x, targets = meta._scaled_inputs(X), meta._scaled_targets(y)
         maml = meta._maml()
         self.theta_ = maml.adapt(meta.theta_, x, targets)
+        self._share(meta._precision(y))
+        return self
+
+    def _share(self, dtype: Any) -> None:
+        """Have what the meta-training has; predictions will be of a dtype."""
+        meta = self.meta.estimator
         for name in SHARED:
             if hasattr(meta, name):
                 setattr(self, name, getattr(meta, name))
-        self._dtype = self._precision(y)
-        return self
+        self._dtype = dtype
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return y (rows,) or (rows, n_outputs) for X (rows, n_features)."""
@@ -172,13 +177,15 @@ SHARED = ("model_", "scaling_", "n_outputs_", "n_features_in_", "feature_names_i
 
 
 def adapt(estimator: Any, X: Any, y: Any) -> Any:
-    """Adapt a fitted estimator that ends in a `MAMLRegressor` to the rows of one new group.
+    """Adapt a fitted estimator that ends in a `MAMLRegressor`, or the like, to one new group.
 
     Parameters
     ----------
-    estimator : MAMLRegressor, Pipeline, TransformedTargetRegressor or search
-        Fitted. A pipeline's last step is any of these, as is the regressor of a
-        TransformedTargetRegressor, and the ``best_estimator_`` of a search such as GridSearchCV.
+    estimator : estimator
+        Fitted: a MAMLRegressor, a BayesianLastLayerRegressor, or a Pipeline,
+        TransformedTargetRegressor or search of one. A pipeline's last step is any of these, as is
+        the regressor of a TransformedTargetRegressor, and the ``best_estimator_`` of a search such
+        as GridSearchCV.
     X : array_like or DataFrame, shape (rows, n_features)
         What the estimator as a whole takes.
     y : array_like, shape (rows,) or (rows, n_outputs)
@@ -248,8 +255,9 @@ def _adaptable(estimator: Any) -> Any:
         if hasattr(estimator, "best_estimator_"):
             return _adaptable(estimator.best_estimator_)
     raise TypeError(
-        f"estimator is {estimator!r:.60}; accepted are a MAMLRegressor, a Pipeline that ends in "
-        "one, a TransformedTargetRegressor of one, and a search that has found one with refit=True"
+        f"estimator is {estimator!r:.60}; accepted are a MAMLRegressor, a "
+        "BayesianLastLayerRegressor, a Pipeline that ends in one, a TransformedTargetRegressor of "
+        "one, and a search that has found one with refit=True"
     )
 
 
