@@ -162,8 +162,8 @@ class Stream:
         sign = np.where(np.diagonal(self._state) < 0, -1.0, 1.0)[:, None]  # what a rotation leaves
         scale, right = sign * self._state[:, :p], sign * self._state[:, p : p + len(self._noise)]
         mean = np.linalg.solve(scale, right)
-        parts = (np.ascontiguousarray(part.T) for part in (mean, np.triu(scale)))
-        return Posterior(*parts, self._noise.copy())
+        mean, scale = (np.ascontiguousarray(part.T) for part in (mean, np.triu(scale)))
+        return Posterior(mean, scale, self._noise.copy())
 
     def copy(self) -> Stream:
         """Return a stream that goes on from here on its own."""

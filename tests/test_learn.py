@@ -413,7 +413,10 @@ def test_numbers_that_are_not_finite_stop_it(value: float, gradient: float, text
 def test_what_helps_is_what_the_objective_has() -> None:
     """A rate of the inner steps only where there are any."""
     model = fm.Linear(1)
-    head, maml = fm.BayesianLastLayer(model, "mse", check_finite=False), fm.MAML(model)
+    head, maml = (
+        fm.BayesianLastLayer(model, "mse", check_finite=False),
+        fm.MAML(model, check_finite=False),
+    )
     x = np.full((1, 3, 1), 1e200)
     for objective, theta, text in (
         (head, head.init(0), "; a smaller learning_rate usually helps"),

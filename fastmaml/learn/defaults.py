@@ -25,5 +25,5 @@ CHECK_EVERY = 50
 PATIENCE = 20
 #: the layers of a Bayesian last layer: those above, and a linear one of 20 features
 HEAD_LAYER_SIZES = (*HIDDEN_LAYER_SIZES, 20)
-#: of its training, in which the noise has to come down from 1: at 0.001 that takes 10 000 iterations
+#: of its training, in which the noise comes down from 1: at 1e-3 by a factor of e in 1000 updates
 HEAD_LEARNING_RATE = 3e-3

@@ -307,7 +307,8 @@ class MAMLRegressor(GroupedRegressor):
         return as_hidden_layer_sizes(self.hidden_layer_sizes), self.activation
 
     def _unadapted(self, x: NDArray[Any], **options: Any) -> NDArray[Any]:
-        return self.model_.predict(self.theta_, x)
+        predicted: NDArray[Any] = np.asarray(self.model_.predict(self.theta_, x))
+        return predicted
 
     def _how(self, inner_lr: Any) -> str:
         return (
