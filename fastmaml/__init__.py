@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from . import datasets as datasets
     from . import equations as equations
     from . import learn as learn
+    from .learn import BayesianLastLayerRegressor as BayesianLastLayerRegressor
     from .learn import MAMLRegressor as MAMLRegressor
     from .saving import load as load
     from .saving import save as save
@@ -49,10 +50,10 @@ __all__ = [
 ]  # fmt: skip
 
 
-#: imported when they are asked for: a gradient needs none of them, and MAMLRegressor scikit-learn
+#: imported when they are asked for: a gradient needs none of them, and a regressor scikit-learn
 _LATER = {
-    "MAMLRegressor": ".learn", "datasets": ".datasets", "equations": ".equations",
-    "learn": ".learn", "load": ".saving", "save": ".saving",
+    "BayesianLastLayerRegressor": ".learn", "MAMLRegressor": ".learn", "datasets": ".datasets",
+    "equations": ".equations", "learn": ".learn", "load": ".saving", "save": ".saving",
 }  # fmt: skip
 
 

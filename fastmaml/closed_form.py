@@ -27,7 +27,7 @@ from .losses import LOSSES, loss_of
 from .methods.closed_form import CLOSED_FORM, HeadProblem, features_of, posterior, predict
 from .parameters import as_theta
 from .plan import default_max_memory
-from .streaming import Stream
+from .streaming import Posterior, Stream
 from .tasks import Rows, as_rows, by_task, split
 
 __all__ = ["BayesianLastLayer", "HeadMetaGradient", "HeadParameters", "Posterior"]
@@ -35,30 +35,6 @@ __all__ = ["BayesianLastLayer", "HeadMetaGradient", "HeadParameters", "Posterior
 #: the losses that need the predictive variance
 DENSITIES = ("nll", "mean_nll")
 PRIORS, NOISES = ("diagonal", "shared"), ("shared", "per_output")
-
-
-class Posterior(NamedTuple):
-    """The last layer of each task given its support rows: what `BayesianLastLayer.adapt` returns.
-
-    With p features, the values of the last hidden layer and a 1 for the bias (if there is one), the
-    weights of output o are normal with mean ``mean[o]`` and covariance ``noise_variance[o] * inv(L
-    @ L.T)``, where L is ``scale``. So the prediction at features phi is ``mean[o] @ phi``, and the
-    variance of an observation there is ``noise_variance[o] * (1 + |inv(L) @ phi|²)``.
-
-    Attributes
-    ----------
-    mean : ndarray, shape (n_tasks, n_outputs, p)
-        The weights of each output, the bias last. Without the axis of tasks for a single task.
-    scale : ndarray, shape (n_tasks, p, p)
-        Lower Cholesky factor of the posterior's precision (not of its covariance) in units of the
-        noise's: the same for all outputs. Zero above the diagonal.
-    noise_variance : ndarray, shape (n_outputs,)
-        Variance of an observation, of all tasks.
-    """
-
-    mean: NDArray[Any]
-    scale: NDArray[Any]
-    noise_variance: NDArray[Any]
 
 
 class HeadMetaGradient(NamedTuple):

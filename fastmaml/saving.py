@@ -130,8 +130,8 @@ def save(
     path : str or Path
         An existing file is replaced at the very end.
     objective : MAML, BayesianLastLayer or Reptile
-        With the rates that were learned: ``result.maml``. Or a fitted MAMLRegressor or
-        AdaptedRegressor, alone: it has all that follows, and carries no rows of its training.
+        With the rates that were learned: ``result.maml``. Or a fitted regressor of
+        `fastmaml.learn`, alone: it has all that follows, and carries no rows of its training.
         ``MAMLRegressor.from_saved(fastmaml.load(path))`` is the regressor again.
     theta : array_like, shape (P,)
         The meta-parameters; their dtype and bits are kept.

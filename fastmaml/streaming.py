@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,7 +14,31 @@ from .family import Family
 from .kernels.compile.records import View
 from .kernels.methods import stream as kernels
 
-__all__ = ["Stream"]
+__all__ = ["Posterior", "Stream"]
+
+
+class Posterior(NamedTuple):
+    """The last layer of each task given its support rows: what `BayesianLastLayer.adapt` returns.
+
+    With p features, the values of the last hidden layer and a 1 for the bias (if there is one), the
+    weights of output o are normal with mean ``mean[o]`` and covariance ``noise_variance[o] * inv(L
+    @ L.T)``, where L is ``scale``. So the prediction at features phi is ``mean[o] @ phi``, and the
+    variance of an observation there is ``noise_variance[o] * (1 + |inv(L) @ phi|²)``.
+
+    Attributes
+    ----------
+    mean : ndarray, shape (n_tasks, n_outputs, p)
+        The weights of each output, the bias last. Without the axis of tasks for a single task.
+    scale : ndarray, shape (n_tasks, p, p)
+        Lower Cholesky factor of the posterior's precision (not of its covariance) in units of the
+        noise's: the same for all outputs. Zero above the diagonal.
+    noise_variance : ndarray, shape (n_outputs,)
+        Variance of an observation, of all tasks.
+    """
+
+    mean: NDArray[Any]
+    scale: NDArray[Any]
+    noise_variance: NDArray[Any]
 
 
 class Stream:
@@ -130,6 +154,16 @@ class Stream:
         if return_std is False:
             return mean
         return (mean, std) if as_flag("return_std", return_std) else mean
+
+    @property
+    def posterior(self) -> Posterior:
+        """The posterior given all rows so far: `BayesianLastLayer.start` goes on from it."""
+        p = len(self._state)
+        sign = np.where(np.diagonal(self._state) < 0, -1.0, 1.0)[:, None]  # what a rotation leaves
+        scale, right = sign * self._state[:, :p], sign * self._state[:, p : p + len(self._noise)]
+        mean = np.linalg.solve(scale, right)
+        mean, scale = (np.ascontiguousarray(part.T) for part in (mean, np.triu(scale)))
+        return Posterior(mean, scale, self._noise.copy())
 
     def copy(self) -> Stream:
         """Return a stream that goes on from here on its own."""

@@ -30,8 +30,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import fastmaml as fm
 from fastmaml.datasets.labels import as_labels
 from fastmaml.learn import AdaptedRegressor, MAMLRegressor, adapt, few_shot_scorer
-from fastmaml.learn import estimator as estimator_file
-from fastmaml.learn.estimator import table_of
+from fastmaml.learn import grouped as grouped_file
+from fastmaml.learn.grouped import table_of
 from fastmaml.learn.holdout import hold_out
 
 ONE_GROUP = "ignore:groups is None, so all rows"
@@ -834,7 +834,7 @@ def test_a_warm_start_validates_on_the_groups_that_it_did_before(monkeypatch):
         held.append(hold_out(*arguments))
         return held[-1]
 
-    monkeypatch.setattr(estimator_file, "hold_out", spy)
+    monkeypatch.setattr(grouped_file, "hold_out", spy)
     regressor = validated(warm_start=True, max_iter=20)
     X, y, groups = lines(30, 6)
     regressor.fit(X, y, groups).fit(X, y, groups)
@@ -999,7 +999,7 @@ def test_the_best_of_a_search_is_adapted(routing):
 
 @pytest.mark.parametrize("other", [Ridge(), make_pipeline(StandardScaler(), Ridge()), None])
 def test_what_cannot_be_adapted_is_an_error(other):
-    with pytest.raises(TypeError, match=r"estimator is .*; accepted are a MAMLRegressor, a Pipe"):
+    with pytest.raises(TypeError, match=r"estimator is .*; accepted are a MAMLRegressor, a Bay"):
         adapt(other, *one_more())
 
 

@@ -410,6 +410,25 @@ def test_numbers_that_are_not_finite_stop_it(value: float, gradient: float, text
     assert np.isfinite(seen[-1].theta).all()
 
 
+def test_what_helps_is_what_the_objective_has() -> None:
+    """A rate of the inner steps only where there are any."""
+    model = fm.Linear(1)
+    head, maml = (
+        fm.BayesianLastLayer(model, "mse", check_finite=False),
+        fm.MAML(model, check_finite=False),
+    )
+    x = np.full((1, 3, 1), 1e200)
+    for objective, theta, text in (
+        (head, head.init(0), "; a smaller learning_rate usually helps"),
+        (Breaks(np.nan, 0.0), np.zeros(3), "; a smaller learning_rate usually helps$"),
+        (maml, model.init(0), "; a smaller inner_lr or learning_rate usually helps"),
+        (Reptile(maml), model.init(0), "; a smaller inner_lr or learning_rate usually helps"),
+    ):
+        tasks = still_target if isinstance(objective, Breaks) else lambda: (x, x, x, -x)
+        with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match=text):
+            train(objective, theta, tasks, SGD(0.1), 9)
+
+
 @pytest.mark.parametrize("n", [-1, 2.5, None, True])
 def test_a_bad_number_of_iterations_is_named(n: Any) -> None:
     with pytest.raises((TypeError, ValueError), match="n_iterations is"):

@@ -125,6 +125,26 @@ def test_from_a_posterior():
     assert relative_error(one.predict(x[0]), want[0]) < 1e-12
 
 
+@pytest.mark.parametrize("n_out", [1, 3])
+def test_its_posterior_is_that_of_the_batch(n_out):
+    head, theta, x, y = problem(n_out)
+    stream = head.start(theta)
+    for k in (0, 1, 30):
+        while stream.n_rows < k:
+            stream.update(x[stream.n_rows], y[stream.n_rows])
+        found = stream.posterior
+        assert isinstance(found, fm.Posterior)
+        for mine, batch in zip(found, head.adapt(theta, x[:k], y[:k]), strict=True):
+            assert mine.shape == batch.shape
+            assert mine.dtype == np.float64
+            assert relative_error(mine, batch) < 1e-12
+        again = head.start(theta, found)
+        for mine, own in zip(again.predict(x[33], True), stream.predict(x[33], True), strict=True):
+            assert relative_error(mine, own) < 1e-12
+        found.noise_variance[:] = 7.0  # what is returned is nobody else's
+        assert (stream.posterior.noise_variance != 7.0).all()
+
+
 def test_copies_and_pickles_go_their_own_way():
     head, theta, x, y = problem()
     stream = head.start(theta)

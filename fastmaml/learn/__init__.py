@@ -1,4 +1,4 @@
-"""Meta-training: a loop with its optimizers and checkpoints, Reptile, a scikit-learn estimator."""
+"""Meta-training: a loop with its optimizers and checkpoints, Reptile, scikit-learn estimators."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,9 @@ from .schedules import Cosine, Step
 if TYPE_CHECKING:
     from .adapted import AdaptedRegressor as AdaptedRegressor
     from .adapted import adapt as adapt
+    from .adapted_last_layer import AdaptedBayesianRegressor as AdaptedBayesianRegressor
     from .estimator import MAMLRegressor as MAMLRegressor
+    from .last_layer import BayesianLastLayerRegressor as BayesianLastLayerRegressor
     from .scorers import few_shot_scorer as few_shot_scorer
 
 # Without the names of NEED_SKLEARN, so that `import *` needs no scikit-learn.
@@ -26,7 +28,9 @@ __all__ = [
 ]  # fmt: skip
 
 NEED_SKLEARN = {
+    "AdaptedBayesianRegressor": "adapted_last_layer",
     "AdaptedRegressor": "adapted",
+    "BayesianLastLayerRegressor": "last_layer",
     "MAMLRegressor": "estimator",
     "adapt": "adapted",
     "few_shot_scorer": "scorers",

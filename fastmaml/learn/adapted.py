@@ -74,6 +74,13 @@ class StandardisedRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         y: NDArray[Any] = self.scaling_.unscale_y(f, dtype)
         return y.ravel() if self._flat else y
 
+    def _back(self, found: Any, dtype: Any) -> Any:
+        """Scaled predictions, or means and standard deviations, in the user's units."""
+        if not isinstance(found, tuple):
+            return self._outputs(found, dtype)
+        std = self.scaling_.unscale_std(found[1], dtype)
+        return self._outputs(found[0], dtype), std.ravel() if self._flat else std
+
     def _to_save(self) -> dict[str, Any]:
         names = getattr(self, "feature_names_in_", None)
         return {
@@ -134,11 +141,16 @@ class AdaptedRegressor(StandardisedRegressor):
         x, targets = meta._scaled_inputs(X), meta._scaled_targets(y)
         maml = meta._maml()
         self.theta_ = maml.adapt(meta.theta_, x, targets)
+        self._share(meta._precision(y))
+        return self
+
+    def _share(self, dtype: Any) -> None:
+        """Have what the meta-training has; predictions will be of a dtype."""
+        meta = self.meta.estimator
         for name in SHARED:
             if hasattr(meta, name):
                 setattr(self, name, getattr(meta, name))
-        self._dtype = self._precision(y)
-        return self
+        self._dtype = dtype
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return y (rows,) or (rows, n_outputs) for X (rows, n_features)."""
@@ -165,13 +177,15 @@ SHARED = ("model_", "scaling_", "n_outputs_", "n_features_in_", "feature_names_i
 
 
 def adapt(estimator: Any, X: Any, y: Any) -> Any:
-    """Adapt a fitted estimator that ends in a `MAMLRegressor` to the rows of one new group.
+    """Adapt a fitted estimator that ends in a `MAMLRegressor`, or the like, to one new group.
 
     Parameters
     ----------
-    estimator : MAMLRegressor, Pipeline, TransformedTargetRegressor or search
-        Fitted. A pipeline's last step is any of these, as is the regressor of a
-        TransformedTargetRegressor, and the ``best_estimator_`` of a search such as GridSearchCV.
+    estimator : estimator
+        Fitted: a MAMLRegressor, a BayesianLastLayerRegressor, or a Pipeline,
+        TransformedTargetRegressor or search of one. A pipeline's last step is any of these, as is
+        the regressor of a TransformedTargetRegressor, and the ``best_estimator_`` of a search such
+        as GridSearchCV.
     X : array_like or DataFrame, shape (rows, n_features)
         What the estimator as a whole takes.
     y : array_like, shape (rows,) or (rows, n_outputs)
@@ -241,8 +255,9 @@ def _adaptable(estimator: Any) -> Any:
         if hasattr(estimator, "best_estimator_"):
             return _adaptable(estimator.best_estimator_)
     raise TypeError(
-        f"estimator is {estimator!r:.60}; accepted are a MAMLRegressor, a Pipeline that ends in "
-        "one, a TransformedTargetRegressor of one, and a search that has found one with refit=True"
+        f"estimator is {estimator!r:.60}; accepted are a MAMLRegressor, a "
+        "BayesianLastLayerRegressor, a Pipeline that ends in one, a TransformedTargetRegressor of "
+        "one, and a search that has found one with refit=True"
     )
 
 

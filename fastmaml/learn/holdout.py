@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..datasets.table import TaskTable
 
-__all__ = ["Held", "hold_out"]
+__all__ = ["Held", "hold_out", "of_counts"]
 
 #: With fewer groups than this, rows of each are set aside.
 FEW = 10
@@ -24,8 +26,17 @@ class Held(NamedTuple):
     validation: tuple[Any, ...] | None
 
 
+#: Support rows of tasks: as ``TaskTable.split`` takes them, or a function of their numbers of rows.
+NSupport = int | None | Callable[[NDArray[np.intp], np.random.Generator], NDArray[np.intp]]
+
+
+def of_counts(n_support: NSupport, counts: NDArray[np.intp], rng: np.random.Generator) -> Any:
+    """Return support rows as ``TaskTable.split`` takes them, for tasks of so many rows."""
+    return n_support(counts, rng) if callable(n_support) else n_support
+
+
 def hold_out(
-    table: TaskTable, fraction: float, shots: int | None, rng: np.random.Generator, shuffle: bool
+    table: TaskTable, fraction: float, n_support: NSupport, rng: np.random.Generator, shuffle: bool
 ) -> Held:
     """Set aside a fraction of the groups, or of the rows of each that has three; of 0, nothing."""
     how = "random" if shuffle else "first"
@@ -36,7 +47,8 @@ def hold_out(
         n_validation = min(max(2, round(fraction * n)), n - 1)
         parts = table.hold_out(n_validation, seed=int(rng.integers(2**31)))
         several = _repeated(parts.validation, shuffle)
-        return Held(parts.training, tuple(several.split(shots, how, rng)))
+        support_of = of_counts(n_support, several.n_rows, rng)
+        return Held(parts.training, tuple(several.split(support_of, how, rng)))
     counts = table.n_rows
     (large,) = np.nonzero(counts >= 3)
     if not len(large):
@@ -49,7 +61,8 @@ def hold_out(
     held = np.zeros(len(table.x), bool)
     held[np.isin(table.order, aside.order[division.query])] = True
     training, query = _rows(table, ~held), _repeated(_rows(table, held).take(large), shuffle)
-    support = _repeated(training.take(large), shuffle).split(shots, how, rng)
+    several = _repeated(training.take(large), shuffle)
+    support = several.split(of_counts(n_support, several.n_rows, rng), how, rng)
     return Held(training, (support.x, support.y, query.by_task(query.x), query.by_task(query.y)))
 
 

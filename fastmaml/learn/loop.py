@@ -297,7 +297,7 @@ def train(
             tasks = _as_batch(tasks)
             alone = _diverged(problem, theta, tasks, learning)
             if on_divergence == "raise":
-                report = _report(value, gradient, iteration, alone, tasks, names)
+                report = _report(problem, value, gradient, iteration, alone, tasks, names)
                 how = _how(problem, theta, tasks, alone[0], names) if alone else ""
                 raise FloatingPointError(report + how)
             diverged = alone or tuple(range(len(tasks[0])))
@@ -561,8 +561,8 @@ def _meta_gradient_of_others(
 
 
 def _report(
-    value: float, gradient: np.ndarray, iteration: int, diverged: tuple[int, ...], tasks: Any,
-    names: Sequence[Any] | None,
+    maml: Any, value: float, gradient: np.ndarray, iteration: int, diverged: tuple[int, ...],
+    tasks: Any, names: Sequence[Any] | None,
 ) -> str:  # fmt: skip
     n_bad = int(np.count_nonzero(~np.isfinite(gradient)))
     described = f"is not finite in {n_bad} of {gradient.size} entries" if n_bad else "is finite"
@@ -571,9 +571,11 @@ def _report(
         called = diverged[:5] if names is None else [f"{names[i]!r:.60}" for i in diverged[:5]]
         some = ", ".join(map(str, called)) + (", ..." if len(diverged) > 5 else "")
         who = f" ({len(diverged)} of {len(tasks[0])} tasks diverged: {some})"
+    # A Reptile's rates are those of the MAML that it wraps.
+    rates = "inner_lr or " if hasattr(getattr(maml, "maml", maml), "inner_lr") else ""
     return (
         f"the meta-objective is {value:.6g} and its gradient {described} in iteration {iteration}"
-        f"{who}; a smaller inner_lr or learning_rate usually helps"
+        f"{who}; a smaller {rates}learning_rate usually helps"
     )
 
 

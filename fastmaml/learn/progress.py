@@ -15,7 +15,8 @@ class Progress:
     """A callback of `train` that ends the training once the loss has stopped falling.
 
     The loss of a check is that of the validation tasks, or else the mean over the iterations since
-    the last check. It has fallen if it is below the lowest so far by a fraction `tol` of that.
+    the last check. It has fallen if it is below the lowest so far by a fraction `tol` of that;
+    of a log density, by `tol` times the size of the lowest, or by `tol` if that is more.
 
     Parameters
     ----------
@@ -28,6 +29,8 @@ class Progress:
         Whether there are validation tasks.
     verbose : bool
         Whether each check prints a line.
+    density : bool
+        Whether the loss is the negative logarithm of a density, which may be 0 and less.
 
     Attributes
     ----------
@@ -40,10 +43,11 @@ class Progress:
     """
 
     def __init__(
-        self, every: int, patience: int, tol: float, validated: bool, verbose: bool
-    ) -> None:
+        self, every: int, patience: int, tol: float, validated: bool, verbose: bool,
+        *, density: bool = False,
+    ) -> None:  # fmt: skip
         self.every, self.patience, self.tol = every, patience, tol
-        self.validated, self.verbose = validated, verbose
+        self.validated, self.verbose, self.density = validated, verbose, density
         self.losses: list[float] = []
         self.training_loss = math.nan
         self.converged = False
@@ -63,9 +67,15 @@ class Progress:
         if self.verbose:
             validation = f", validation loss {loss:.6g}" if self.validated else ""
             print(f"iteration {state.iteration}: loss {self.training_loss:.6g}{validation}")
-        if loss < self._lowest * (1 - self.tol):
+        if loss < self._bound():
             self._lowest, self._since = loss, 0
         else:
             self._since += 1
         self.converged = self._since >= self.patience
         return self.converged
+
+    def _bound(self) -> float:
+        """What is a fall is below this."""
+        if self.density and math.isfinite(self._lowest):
+            return self._lowest - self.tol * max(1.0, abs(self._lowest))
+        return self._lowest * (1 - self.tol)

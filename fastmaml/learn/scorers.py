@@ -38,9 +38,9 @@ def few_shot_scorer(metric: Any) -> FewShotScorer:
     -------
     FewShotScorer
         Called as ``scorer(estimator, X, y, groups, sample_weight=None)``, of a fitted
-        MAMLRegressor, or a Pipeline, TransformedTargetRegressor or search of one. It asks for
-        `groups` by itself where scikit-learn's metadata routing is on; without groups it is an
-        error.
+        MAMLRegressor or BayesianLastLayerRegressor, or a Pipeline, TransformedTargetRegressor or
+        search of one. It asks for `groups` by itself where scikit-learn's metadata routing is on;
+        without groups it is an error.
 
     Raises
     ------
@@ -152,7 +152,8 @@ def _few_shot(estimator: Any, X: Any, y: Any, groups: Any) -> tuple[NDArray[np.i
         return _few_shot(estimator.best_estimator_, X, y, groups)
     if not hasattr(estimator, "_few_shot"):
         raise TypeError(
-            f"estimator is {estimator!r:.60}; accepted are a MAMLRegressor, and a Pipeline, "
-            "TransformedTargetRegressor or search of one"
+            f"estimator is {estimator!r:.60}; accepted are a MAMLRegressor, a "
+            "BayesianLastLayerRegressor, and a Pipeline, TransformedTargetRegressor or search of "
+            "one"
         )
     return estimator._few_shot(X, y, groups)

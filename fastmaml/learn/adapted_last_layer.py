@@ -1,0 +1,182 @@
+"""The regressor of one group whose last layer is Bayesian: it is sure or not, and takes more rows.
+
+Needs scikit-learn, from the extra ``sklearn``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
+
+from ..checks import as_flag
+from ..closed_form import BayesianLastLayer
+from ..models import MLP
+from ..streaming import Posterior, Stream
+from .adapted import AdaptedRegressor
+
+__all__ = ["AdaptedBayesianRegressor", "as_prior", "without_rows"]
+
+#: variance of a weight that a posterior has no use for: it stays what it is
+NONE = 1e-30
+
+
+class AdaptedBayesianRegressor(AdaptedRegressor):
+    """The regressor of one task: a posterior of the last layer, which more rows update.
+
+    :meth:`BayesianLastLayerRegressor.adapt` makes it and fits it. ``fit`` starts from the
+    meta-learned prior; ``partial_fit`` goes on, and after any rows is what ``fit`` of all of them
+    would be, to rounding: see `fastmaml.streaming.Stream`. It computes in float64.
+
+    Parameters
+    ----------
+    meta : FrozenEstimator
+        Of a fitted `BayesianLastLayerRegressor`, without the rows that it was trained on.
+
+    Attributes
+    ----------
+    posterior_ : Posterior
+        Of the last layer, for standardised data.
+    n_rows_ : int
+        Rows that it has adapted to.
+    model_ : MLP
+    theta_ : ndarray, shape (P,)
+        The model's parameters, whose last layer is the posterior mean.
+    scaling_, n_outputs_, n_features_in_, feature_names_in_
+        As in the meta-training.
+
+    Raises
+    ------
+    TypeError, ValueError
+        In its methods, for data that does not fit that of the meta-training.
+    FloatingPointError
+        In ``predict`` and ``score``, if the posterior is not finite.
+
+    Warns
+    -----
+    DivergenceWarning
+        In ``fit``, if the posterior is not finite.
+    """
+
+    posterior_: Posterior
+    n_rows_: int
+    _prior: tuple[BayesianLastLayer, NDArray[Any]] | None
+    _stream: Stream | None
+
+    def fit(self, X: Any = None, y: Any = None) -> AdaptedBayesianRegressor:
+        """Adapt to rows X (rows, n_features) and y (rows,) or (rows, n_outputs).
+
+        Without both there are no rows: the prior predicts.
+        """
+        meta = self.meta.estimator
+        if (X is None) != (y is None):
+            missing, given = ("X", "y") if X is None else ("y", "X")
+            raise ValueError(
+                f"{missing} is None, {given} is not; accepted are rows of both, and neither: then "
+                "the prior predicts"
+            )
+        check_is_fitted(meta)
+        rows = without_rows(meta.model_)
+        dtype = meta._dtype
+        if X is not None:
+            rows, dtype = self._scaled_rows(X, y)
+        self._share(dtype)
+        head, theta = meta._objective(), meta.theta_.astype(np.float64)
+        self._stream, self.n_rows_ = None, len(rows[0])
+        self._keep(head.adapt(theta, *rows))
+        return self
+
+    def partial_fit(self, X: Any, y: Any) -> AdaptedBayesianRegressor:
+        """Adapt to more rows; before ``fit``, to the first.
+
+        A row takes some microseconds, however many there were before; checks of X and y take more,
+        so that many rows in one call are faster than many calls.
+        """
+        rows, dtype = self._scaled_rows(X, y)
+        if not hasattr(self, "posterior_"):
+            self.fit()
+        if not self.n_rows_:
+            self._dtype = dtype
+        meta = self.meta.estimator
+        if self._stream is None:
+            theta = meta.theta_.astype(np.float64)
+            self._stream = meta._objective().start(theta, self.posterior_)
+        for x_row, y_row in zip(*rows, strict=True):
+            self._stream.update(x_row, y_row)
+        self.n_rows_ += len(rows[0])
+        self._keep(self._stream.posterior)
+        return self
+
+    def predict(self, X: Any, return_std: bool = False) -> Any:
+        """Return y (rows,) or (rows, n_outputs) for X (rows, n_features).
+
+        With `return_std` also, of the same shape, the standard deviation of an observation, its
+        noise included.
+        """
+        with_std = as_flag("return_std", return_std)
+        x = self._inputs(X)
+        if self._prior is None:
+            raise FloatingPointError(
+                "the posterior given the rows of fit is not finite, so there is nothing to predict "
+                "with; rows like those of the meta-training usually help"
+            )
+        head, theta = self._prior
+        found = head.predict(theta, *without_rows(self.model_), x, return_std=with_std)
+        return self._back(found, self._dtype)
+
+    def to_save(self) -> dict[str, Any]:
+        """Return what ``fastmaml.save`` writes: a `BayesianLastLayer` whose prior is the posterior.
+
+        So ``fastmaml.load(path).predict`` takes further rows to adapt to, or none.
+        """
+        check_is_fitted(self)
+        if self._prior is None:
+            raise FloatingPointError(
+                "the posterior given the rows of fit is not finite; accepted to save is one that is"
+            )
+        head, theta = self._prior
+        return {**self._to_save(), "objective": head, "theta": theta}
+
+    def _scaled_rows(self, X: Any, y: Any) -> tuple[tuple[NDArray[Any], NDArray[Any]], Any]:
+        """Checked rows in standardised units, in float64, and the dtype of predictions."""
+        meta = self.meta.estimator
+        X, y = meta._rows(X, y)
+        columns = y.reshape(len(y), -1)
+        return (meta.scaling_.scale_x(X), meta.scaling_.scale_y(columns)), meta._precision(y)
+
+    def _keep(self, posterior: Posterior) -> None:
+        meta = self.meta.estimator
+        self.posterior_ = posterior
+        model = meta.model_
+        hidden = model.unpack(meta.theta_[: model.n_params].astype(np.float64))[:-1]
+        self.theta_ = model.pack([*hidden, (posterior.mean[:, :-1], posterior.mean[:, -1])])
+        finite = all(np.isfinite(part).all() for part in posterior)
+        self._prior = as_prior(model, hidden, posterior, meta.loss) if finite else None
+
+
+def without_rows(model: MLP) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the rows x and y of a task that has none yet."""
+    return np.empty((0, model.n_inputs)), np.empty((0, model.n_outputs))
+
+
+def as_prior(
+    model: MLP, hidden: list[Any], posterior: Posterior, loss: str
+) -> tuple[BayesianLastLayer, NDArray[Any]]:
+    """Return a posterior as the prior of a `BayesianLastLayer`, and its parameters.
+
+    With L the factor of the precision, the features psi = inv(L) @ phi of one more, linear layer
+    have independent weights of the noise's variance: L.T @ w, for the weights w of phi.
+    """
+    mean, scale, noise = posterior
+    p = len(scale)
+    rotation = np.linalg.solve(scale, np.eye(p))
+    sizes, words = model.layer_sizes, model.activation
+    if isinstance(words, str):
+        words = (words,) * len(hidden)
+    deeper = MLP([*sizes[:-1], p, sizes[-1]], [*words, "identity"])
+    head = BayesianLastLayer(deeper, loss, noise="per_output", task_mean=True)
+    layers = [*hidden, (rotation[:, :-1], rotation[:, -1]), (mean @ scale, np.zeros(len(mean)))]
+    theta: NDArray[Any] = head.pack(layers, [*[1.0] * p, NONE], noise)
+    return head, theta
