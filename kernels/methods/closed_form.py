@@ -89,7 +89,7 @@ def system_size(p: int, n_out: int, sizes: dict[str, int], counts: set[tuple[int
     """Numbers that the system of a task takes, the largest of (support, query) rows."""
     ld, ld_out, lanes = sizes["ld"], sizes["ld_out"], LANES[np.dtype(np.float64)]
     return max(
-        dual_size(k, q, ld_out, lanes)
+        dual_size(k, q, ld, n_out, ld_out, lanes)
         if k <= sizes["limit"]
         else primal_size(k, q, p, ld, n_out, ld_out, lanes)
         for k, q in counts

@@ -56,16 +56,16 @@ def write_predictions(head, task, h, f, std):
 @linked
 def write_posterior(net, head, task, own, shared, mean, scale):
     """Mean (n_out, p) and L (p, p) of a task."""
-    p, n_out, ld, roots = head.p, head.n_out, head.ld, head.roots
+    p, n_out, ld, roots = head.p, head.n_out, own.ld, head.roots
     layer, square = layer_of(net, net.n_layers), own.square
     weight, bias = offset(shared, layer.p_weight), offset(shared, layer.p_bias)
     posterior(head, task, own)
-    solve_upper(p, square, ld, own.x, own.ld_x)
+    solve_upper(p, square, ld, own.x, ld, head.ld_out)
     for o in range(n_out):
         for j in range(layer.n_in):
-            mean[o * p + j] = weight[o * layer.ld_in + j] + roots[j] * own.x[j * own.ld_x + o]
+            mean[o * p + j] = weight[o * layer.ld_in + j] + roots[j] * own.x[j * ld + o]
         for j in range(layer.n_in, p):
-            mean[o * p + j] = bias[o] + roots[j] * own.x[j * own.ld_x + o]
+            mean[o * p + j] = bias[o] + roots[j] * own.x[j * ld + o]
     for i in range(p):
         for j in range(i):
             scale[i * p + j] = square[j * ld + i] / roots[i]
