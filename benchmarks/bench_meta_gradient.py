@@ -1,4 +1,4 @@
-"""asv: time and memory of one meta-gradient, by workload, dtype, activation and method (or loss)."""
+"""asv: time and memory of one meta-gradient, by workload, dtype, activation and method or loss."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """fastmaml against its peers on the workloads: ``python -m benchmarks.compare --help``.
 
-Writes tables and a chart of gradient steps (docs/benchmarks/table.md, comparison.png), and tables of
-the last layer in closed form (docs/benchmarks/head.md). ``--heads`` makes the latter alone. What the
-figures mean is in docs/benchmarks.md; only ratios mean something on another machine.
+Writes tables and a chart of gradient steps (docs/benchmarks/table.md, comparison.png), and a table
+of the last layer in closed form (docs/benchmarks/head.md). ``--heads`` makes the latter alone. What
+the figures mean is in docs/benchmarks.md; only ratios mean something on another machine.
 """
 
 from __future__ import annotations

@@ -59,7 +59,10 @@ class Outcome(NamedTuple):
 
 
 def race(entries: list[Entry], cell: Sequence[str], rounds: int) -> Outcome:
-    """Run one race on the problem of ``problem(*cell)``. Raises RuntimeError when the first entry fails or results disagree with its."""
+    """Run one race on ``problem(*cell)``.
+
+    Raises RuntimeError when the first entry fails or results disagree with its.
+    """
     root = str(Path(__file__).resolve().parents[1])
     if root not in sys.path:  # asv imports this package without it, and children inherit the path
         sys.path.insert(0, root)

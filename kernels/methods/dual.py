@@ -29,6 +29,7 @@ from ..vectors.cholesky import factor, solve_lower, solve_upper, whole
 from ..vectors.emitter import LINE
 from ..vectors.matmul import inner, outer
 from ..vectors.pointers import offset
+from .head import clear
 
 
 class Dual(NamedTuple):
@@ -77,16 +78,13 @@ def dual_forth(head, task, memory, h):
     own = dual_of(head, task, memory)
     width, ld, square, x, m, e = own.width, own.ld, own.square, own.x, own.m, own.e
     z_query = offset(z, k * ld_z)
+    clear(k * ld, square)
     inner(k, k, ld_z, square, ld, 1.0, 0.0, 0, z, ld_z, z, ld_z)
     inner(k, q if head.density else 0, ld_z, m, ld, -1.0, 0.0, 0, z, ld_z, z_query, ld_z)
     for i in range(k):
         square[i * ld + i] += 1
-        for j in range(k, width):
-            square[i * ld + j] = 0
-        for j in range(ld_out):
+        for j in range(n_out):
             x[i * ld + j] = task.df[i * ld_out + j]
-        for j in range(width + ld_out + q, ld):
-            square[i * ld + j] = 0
     factor(k, square, ld, ld)
     solve_upper(k, square, ld, x, ld, ld - width)
     outer(n_out, ld_z, k, own.w, ld_z, own.w, ld_z, 0, x, 1, ld, z, ld_z)
@@ -117,9 +115,6 @@ def dual_back(head, task, memory, eta):
     if head.density:
         outer(k, ld_out, q, df, ld_out, df, ld_out, 0, m, ld, 1, g, ld_out)
     else:
-        for i in range(k):
-            for j in range(n_out, ld_out):
-                df[i * ld_out + j] = 0
         inner(k, n_out, ld_z, df, ld_out, -1.0, 0.0, 0, z, ld_z, v, ld_z)
         solve_lower(k, square, ld, df, ld_out, ld_out)
         solve_upper(k, square, ld, df, ld_out, ld_out)

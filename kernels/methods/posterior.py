@@ -21,10 +21,11 @@ from ..compile.records import layer_of, net_of
 from ..models.passes import Block
 from ..vectors.cholesky import solve_upper
 from ..vectors.pointers import offset
-from .closed_form import Room, Start, features, head_of, memory_of, prepare, solve_task
+from .closed_form import ADDRESSES, Room, Start, features, head_of, memory_of, prepare
 from .density import noise_variance
 from .head import Task, residuals, rows_between, task_of
 from .primal import posterior, primal_of
+from .systems import solve
 from .tasks import Tasks
 
 
@@ -90,7 +91,7 @@ def _work(worker, n_workers, net, start, support, new, blocks, room, out):
             residuals(head, task, offset(support.y, support.offsets[number] * n_out))
             if out.predict:
                 at = new.offsets[number] * n_out
-                solve_task(head, task, memory)
+                solve(head, task, offset(start.sizes, ADDRESSES), memory.system, memory.h)
                 write_predictions(head, task, memory.h, offset(out.f, at), offset(out.std, at))
             else:
                 write_posterior(
