@@ -91,6 +91,6 @@ class Roofline:
 
     def track_roofline_share(self, workload: str) -> float:
         entries = [Entry("fastmaml"), Entry("matmul")]
-        results = race(entries, workload, "float32", "relu", 5).results
+        results = race(entries, (workload, "float32", "relu"), 5).results
         speed = useful_flops(WORKLOADS[workload]) / results["fastmaml"].median
         return speed / (2 * SIZE**3 / results["matmul"].median)

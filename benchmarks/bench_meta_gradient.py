@@ -1,4 +1,4 @@
-"""asv: time and memory of one meta-gradient, by workload, dtype, activation and method."""
+"""asv: time and memory of one meta-gradient, by workload, dtype, activation and method or loss."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from itertools import product
 
 import fastmaml as fm
 
-from .workloads import ACTIVATIONS, DTYPES, WORKLOADS, problem
+from .workloads import ACTIVATIONS, DTYPES, HEAD_LOSSES, HEADS, WORKLOADS, problem
 
 METHODS = ("auto", "factored", "dense", "explicit")
 
@@ -52,3 +52,21 @@ class Memory(Call):
 
     def peakmem_value_and_gradient(self, *cell: str) -> None:
         self.maml.value_and_gradient(*self.arguments)
+
+
+class Head:
+    """The last layer in closed form, whose losses differ in work: a density needs variances."""
+
+    params = (tuple(HEADS), DTYPES, ACTIVATIONS, HEAD_LOSSES)
+    param_names = ("workload", "dtype", "activation", "loss")
+    timeout = 300
+
+    def setup(self, workload: str, dtype: str, activation: str, loss: str) -> None:
+        work = problem(workload, dtype, activation, loss)
+        model = fm.MLP(work.layers, work.activations)
+        self.head = fm.BayesianLastLayer(model, loss=work.loss)
+        self.arguments = (work.theta, work.x, work.y, work.x_query, work.y_query)
+        self.head.value_and_gradient(*self.arguments)
+
+    def time_value_and_gradient(self, *cell: str) -> None:
+        self.head.value_and_gradient(*self.arguments)

@@ -13,14 +13,14 @@ import statistics
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .contenders import CONTENDERS
+from .contenders import contenders_for
 from .workloads import problem
 
 try:
@@ -58,8 +58,11 @@ class Outcome(NamedTuple):
     failures: dict[str, str]
 
 
-def race(entries: list[Entry], workload: str, dtype: str, activation: str, rounds: int) -> Outcome:
-    """Run one race. Raises RuntimeError when the first entry fails or results disagree with its."""
+def race(entries: list[Entry], cell: Sequence[str], rounds: int) -> Outcome:
+    """Run one race on ``problem(*cell)``.
+
+    Raises RuntimeError when the first entry fails or results disagree with its.
+    """
     root = str(Path(__file__).resolve().parents[1])
     if root not in sys.path:  # asv imports this package without it, and children inherit the path
         sys.path.insert(0, root)
@@ -68,9 +71,7 @@ def race(entries: list[Entry], workload: str, dtype: str, activation: str, round
     try:
         for entry in entries:
             ours, theirs = context.Pipe()
-            process = context.Process(
-                target=_serve, args=(theirs, entry, workload, dtype, activation), daemon=True
-            )
+            process = context.Process(target=_serve, args=(theirs, entry, cell), daemon=True)
             process.start()
             theirs.close()
             running[entry.name] = ours, process
@@ -82,7 +83,7 @@ def race(entries: list[Entry], workload: str, dtype: str, activation: str, round
                 if name == entries[0].name:
                     raise
                 failures[name] = str(error)
-        _compare(answers, f"{workload} {dtype} {activation}", TOLERANCE[dtype])
+        _compare(answers, " ".join(cell), TOLERANCE[cell[1]])
         turns: dict[str, list[float]] = {name: [] for name in answers}
         memory = dict.fromkeys(answers, 0)
         for number in range(rounds):
@@ -105,12 +106,11 @@ def race(entries: list[Entry], workload: str, dtype: str, activation: str, round
                 process.kill()
 
 
-def _serve(pipe: Connection, entry: Entry, workload: str, dtype: str, activation: str) -> None:
+def _serve(pipe: Connection, entry: Entry, cell: Sequence[str]) -> None:
     """Contender's process: send the result, then take turns until the pipe closes."""
     try:
-        prepared = CONTENDERS[entry.name].prepare(
-            problem(workload, dtype, activation), **entry.options
-        )
+        contender = contenders_for(cell[0])[entry.name]
+        prepared = contender.prepare(problem(*cell), **entry.options)
         result = prepared.call()
         pipe.send((prepared.as_numpy and prepared.as_numpy(result), prepared.versions))
         while True:

@@ -22,9 +22,7 @@ COLOURS = {"jax": "C1", "torch": "C3", "torch-compile": "C4", "numpy": "C0"}
 class Cell(NamedTuple):
     """One cell of the comparison."""
 
-    workload: str
-    dtype: str
-    activation: str
+    key: tuple[str, ...]  # workload, dtype, activation; and the loss of a head
     outcome: Outcome
 
     def ratio(self, name: str) -> float:
@@ -37,7 +35,7 @@ class Cell(NamedTuple):
     def share(self) -> float:
         """Of the machine's matrix-product speed, by useful operations."""
         results = self.outcome.results
-        speed = useful_flops(WORKLOADS[self.workload]) / results["fastmaml"].median
+        speed = useful_flops(WORKLOADS[self.key[0]]) / results["fastmaml"].median
         return speed / (2 * SIZE**3 / results["matmul"].median)
 
 
@@ -45,7 +43,7 @@ def line(cell: Cell) -> str:
     """A cell in short, as it comes."""
     times = [f"{name} {1e3 * r.median:.3g} ms" for name, r in cell.outcome.results.items()]
     times += [f"{name} failed" for name in cell.outcome.failures]
-    return f"{cell.workload} {cell.dtype} {cell.activation}: {', '.join(times)}"
+    return f"{' '.join(cell.key)}: {', '.join(times)}"
 
 
 def tables(cells: list[Cell], starts: dict[str, StartUp], notes: list[str], seconds: float) -> str:
@@ -55,11 +53,11 @@ def tables(cells: list[Cell], starts: dict[str, StartUp], notes: list[str], seco
     titles = [CONTENDERS[name].title for name in names]
     head = ["workload", "dtype", "activation"]
     times = [
-        [*cell[:3], *(_milliseconds(cell, name) for name in names),
+        [*cell.key, *(_milliseconds(cell, name) for name in names),
          _number(cell.ratio("jax"), ".2f"), f"{cell.share():.0%}"]
         for cell in cells
     ]  # fmt: skip
-    memory = [[*cell[:3], *(_megabytes(cell, name) for name in names)] for cell in cells]
+    memory = [[*cell.key, *(_megabytes(cell, name) for name in names)] for cell in cells]
     parts = [
         "Milliseconds of one value and gradient: median round (fastest to slowest).",
         _table([*head, *titles, "JAX / fastmaml", "share of matrix product"], times),
@@ -76,16 +74,38 @@ def tables(cells: list[Cell], starts: dict[str, StartUp], notes: list[str], seco
         parts += [
             "A fresh process to its first result, `sin` float32 relu, seconds.", _table(heads, rows)
         ]  # fmt: skip
-    failures = {name: why for c in cells for name, why in c.outcome.failures.items()}
-    notes = [*notes, *(f"{name} failed: `{why.strip().splitlines()[-1][:300]}`."
-                       for name, why in failures.items())]  # fmt: skip
-    parts += [" ".join(notes), f"{machine()}; {_versions(cells)}; {datetime.date.today()}; "
-              f"made in {seconds / 60:.1f} minutes."]  # fmt: skip
+    return "\n\n".join([*parts, *_end(cells, notes, seconds)]) + "\n"
+
+
+def head_tables(cells: list[Cell], notes: list[str], seconds: float) -> str:
+    """The same of the last layer in closed form."""
+    names = [name for name in CONTENDERS if any(name in c.outcome.results for c in cells)]
+    heads = ["workload", "dtype", "activation", "loss", *(CONTENDERS[n].title for n in names)]
+    times = [
+        [*cell.key, *(_milliseconds(cell, name) for name in names),
+         _number(cell.ratio("jax"), ".2f")]
+        for cell in cells
+    ]  # fmt: skip
+    parts = [
+        "Milliseconds of one value and gradient: median round (fastest to slowest).",
+        _table([*heads, "JAX / fastmaml"], times),
+        "\n".join(_ratios(cells, name) for name in names if name != "fastmaml"),
+        *_end(cells, notes, seconds),
+    ]
     return "\n\n".join(parts) + "\n"
 
 
+def _end(cells: list[Cell], notes: list[str], seconds: float) -> list[str]:
+    """What went wrong, and where the figures are from."""
+    failures = {name: why for c in cells for name, why in c.outcome.failures.items()}
+    notes = [*notes, *(f"{name} failed: `{why.strip().splitlines()[-1][:300]}`."
+                       for name, why in failures.items())]  # fmt: skip
+    return [" ".join(notes), f"{machine()}; {_versions(cells)}; {datetime.date.today()}; "
+            f"made in {seconds / 60:.1f} minutes."]  # fmt: skip
+
+
 def _ratios(cells: list[Cell], name: str) -> str:
-    ratios = {c[:3]: c.ratio(name) for c in cells if name in c.outcome.results}
+    ratios = {c.key: c.ratio(name) for c in cells if name in c.outcome.results}
     lowest = min(ratios, key=lambda cell: ratios[cell])
     mean = statistics.geometric_mean(ratios.values())
     return (
@@ -161,7 +181,7 @@ def chart(cells: list[Cell], path: Path | None = None) -> None:
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:g}×")
     axes.set_xlabel("time relative to fastmaml (right: fastmaml is faster)")
-    axes.set_yticks(rows, [f"{c.workload}  {c.dtype}  {c.activation}" for c in cells])
+    axes.set_yticks(rows, ["  ".join(c.key) for c in cells])
     axes.invert_yaxis()
     axes.grid(alpha=0.3)
     figure.legend(loc="outside upper center", ncols=6, frameon=False)

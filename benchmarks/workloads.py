@@ -7,6 +7,7 @@ and not from ``fastmaml``, and a peer's process builds its problem without impor
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -37,6 +38,28 @@ WORKLOADS = {
 }
 
 
+class HeadWorkload(NamedTuple):
+    """The sizes of a problem whose last layer adapts in closed form.
+
+    The activation of a problem is that of the hidden layers but the last, which is linear.
+    """
+
+    layers: tuple[int, ...]
+    n_tasks: int
+    n_support: int  # rows of a task
+    n_query: int
+    seed: int
+
+
+HEADS = {
+    "head_sin": HeadWorkload((1, 40, 40, 20, 1), 25, 10, 10, 7),
+    "head_many": HeadWorkload((1, 40, 40, 20, 1), 1000, 5, 5, 8),
+    "head_wide": HeadWorkload((16, 512, 512, 64, 1), 32, 10, 10, 9),
+    "head_long": HeadWorkload((4, 64, 64, 32, 2), 16, 200, 50, 10),
+}
+HEAD_LOSSES = ("mse", "nll")
+
+
 class Problem(NamedTuple):
     """One meta-gradient call: the arrays of a workload in one dtype."""
 
@@ -51,8 +74,25 @@ class Problem(NamedTuple):
     y_query: np.ndarray
 
 
-def problem(name: str, dtype: str, activation: str) -> Problem:
-    """Make a workload's arrays."""
+class HeadProblem(NamedTuple):
+    """One such call of a model whose last layer adapts in closed form."""
+
+    layers: tuple[int, ...]
+    activations: tuple[str, ...]  # of each hidden layer
+    loss: str
+    theta: np.ndarray  # (P,) as of ``Problem``, log prior variances (p,), log noise variance (1,)
+    x: np.ndarray  # (n_tasks, n_support, n_inputs)
+    y: np.ndarray
+    x_query: np.ndarray  # (n_tasks, n_query, n_inputs)
+    y_query: np.ndarray
+
+
+def problem(
+    name: str, dtype: str, activation: str, loss: str | None = None
+) -> Problem | HeadProblem:
+    """Make a workload's arrays; only those of ``HEADS`` have a choice of losses."""
+    if name in HEADS:
+        return make_head(HEADS[name], dtype, activation, str(loss))
     return make(WORKLOADS[name], dtype, activation)
 
 
@@ -72,26 +112,50 @@ def useful_flops(work: Workload) -> int:
 def make(work: Workload, dtype: str, activation: str) -> Problem:
     """Make arrays of given sizes: each task is a sine wave along a direction of its own."""
     rng = np.random.default_rng(work.seed)
-    n_inputs, n_outputs = work.layers[0], work.layers[-1]
-
-    amplitude = rng.uniform(0.1, 5.0, (work.n_tasks, 1, n_outputs))
-    phase = rng.uniform(0.0, np.pi, (work.n_tasks, 1, n_outputs))
-    direction = rng.standard_normal((work.n_tasks, n_inputs, n_outputs))
-    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-
-    def rows() -> tuple[np.ndarray, np.ndarray]:
-        x = rng.uniform(-5.0, 5.0, (work.n_tasks, work.n_rows, n_inputs)) / np.sqrt(n_inputs)
-        y = amplitude * np.sin(x @ direction - phase)
-        return x.astype(dtype), y.astype(dtype)
-
+    rows = _waves(rng, work.n_tasks, work.layers[0], work.layers[-1], dtype)
     gain = 2.0 if activation == "relu" else 1.0
-    layers = []
-    for n_in, n_out in pairwise(work.layers):
-        layers.append(rng.standard_normal(n_out * n_in) * np.sqrt(gain / n_in))
-        layers.append(0.1 * rng.standard_normal(n_out))
-    theta = np.concatenate(layers).astype(dtype)
-    x, y = rows()
-    x_query, y_query = rows()
+    theta = _parameters(rng, work.layers, [gain] * len(work.layers)).astype(dtype)
+    x, y = rows(work.n_rows)
+    x_query, y_query = rows(work.n_rows)
     return Problem(
         work.layers, activation, work.steps, work.inner_lr, theta, x, y, x_query, y_query
     )
+
+
+def make_head(work: HeadWorkload, dtype: str, activation: str, loss: str) -> HeadProblem:
+    """The same for a last layer that adapts, with a prior of about 1 and a noise of about 0.1."""
+    rng = np.random.default_rng(work.seed)
+    rows = _waves(rng, work.n_tasks, work.layers[0], work.layers[-1], dtype)
+    activations = (*[activation] * (len(work.layers) - 3), "identity")
+    gains = [2.0 if word == "relu" else 1.0 for word in (*activations, "identity")]
+    parameters = _parameters(rng, work.layers, gains)
+    variances = [*rng.uniform(-1.0, 1.0, work.layers[-2] + 1), np.log(0.01)]
+    theta = np.concatenate([parameters, variances]).astype(dtype)
+    x, y = rows(work.n_support)
+    x_query, y_query = rows(work.n_query)
+    return HeadProblem(work.layers, activations, loss, theta, x, y, x_query, y_query)
+
+
+def _waves(
+    rng: np.random.Generator, n_tasks: int, n_inputs: int, n_outputs: int, dtype: str
+) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
+    """Draw a wave for each task; what is returned draws so many rows of each."""
+    amplitude = rng.uniform(0.1, 5.0, (n_tasks, 1, n_outputs))
+    phase = rng.uniform(0.0, np.pi, (n_tasks, 1, n_outputs))
+    direction = rng.standard_normal((n_tasks, n_inputs, n_outputs))
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+
+    def rows(count: int) -> tuple[np.ndarray, np.ndarray]:
+        x = rng.uniform(-5.0, 5.0, (n_tasks, count, n_inputs)) / np.sqrt(n_inputs)
+        y = amplitude * np.sin(x @ direction - phase)
+        return x.astype(dtype), y.astype(dtype)
+
+    return rows
+
+
+def _parameters(rng: np.random.Generator, sizes: tuple[int, ...], gains: list[float]) -> np.ndarray:
+    layers = []
+    for (n_in, n_out), gain in zip(pairwise(sizes), gains, strict=False):
+        layers.append(rng.standard_normal(n_out * n_in) * np.sqrt(gain / n_in))
+        layers.append(0.1 * rng.standard_normal(n_out))
+    return np.concatenate(layers)

@@ -1,8 +1,10 @@
 """Everything that can compute the meta-gradient of a problem, behind one call.
 
-A contender is a function ``(problem, **options) -> Prepared`` in a file of its own. It imports its
-library itself, so that a process loads only the one that it measures, and it does beforehand
-whatever a user's own training loop would do once: build the model, compile, move the data.
+A problem is of gradient steps, or of a last layer that adapts in closed form; each kind has its own
+contenders, under the same names. A contender is a function ``(problem, **options) -> Prepared`` in
+a file of its own. It imports its library itself, so that a process loads only the one that it
+measures, and it does beforehand whatever a user's own training loop would do once: build the model,
+compile, move the data.
 """
 
 from __future__ import annotations
@@ -11,10 +13,10 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
-from ..workloads import Problem
+from ..workloads import HEADS, HeadProblem, Problem
 from .base import Prepared
 
-__all__ = ["CONTENDERS", "Contender", "Prepared"]
+__all__ = ["CONTENDERS", "HEAD_CONTENDERS", "Contender", "Prepared", "contenders_for"]
 
 
 class Contender(NamedTuple):
@@ -30,7 +32,7 @@ class Contender(NamedTuple):
         """Whether the library is not installed; looks without importing it."""
         return find_spec(self.library) is None
 
-    def prepare(self, problem: Problem, **options: Any) -> Prepared:
+    def prepare(self, problem: Problem | HeadProblem, **options: Any) -> Prepared:
         """Import the library and make everything ready."""
         return getattr(import_module(f"{__name__}.{self.module}"), self.function)(
             problem, **options
@@ -45,3 +47,13 @@ CONTENDERS = {
     "numpy": Contender("with_numpy", "numpy", "numpy", "NumPy"),
     "matmul": Contender("with_numpy", "matmul", "numpy", "matrix product", is_peer=False),
 }
+
+HEAD_CONTENDERS = {
+    "fastmaml": Contender("with_fastmaml", "head", "fastmaml", "fastmaml", is_peer=False),
+    "jax": Contender("with_jax_head", "head", "jax", "JAX"),
+}
+
+
+def contenders_for(workload: str) -> dict[str, Contender]:
+    """Those of a workload's kind."""
+    return HEAD_CONTENDERS if workload in HEADS else CONTENDERS

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..workloads import Problem
+from ..workloads import HeadProblem, Problem
 
 
 class Prepared(NamedTuple):
@@ -20,7 +20,7 @@ class Prepared(NamedTuple):
     versions: str
 
 
-def layers_of(problem: Problem) -> list[tuple[np.ndarray, np.ndarray]]:
+def layers_of(problem: Problem | HeadProblem) -> list[tuple[np.ndarray, np.ndarray]]:
     """The flat parameters as one (weight, bias) pair a layer."""
     layers, start = [], 0
     for n_in, n_out in pairwise(problem.layers):

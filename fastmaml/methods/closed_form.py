@@ -18,6 +18,7 @@ from ..kernels.compile.records import View
 from ..kernels.methods import closed_form as kernels
 from ..kernels.methods import posterior as posterior_kernels
 from ..kernels.methods.modes import GRADIENT, RATES, VALUE
+from ..kernels.methods.systems import addresses
 from ..kernels.models.layers import _padded as padded
 from ..kernels.vectors.emitter import LANES, on_line
 from ..plan import Plan, Sizes, chunks_of
@@ -59,7 +60,7 @@ class HeadPlan(Plan):
     """A plan, and what is handed to the kernel in every call."""
 
     table: NDArray[np.int64]
-    sizes: NDArray[np.int64]  # see SIZES of the kernel
+    sizes: NDArray[np.int64]  # see SIZES of the kernel, and the addresses of this process
     blocks: NDArray[np.int64]  # boundaries in tasks, of which chunks are made
     systems: int  # float64 numbers a worker
     n_prior: int  # float64 numbers of the prior and the noise
@@ -126,6 +127,7 @@ class ClosedForm(Method):
     def warm(self, problem: Any, theta: NDArray[Any], rows: Rows) -> None:
         """Run once what the method's file has, so that it is compiled."""
         super().warm(problem, theta, rows)
+        addresses((False, True), back=True)
         posterior(problem, theta, rows)
 
 
@@ -277,6 +279,8 @@ def _plan(problem: HeadProblem, dtype: np.dtype[Any], sizes: Sizes, what: int | 
         f"{model!r} in closed form with {sizes.longest} rows of a task",
     )
     mode = what if isinstance(what, int) else VALUE
+    forms = {k > numbers["limit"] for k, _ in counts} if what != ADAPT else ()
+    reached = addresses(forms, mode > VALUE)
     n_gradient = on_line(compiled.n_padded + numbers["ld"] + m)
     of_rows = (6 if mode > VALUE else 2) * model.n_params * sum(sizes.rows)
     of_tasks = sum(min(k, p) * (k + q + p) * p for k, q in counts) * n_tasks // len(counts)
@@ -286,5 +290,5 @@ def _plan(problem: HeadProblem, dtype: np.dtype[Any], sizes: Sizes, what: int | 
         n_total=n_gradient, n_shared=compiled.n_padded + compiled.n_derived, n_rates=0,
         n_prior=numbers["ld"] + problem.n_noise, max_memory=problem.max_memory,
         table=compiled.table, blocks=blocks,
-        sizes=np.array([numbers[name] for name in kernels.SIZES], np.int64),
+        sizes=np.concatenate([np.array([numbers[name] for name in kernels.SIZES]), reached]),
     )  # fmt: skip

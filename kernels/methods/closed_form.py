@@ -30,7 +30,7 @@ from ..vectors.emitter import LANES, on_line
 from ..vectors.pointers import offset
 from ..vectors.reduce import add_rows
 from .density import query_loss
-from .dual import dual_back, dual_forth, dual_size, on_edge
+from .dual import dual_size, on_edge
 from .head import (
     KINDS,
     Head,
@@ -46,7 +46,8 @@ from .head import (
     write_prior,
 )
 from .modes import VALUE
-from .primal import primal_back, primal_forth, primal_size
+from .primal import primal_size
+from .systems import solve, solve_back
 from .tasks import Chunks, Sums, Tasks, gradient_row
 
 
@@ -84,12 +85,15 @@ SIZES = (
     "ld", "ld_out", "limit", "n_prior", "n_noise", "density", "rows", "longest", "system",
 )  # fmt: skip
 
+#: where the addresses of ``systems`` begin, behind these
+ADDRESSES = len(SIZES)
+
 
 def system_size(p: int, n_out: int, sizes: dict[str, int], counts: set[tuple[int, int]]) -> int:
     """Numbers that the system of a task takes, the largest of (support, query) rows."""
     ld, ld_out, lanes = sizes["ld"], sizes["ld_out"], LANES[np.dtype(np.float64)]
     return max(
-        dual_size(k, q, ld_out, lanes)
+        dual_size(k, q, ld, n_out, ld_out, lanes)
         if k <= sizes["limit"]
         else primal_size(k, q, p, ld, n_out, ld_out, lanes)
         for k, q in counts
@@ -163,18 +167,10 @@ def features(net, head, support, query, first, last, shared, block, memory, orde
 
 
 @linked
-def solve_task(head, task, memory):
-    """The predictive mean of a task's query rows, and h."""
-    if task.k <= head.limit:
-        dual_forth(head, task, memory.system, memory.h)
-    else:
-        primal_forth(head, task, memory.system, memory.h)
-
-
-@linked
-def work_block(net, head, support, query, first, last, shared, memory, mode, add, row, values):
+def work_block(net, head, start, support, query, first, last, memory, mode, add, row, values):
     """A block of tasks, from their rows to their sum of gradients, [+] a chunk's row."""
     block, back = Block(rows_between(support, query, first, last), memory.block), mode > VALUE
+    shared = start.shared
     features(net, head, support, query, first, last, shared, block, memory, back)
     places = Task(0, 0, memory.z, memory.dz, memory.f, memory.df)
     for j in range(head.n_out):
@@ -182,14 +178,12 @@ def work_block(net, head, support, query, first, last, shared, memory, mode, add
     for number in range(first, last):
         task = task_of(head, support, query, first, number, places)
         residuals(head, task, offset(support.y, support.offsets[number] * head.n_out))
-        solve_task(head, task, memory)
+        solve(head, task, offset(start.sizes, ADDRESSES), memory.system, memory.h)
         y = offset(query.y, query.offsets[number] * head.n_out)
         weight = head.scale / task.q if head.mean else head.scale
         values[number] = query_loss(head, task, y, weight, memory.h, memory.eta, memory.noise)
-        if back and task.k <= head.limit:
-            dual_back(head, task, memory.system, memory.eta)
-        elif back:
-            primal_back(head, task, memory.system, memory.eta)
+        if back:
+            solve_back(head, task, offset(start.sizes, ADDRESSES), memory.system, memory.eta)
     if back:
         write_deltas(net, head, block, memory.dz, memory.df)
         pull_back(net, block, Point(shared, offset(shared, net.n_padded)), row, add)
@@ -202,13 +196,13 @@ def work_block(net, head, support, query, first, last, shared, memory, mode, add
 @linked
 def _work(worker, n_workers, net, start, support, query, chunks, blocks, room, mode, sums):
     """One worker's chunks."""
-    head, shared = head_of(net, start), start.shared
+    head = head_of(net, start)
     memory = memory_of(head, room, worker)
     for chunk in range(chunks.first + worker, chunks.last, n_workers):
         row = gradient_row(sums, chunks, chunk)
         for b in range(chunks.bounds[chunk], chunks.bounds[chunk + 1]):
             work_block(
-                net, head, support, query, blocks[b], blocks[b + 1], shared, memory, mode,
+                net, head, start, support, query, blocks[b], blocks[b + 1], memory, mode,
                 b > chunks.bounds[chunk], row, sums.values,
             )  # fmt: skip
 
@@ -241,11 +235,11 @@ def closed_form(
 ):  # fmt: skip
     """Work chunks first:last; chunk c is the blocks ``chunks[c] : chunks[c + 1]``.
 
-    Block b is the tasks ``blocks[b] : blocks[b + 1]``. ``sizes`` are those of ``SIZES``. ``shared``
-    and ``prior`` take what ``prepare`` writes, ``passes`` and ``systems`` (see ``Room``) have a row
-    per worker, ``gradient_rows`` a row per chunk of the call: the padded gradient of the network,
-    (ld,) and (n_out,). ``total`` takes their sum, ``task_values`` (n_tasks,) is written, and by the
-    last call ``gradient``.
+    Block b is the tasks ``blocks[b] : blocks[b + 1]``. ``sizes`` are those of ``SIZES``, then the
+    addresses of ``systems``. ``shared`` and ``prior`` take what ``prepare`` writes, ``passes`` and
+    ``systems`` (see ``Room``) have a row per worker, ``gradient_rows`` a row per chunk of the call:
+    the padded gradient of the network, (ld,) and (n_out,). ``total`` takes their sum,
+    ``task_values`` (n_tasks,) is written, and by the last call ``gradient``.
     """
     if first == 0:
         prepare(net_of(table), theta, sizes, shared, prior)
@@ -267,5 +261,8 @@ def closed_form(
         add_rows(gradient_rows, last - first, total.size, total)
         if last == chunks.size - 1:
             gather_head(
-                net_of(table), Start(shared, prior, sizes, loss_scale, loss_mean), total, gradient
+                net_of(table),
+                Start(shared, prior, sizes, loss_scale, loss_mean),
+                total,
+                gradient,
             )

@@ -16,6 +16,7 @@ import math
 from ..compile.jit import helper
 from ..compile.link import linked
 from ..vectors.pointers import offset
+from .head import clear
 
 
 @helper
@@ -29,10 +30,8 @@ def query_loss(head, task, y, weight, h, eta, noise) -> float:
     """The loss of a task's query rows; G goes to their df; ``noise`` (n_out,) gains."""
     n, ld, q = head.n_out, head.ld_out, task.q
     f, g = offset(task.f, task.k * ld), offset(task.df, task.k * ld)
-    for i in range(q):
-        eta[i] = 0
-        for j in range(n, ld):
-            g[i * ld + j] = 0
+    clear(q, eta)
+    clear(q * ld, g)
     total = 0.0
     for j in range(n):
         of_noise, log_noise = 0.0, head.log_noise[j if head.n_noise > 1 else 0]

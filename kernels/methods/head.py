@@ -41,6 +41,8 @@ from ..models.layers import (
     weights_of,
 )
 from ..models.passes import load_rows
+from ..vectors.cholesky import whole
+from ..vectors.mixed import column_dots, scale_rows
 from ..vectors.pointers import offset
 
 #: kinds of values that a block has room for: values, phi', delta
@@ -87,6 +89,13 @@ def task_of(head, support, query, first, task, places):
 
 
 @helper
+def clear(n, x):
+    """``x (n,) = 0``: at once, since a loop for what pads each row costs more."""
+    for i in range(n):
+        x[i] = 0
+
+
+@helper
 def rows_between(support, query, first, last):
     """Rows of the tasks first:last."""
     of_support = support.offsets[last] - support.offsets[first]
@@ -128,26 +137,26 @@ def scale_features(net, head, block, z, f):
     n_in, ld_in, ld, roots = layer.n_in, layer.ld_in, head.ld, head.roots
     a, out = value(net, block, A, net.n_layers), value(net, block, A, net.n_layers + 1)
     n_out, ld_out, ld_f = layer.n_out, layer.ld_out, head.ld_out
+    width = whole(n_in, roots)
+    clear(block.rows * ld_f, f)
+    if ld > width:
+        clear(block.rows * ld, z)
+    scale_rows(block.rows, width, z, ld, a, ld_in, roots)
     for i in range(block.rows):
-        for j in range(n_in):
-            z[i * ld + j] = a[i * ld_in + j] * roots[j]
-        for j in range(n_in, ld):
-            z[i * ld + j] = roots[j]  # zero in the padding
+        for j in range(n_in, head.p):  # of the bias
+            z[i * ld + j] = roots[j]
         for j in range(n_out):
             f[i * ld_f + j] = out[i * ld_out + j]
-        for j in range(n_out, ld_f):
-            f[i * ld_f + j] = 0
 
 
 @linked
 def residuals(head, task, y):
     """``df = Y - F_0`` of a task's support rows."""
     n, ld, f, df = head.n_out, head.ld_out, task.f, task.df
+    clear(task.k * ld, df)
     for i in range(task.k):
         for j in range(n):
             df[i * ld + j] = y[i * n + j] - f[i * ld + j]
-        for j in range(n, ld):
-            df[i * ld + j] = 0
 
 
 @linked
@@ -157,16 +166,18 @@ def write_deltas(net, head, block, dz, df):
     n_in, ld_in, ld, roots = layer.n_in, layer.ld_in, head.ld, head.roots
     n_out, ld_out, ld_f = layer.n_out, layer.ld_out, head.ld_out
     delta = value(net, block, DELTA, net.n_layers + 1)
+    clear(block.rows * ld_out, delta)
     for i in range(block.rows):
         for j in range(n_out):
             delta[i * ld_out + j] = df[i * ld_f + j]
-        for j in range(n_out, ld_out):
-            delta[i * ld_out + j] = 0
     delta = value(net, block, DELTA, net.n_layers)
-    for i in range(block.rows if net.n_layers > 1 else 0):
-        for j in range(n_in):
-            delta[i * ld_in + j] = dz[i * ld + j] * roots[j]
-        for j in range(n_in, ld_in):
+    rows = block.rows if net.n_layers > 1 else 0
+    width = whole(n_in, roots)
+    if ld_in > width:
+        clear(rows * ld_in, delta)
+    scale_rows(rows, width, delta, ld_in, dz, ld, roots)
+    for i in range(rows):
+        for j in range(n_in, min(head.p, width)):  # dz of the bias
             delta[i * ld_in + j] = 0
 
 
@@ -192,11 +203,7 @@ def add_variances(head, rows, z, dz, total, noise, g, add):
     ``total`` (ld,) is to work in.
     """
     ld = head.ld
-    for j in range(ld):
-        total[j] = 0
-    for i in range(rows):
-        for j in range(ld):
-            total[j] += z[i * ld + j] * dz[i * ld + j]
+    column_dots(rows, ld, total, z, dz, ld)
     for j in range(ld):
         g[j] = g[j] + total[j] if add else total[j]
     for j in range(head.n_out):

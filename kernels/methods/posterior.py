@@ -21,10 +21,11 @@ from ..compile.records import layer_of, net_of
 from ..models.passes import Block
 from ..vectors.cholesky import solve_upper
 from ..vectors.pointers import offset
-from .closed_form import Room, Start, features, head_of, memory_of, prepare, solve_task
+from .closed_form import ADDRESSES, Room, Start, features, head_of, memory_of, prepare
 from .density import noise_variance
 from .head import Task, residuals, rows_between, task_of
 from .primal import posterior, primal_of
+from .systems import solve
 from .tasks import Tasks
 
 
@@ -56,16 +57,16 @@ def write_predictions(head, task, h, f, std):
 @linked
 def write_posterior(net, head, task, own, shared, mean, scale):
     """Mean (n_out, p) and L (p, p) of a task."""
-    p, n_out, ld, roots = head.p, head.n_out, head.ld, head.roots
+    p, n_out, ld, roots = head.p, head.n_out, own.ld, head.roots
     layer, square = layer_of(net, net.n_layers), own.square
     weight, bias = offset(shared, layer.p_weight), offset(shared, layer.p_bias)
     posterior(head, task, own)
-    solve_upper(p, square, ld, own.x, own.ld_x)
+    solve_upper(p, square, ld, own.x, ld, head.ld_out)
     for o in range(n_out):
         for j in range(layer.n_in):
-            mean[o * p + j] = weight[o * layer.ld_in + j] + roots[j] * own.x[j * own.ld_x + o]
+            mean[o * p + j] = weight[o * layer.ld_in + j] + roots[j] * own.x[j * ld + o]
         for j in range(layer.n_in, p):
-            mean[o * p + j] = bias[o] + roots[j] * own.x[j * own.ld_x + o]
+            mean[o * p + j] = bias[o] + roots[j] * own.x[j * ld + o]
     for i in range(p):
         for j in range(i):
             scale[i * p + j] = square[j * ld + i] / roots[i]
@@ -90,7 +91,7 @@ def _work(worker, n_workers, net, start, support, new, blocks, room, out):
             residuals(head, task, offset(support.y, support.offsets[number] * n_out))
             if out.predict:
                 at = new.offsets[number] * n_out
-                solve_task(head, task, memory)
+                solve(head, task, offset(start.sizes, ADDRESSES), memory.system, memory.h)
                 write_predictions(head, task, memory.h, offset(out.f, at), offset(out.std, at))
             else:
                 write_posterior(

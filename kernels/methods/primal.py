@@ -4,7 +4,7 @@ With the scaled features of the support rows, Phi, and of the query rows, Psi (`
 and what the prior mean predicts, F_0:
 
     P = Phi^T Phi + I = R^T R,    [U, V] = R^-T [Phi^T (Y - F_0), Psi^T]
-    F = F_0 + V^T U,    h = 1 + |v|^2
+    F = F_0 + Psi E,    h = 1 + |v|^2
 
 P is the precision of the posterior with S^1/2 on both sides. Back, with G and eta the loss's
 derivatives by F and h:
@@ -12,6 +12,8 @@ derivatives by F and h:
     [E, N] = R^-1 [U, V] = P^-1 [Phi^T (Y - F_0), Psi^T]
     H = N G,    D = Phi H,    C = Y - F_0 - Phi E,    dF_0 = [-D; G]
     dPhi = C H^T - D E^T - 2 Phi N diag(eta) N^T,    dPsi = G E^T + 2 diag(eta) N^T
+
+Where no variance is asked for, neither V nor N is formed: H = P^-1 Psi^T G.
 
 The weights of the posterior mean are those of the prior's plus S^1/2 E. It is the other form
 (``dual``) to rounding; C and D are the same matrices there.
@@ -25,41 +27,49 @@ from ..compile.jit import helper
 from ..compile.link import linked
 from ..vectors.cholesky import factor, solve_lower, solve_upper, whole
 from ..vectors.emitter import LINE
-from ..vectors.matmul import inner, outer
-from ..vectors.pointers import offset
-from .dual import on_edge, predict_from
+from ..vectors.matmul import outer
+from ..vectors.pointers import lanes_of, offset
+from .dual import on_edge
+
+#: rows of P that are made at once, by its width
+NARROW, WIDE = 8, 64
 
 
 class Primal(NamedTuple):
     """Where a task's numbers lie; matrices have rows of whole vectors."""
 
-    ld_x: int  # of ``x`` and ``y``: n_out numbers with padding, then Q
-    square: Any  # (p, ld) P, then its factor; at last -2 N diag(eta) N^T
-    x: Any  # (p, n_out + Q) [Phi^T (Y - F_0), Psi^T], [U, V], [E, N]
-    y: Any  # the same of [-H, N diag(eta)]
-    e_t: Any  # (n_out, ld) E^T
-    h_t: Any  # (n_out, ld) -H^T
+    ld: int  # of ``square`` and what is in its rows
+    square: Any  # (p, head.ld) P, then its factor
+    x: Any  # (p, n_out) Phi^T (Y - F_0), U, E, behind P in its rows
+    n: Any  # (p, Q) Psi^T, V, N, behind that
+    y: Any  # (p, n_out) -H
+    e_t: Any  # (n_out, head.ld) E^T
+    h_t: Any  # (n_out, head.ld) -H^T
     c: Any  # (K, n_out) -C
+    n_t: Any  # (Q, head.ld) -2 diag(eta) N^T
+    spread: Any  # (p, head.ld) -2 N diag(eta) N^T
 
 
 def primal_size(k: int, q: int, p: int, ld: int, n_out: int, ld_out: int, lanes: int) -> int:
     """Numbers that a task takes."""
     ld_q = -(-q // lanes) * lanes
-    return p * (ld + 2 * ld_out + 2 * ld_q) + 2 * n_out * ld + k * ld_out + 6 * LINE
+    return p * (2 * ld + 2 * ld_out + ld_q) + (2 * n_out + q) * ld + k * ld_out + 7 * LINE
 
 
 @helper
 def primal_of(head, task, memory):
     """A task's places in ``memory``."""
-    p, ld, ld_x = head.p, head.ld, head.ld_out + whole(task.q, memory)
-    x = on_edge(p * ld)
-    y = x + on_edge(p * ld_x)
-    e_t = y + on_edge(p * ld_x)
-    h_t = e_t + on_edge(head.n_out * ld)
-    c = h_t + on_edge(head.n_out * ld)
+    p, width = head.p, head.ld
+    ld = width + head.ld_out + (whole(task.q, memory) if head.density else 0)
+    y = on_edge(p * ld)
+    e_t = y + on_edge(p * head.ld_out)
+    h_t = e_t + on_edge(head.n_out * width)
+    c = h_t + on_edge(head.n_out * width)
+    n_t = c + on_edge(task.k * head.ld_out)
     return Primal(
-        ld_x, memory, offset(memory, x), offset(memory, y), offset(memory, e_t),
-        offset(memory, h_t), offset(memory, c),
+        ld, memory, offset(memory, width), offset(memory, width + head.ld_out), offset(memory, y),
+        offset(memory, e_t), offset(memory, h_t), offset(memory, c), offset(memory, n_t),
+        offset(memory, n_t + on_edge(task.q * width)),
     )  # fmt: skip
 
 
@@ -76,68 +86,74 @@ def transposed(rows, n, x, ldx, out, ld_out, padded):
 @linked
 def posterior(head, task, own):
     """The factor of P, and [U, V]."""
-    k, p, z, ld, ld_out, ld_x = task.k, head.p, task.z, head.ld, head.ld_out, own.ld_x
-    square, x = own.square, own.x
-    outer(p, ld, k, square, ld, square, ld, 0, z, 1, ld, z, ld)
+    k, p, z, width, ld_out, ld = task.k, head.p, task.z, head.ld, head.ld_out, own.ld
+    square, x, q = own.square, own.x, task.q if head.density else 0
+    # Only the upper triangle, but in blocks that are large enough for a wide one.
+    down = NARROW if width < WIDE else WIDE
+    for i in range(0, p, down):
+        left = i - i % lanes_of(z)
+        block = offset(square, i * ld + left)
+        outer(
+            min(down, p - i), width - left, k, block, ld, block, ld, 0, offset(z, i), 1, width,
+            offset(z, left), width,
+        )  # fmt: skip
     for i in range(p):
         square[i * ld + i] += 1
-    factor(p, square, ld)
-    outer(p, ld_out, k, x, ld_x, x, ld_x, 0, z, 1, ld, task.df, ld_out)
-    transposed(task.q, p, offset(z, k * ld), ld, offset(x, ld_out), ld_x, ld_x - ld_out)
-    solve_lower(p, square, ld, x, ld_x)
+    outer(p, ld_out, k, x, ld, x, ld, 0, z, 1, width, task.df, ld_out)
+    transposed(q, p if q > 0 else 0, offset(z, k * width), width, own.n, ld, ld - width - ld_out)
+    factor(p, square, ld, ld)
 
 
 @linked
 def primal_forth(head, task, memory, h):
     """The predictive mean, in the place of the prior's, and h (Q,) if it is asked for."""
-    q, p, own = task.q, head.p, primal_of(head, task, memory)
+    k, q, p, ld_out, own = task.k, task.q, head.p, head.ld_out, primal_of(head, task, memory)
+    ld, f = own.ld, offset(task.f, k * ld_out)
     posterior(head, task, own)
-    predict_from(head, task, p, own.x, own.ld_x)
     if head.density:
-        v, ld_x = offset(own.x, head.ld_out), own.ld_x
         for j in range(q):
             h[j] = 1
         for i in range(p):
             for j in range(q):
-                h[j] += v[i * ld_x + j] * v[i * ld_x + j]
+                h[j] += own.n[i * ld + j] * own.n[i * ld + j]
+    solve_upper(p, own.square, ld, own.x, ld, ld_out)
+    z_query = offset(task.z, k * head.ld)
+    outer(q, ld_out, p, f, ld_out, f, ld_out, 1, z_query, head.ld, 1, own.x, ld)
 
 
 @linked
 def primal_back(head, task, memory, eta):
     """dz of all rows and df of the support rows, from df of the query rows and eta."""
-    k, q, p, m, ld, ld_out = task.k, task.q, head.p, head.n_out, head.ld, head.ld_out
+    k, q, p, m, width, ld_out = task.k, task.q, head.p, head.n_out, head.ld, head.ld_out
     own = primal_of(head, task, memory)
-    z, dz, df, c, square, x, y, ld_x = (
-        task.z, task.dz, task.df, own.c, own.square, own.x, own.y, own.ld_x,
+    z, dz, df, c, square, x, y, n, ld = (
+        task.z, task.dz, task.df, own.c, own.square, own.x, own.y, own.n, own.ld,
     )  # fmt: skip
-    g, dz_query, n, en = (
-        offset(df, k * ld_out),
-        offset(dz, k * ld),
-        offset(x, ld_out),
-        offset(y, ld_out),
-    )
-    solve_upper(p, square, ld, x, ld_x)
-    outer(p, ld_out, q, y, ld_x, y, ld_x, 0, n, ld_x, 1, g, ld_out)
-    for i in range(p):
-        for j in range(ld_out):
-            y[i * ld_x + j] = -y[i * ld_x + j]  # -H: the tile only adds
+    g, z_query, dz_query = offset(df, k * ld_out), offset(z, k * width), offset(dz, k * width)
+    if head.density:
+        solve_upper(p, square, ld, n, ld, ld - width - ld_out)
+        outer(p, ld_out, q, y, ld_out, y, ld_out, 0, n, ld, 1, g, ld_out)
+    else:
+        outer(p, ld_out, q, y, ld_out, y, ld_out, 0, z_query, 1, width, g, ld_out)
+        solve_lower(p, square, ld, y, ld_out, ld_out)
+        solve_upper(p, square, ld, y, ld_out, ld_out)
+    for i in range(p * ld_out):
+        y[i] = -y[i]  # -H: the tile only adds
     for i in range(k * ld_out):
         c[i] = -df[i]
-    outer(k, ld_out, p, c, ld_out, c, ld_out, 1, z, ld, 1, x, ld_x)
-    outer(k, ld_out, p, df, ld_out, df, ld_out, 0, z, ld, 1, y, ld_x)
-    transposed(p, m, x, ld_x, own.e_t, ld, ld)
-    transposed(p, m, y, ld_x, own.h_t, ld, ld)
-    outer(k, ld, m, dz, ld, dz, ld, 0, c, ld_out, 1, own.h_t, ld)
-    outer(k, ld, m, dz, ld, dz, ld, 1, df, ld_out, 1, own.e_t, ld)
-    outer(q, ld, m, dz_query, ld, dz_query, ld, 0, g, ld_out, 1, own.e_t, ld)
+    outer(k, ld_out, p, c, ld_out, c, ld_out, 1, z, width, 1, x, ld)
+    outer(k, ld_out, p, df, ld_out, df, ld_out, 0, z, width, 1, y, ld_out)
+    transposed(p, m, x, ld, own.e_t, width, width)
+    transposed(p, m, y, ld_out, own.h_t, width, width)
+    outer(k, width, m, dz, width, dz, width, 0, c, ld_out, 1, own.h_t, width)
+    outer(k, width, m, dz, width, dz, width, 1, df, ld_out, 1, own.e_t, width)
+    outer(q, width, m, dz_query, width, dz_query, width, 0, g, ld_out, 1, own.e_t, width)
     if head.density:
-        ld_q = ld_x - ld_out
-        for i in range(p):
-            for j in range(q):
-                of_h = eta[j] * n[i * ld_x + j]
-                en[i * ld_x + j] = of_h
-                dz_query[j * ld + i] += of_h + of_h
-            for j in range(q, ld_q):
-                en[i * ld_x + j] = 0
-        inner(p, p, ld_q, square, ld, -2.0, 0.0, 0, en, ld_x, n, ld_x)
-        outer(k, ld, p, dz, ld, dz, ld, 1, z, ld, 1, square, ld)
+        n_t, spread = own.n_t, own.spread
+        transposed(p, q, n, ld, n_t, width, width)
+        for j in range(q):
+            for i in range(width):
+                n_t[j * width + i] *= -(eta[j] + eta[j])
+                dz_query[j * width + i] -= n_t[j * width + i]
+        outer(p, width, q, spread, width, spread, width, 0, n, ld, 1, n_t, width)
+        outer(k, width, p, dz, width, dz, width, 1, z, width, 1, spread, width)

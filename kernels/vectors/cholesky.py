@@ -1,9 +1,9 @@
 """Cholesky factors of matrices ``I + something positive``: factor, solve, take in one more row.
 
 A = R^T R with R upper triangular, so that all that is read and written in a row lies side by side.
-Every product is one of ``outer``: a block of rows takes what the rows above (or below) it give it
-at once, and then each row what those of its block do. The tile only adds, so a row is worked with
-its sign turned.
+Rows are worked a few at a time, by the tiles of ``triangles``: they take what the rows above (or
+below) them give, and then what those among them do. Right sides may lie behind A in the same rows,
+and are solved on the way.
 
 Each pivot of such a matrix is at least 1: it is a Schur complement, whose inverse is a diagonal
 entry of A^-1, and that is at most I. Where rounding leaves less, 1 it is. So nothing finite makes
@@ -14,15 +14,10 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from ..compile.jit import helper
 from ..compile.link import linked
-from .matmul import outer
-from .pointers import lanes_of, offset
-
-#: rows that take their share of the others together
-BLOCK = 8
+from .pointers import lanes_of, offset, stack_panel
+from .triangles import ACROSS, BLOCK, LOWER, TAKE, UPPER, pivots_tile, reduce_tile
 
 
 @helper
@@ -32,95 +27,66 @@ def whole(n, vector):
     return (n + lanes - 1) // lanes * lanes
 
 
-@helper
-def negate(n, x):
-    """``x (n,) = -x``."""
-    for j in range(n):
-        x[j] = -x[j]
-
-
-@helper
-def times_minus(n, x, factor):
-    """``x (n,) = -factor x``."""
-    for j in range(n):
-        x[j] *= -factor
+@linked
+def reduce_rows(rows, width, mode, c, ldc, k, a, row, step, b, ldb, r, ldr):
+    """``reduce_tile`` across ``width`` numbers, whole vectors."""
+    lanes = lanes_of(c)
+    vectors = width // lanes
+    while vectors > 0:
+        across = min(vectors, ACROSS)
+        reduce_tile(rows, across, mode, c, ldc, k, a, row, step, b, ldb, r, ldr)
+        c, b = offset(c, across * lanes), offset(b, across * lanes)
+        vectors -= across
 
 
 @linked
-def factor(n, a, lda):
-    """Overwrite the upper triangle of A (n, lda) by R, but for 1 / R[i, i] on its diagonal.
+def factor(n, a, lda, width):
+    """Overwrite the upper triangle of A in [A, X] (n, width) by R, and X by R^-T X.
 
-    Columns up to a whole vector are worked, and must be zero beyond n.
+    On the diagonal is 1 / R[i, i]. ``width`` is of whole vectors, and so is that of A, which must
+    be zero beyond n. What is below the diagonal is lost.
     """
-    lanes, width = lanes_of(a), whole(n, a)
+    lanes = lanes_of(a)
+    r = stack_panel(a, BLOCK)  # BLOCK * BLOCK numbers at least
     for first in range(0, n, BLOCK):
-        last = min(first + BLOCK, n)
+        rows = min(BLOCK, n - first)
         left = first - first % lanes
-        block = offset(a, first * lda + left)
-        for i in range(first, last):
-            negate(width - left, offset(a, i * lda + left))
-        if first > 0:
-            outer(
-                last - first, width - left, first, block, lda, block, lda, 1, offset(a, first), 1,
-                lda, offset(a, left), lda,
-            )  # fmt: skip
-        for i in range(first, last):
-            row = offset(a, i * lda)
-            left = i - i % lanes
-            outer(
-                1, width - left, i - first, offset(row, left), lda, offset(row, left), lda, 1,
-                offset(a, first * lda + i), 1, lda, offset(a, first * lda + left), lda,
-            )  # fmt: skip
-            pivot = -np.float64(row[i])
-            if pivot < 1.0:  # NaN stays
-                pivot = 1.0
-            row[i] = 1.0 / math.sqrt(pivot)
-            times_minus(width - i - 1, offset(row, i + 1), row[i])
+        near = whole(first + rows - left, a)
+        block, above = offset(a, first * lda + left), offset(a, left)
+        by = offset(a, first)
+        reduce_rows(rows, near, TAKE, block, lda, first, by, 1, lda, above, lda, r, BLOCK)
+        pivots_tile(rows, 1, offset(a, first * lda + first), lda, r)
+        reduce_rows(rows, near, LOWER, block, lda, 0, by, 1, lda, above, lda, r, BLOCK)
+        block, above = offset(block, near), offset(above, near)
+        reduce_rows(
+            rows, width - left - near, LOWER, block, lda, first, by, 1, lda, above, lda, r, BLOCK
+        )
+        for i in range(rows):
+            a[(first + i) * lda + first + i] = r[i * BLOCK + i]
 
 
 @linked
-def solve_lower(n, r, ldr, x, width):
+def solve_lower(n, r, ldr, x, ldx, width):
     """``X (n, width) = R^-T X``."""
     for first in range(0, n, BLOCK):
-        last = min(first + BLOCK, n)
-        block = offset(x, first * width)
-        negate((last - first) * width, block)
-        if first > 0:
-            outer(
-                last - first, width, first, block, width, block, width, 1, offset(r, first), 1, ldr,
-                x, width,
-            )  # fmt: skip
-        for i in range(first, last):
-            row = offset(x, i * width)
-            if i > first:
-                outer(
-                    1, width, i - first, row, width, row, width, 1, offset(r, first * ldr + i), 1,
-                    ldr, block, width,
-                )  # fmt: skip
-            times_minus(width, row, r[i * ldr + i])
+        block = offset(x, first * ldx)
+        reduce_rows(
+            min(BLOCK, n - first), width, LOWER, block, ldx, first, offset(r, first), 1, ldr, x,
+            ldx, offset(r, first * ldr + first), ldr,
+        )  # fmt: skip
 
 
 @linked
-def solve_upper(n, r, ldr, x, width):
+def solve_upper(n, r, ldr, x, ldx, width):
     """``X (n, width) = R^-1 X``."""
     last = n
     while last > 0:
         first = max(last - BLOCK, 0)
-        block, below = offset(x, first * width), offset(x, last * width)
-        negate((last - first) * width, block)
-        if last < n:
-            outer(
-                last - first, width, n - last, block, width, block, width, 1,
-                offset(r, first * ldr + last), ldr, 1, below, width,
-            )  # fmt: skip
-        for i in range(last - 1, first - 1, -1):
-            row = offset(x, i * width)
-            if i + 1 < last:
-                outer(
-                    1, width, last - i - 1, row, width, row, width, 1,
-                    offset(r, i * ldr + i + 1), ldr, 1, offset(row, width), width,
-                )  # fmt: skip
-            times_minus(width, row, r[i * ldr + i])
+        reduce_rows(
+            last - first, width, UPPER, offset(x, first * ldx), ldx, n - last,
+            offset(r, first * ldr + last), ldr, 1, offset(x, last * ldx), ldx,
+            offset(r, first * ldr + first), ldr,
+        )  # fmt: skip
         last = first
 
 
