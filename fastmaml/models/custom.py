@@ -26,6 +26,7 @@ from ..kernels.compile.given import hides, is_compiled, name_of, python_of, resu
 from ..kernels.models.completed import hvp_of_vjp, jvp_of_forward, jvp_of_vjp, vjp_of_jvp
 from ..kernels.models.custom import ARGUMENTS, passes_of, types_of
 from ..kernels.models.padded import plain_table
+from ..kernels.models.passes import Passes
 from ..predict import predict as predict_of_any_model
 from .base import MAX_SIZE
 
@@ -189,7 +190,11 @@ class Custom:
     @property
     def derived(self) -> dict[str, str]:
         """What was left out and is derived, and from what."""
-        return dict(_completed(self).how)
+        return dict(_completed(*self._functions).how)
+
+    @property
+    def _functions(self) -> tuple[Any, Any, Any, Any]:
+        return self.forward, self.vjp, self.jvp, self.hvp
 
     def init(
         self, rng: int | np.random.Generator | None = None, dtype: DTypeLike = np.float64
@@ -281,12 +286,9 @@ def _require_compiles(name: str, function: Any, dtype: np.dtype[Any]) -> None:
 
 
 class _Completed(NamedTuple):
-    """The four functions; what those that were left out are derived from, or why they cannot be."""
+    """The passes; what those functions that were left out are derived from, or why they cannot."""
 
-    forward: Any
-    vjp: Any
-    jvp: Any
-    hvp: Any
+    passes: Passes
     how: dict[str, str]
     why_not: dict[str, str]
 
@@ -303,8 +305,8 @@ def _unfit(name: str, function: Any) -> str | None:
 
 
 @lru_cache(maxsize=64)
-def _completed(model: Custom) -> _Completed:
-    forward, vjp, jvp, hvp = model.forward, model.vjp, model.jvp, model.hvp
+def _completed(forward: Any, vjp: Any, jvp: Any, hvp: Any) -> _Completed:
+    given = {"vjp": vjp, "jvp": jvp}
     how: dict[str, str] = {}
     why_not: dict[str, str] = {}
     if jvp is None:
@@ -318,20 +320,20 @@ def _completed(model: Custom) -> _Completed:
     if vjp is None and jvp is not None:
         vjp, how["vjp"] = vjp_of_jvp(jvp), "jvp, a call for each parameter"
     if hvp is None:
-        reasons = []
-        for name, given in (("vjp", model.vjp), ("jvp", model.jvp)):
-            if given is not None and hvp is None:
-                reason = _unfit(name, given)
-                if reason is None:
-                    hvp = hvp_of_vjp(given if name == "vjp" else vjp_of_jvp(given))
-                    how["hvp"] = f"{name}, by the complex step" + (
-                        ", a call for each parameter" if name == "jvp" else ""
-                    )
-                else:
-                    reasons.append(reason)
-        if hvp is None:
-            why_not["hvp"] = "; ".join(reasons) or "it takes vjp or jvp, forward is not enough"
-    return _Completed(forward, vjp, jvp, hvp, how, why_not)
+        reasons = {
+            name: _unfit(name, function) for name, function in given.items() if function is not None
+        }
+        fit = [name for name, reason in reasons.items() if reason is None]
+        if fit[:1] == ["vjp"]:
+            hvp, how["hvp"] = hvp_of_vjp(given["vjp"]), "vjp, by the complex step"
+        elif fit:
+            hvp = hvp_of_vjp(vjp_of_jvp(given["jvp"]))
+            how["hvp"] = "jvp, by the complex step, a call for each parameter"
+        else:
+            said = "; ".join(reason for reason in reasons.values() if reason is not None)
+            why_not["hvp"] = said or "it takes vjp or jvp, forward is not enough"
+    module = python_of(forward).__module__
+    return _Completed(passes_of(forward, vjp, jvp, hvp, module), how, why_not)
 
 
 @dataclass(frozen=True, eq=False)
@@ -342,11 +344,11 @@ class _CustomCompiled(Compiled):
 
     def reaching(self, order: int | None) -> NDArray[np.int64]:
         """See `Compiled`; ValueError where a derivative of that order is not to be had."""
+        why_not = _completed(*self.model._functions).why_not
         for name, least in (("vjp", 1), ("hvp", 2)):
-            why = _completed(self.model).why_not.get(name)
-            if why is not None and order is not None and order >= least:
+            if name in why_not and order is not None and order >= least:
                 raise ValueError(
-                    f"model has no {name}, and none can be derived: {why}; "
+                    f"model has no {name}, and none can be derived: {why_not[name]}; "
                     f"accepted are models with {_call_text(name)} ({self.model!r})"
                 )
         return super().reaching(order)
@@ -357,8 +359,6 @@ def _compiled(model: Custom, dtype: np.dtype[Any]) -> Compiled:
     for name in ARGUMENTS:
         if getattr(model, name) is not None:
             _require_compiles(name, getattr(model, name), dtype)
-    forward, vjp, jvp, hvp, _, _ = _completed(model)
-    module = python_of(forward).__module__
     table = plain_table(model.n_inputs, model.n_outputs, model.n_params, dtype)
-    passes = passes_of(forward, vjp, jvp, hvp, module)
+    passes = _completed(*model._functions).passes
     return _CustomCompiled(table, passes, dtype, model=model)

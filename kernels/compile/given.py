@@ -50,6 +50,8 @@ def result_for(function: Any, arguments: Types) -> types.Type:
         called = types.Dispatcher(function).get_call_type(cpu_target.typing_context, arguments, {})
     except NumbaError as error:
         raise TypeError(_reason(str(error))) from error
+    if called is None:
+        raise TypeError(f"it was compiled for {', '.join(map(str, function.signatures))} alone")
     return called.return_type
 
 

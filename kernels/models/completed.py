@@ -29,7 +29,10 @@ STEP = 2.0**-100
 #: an imaginary part beyond this times the size of the number is no step, but a rounding error
 LARGEST = 2.0**-60
 
-_options = {"error_model": "numpy", "nogil": True}
+# Without the entries for calls from Python, which take a third of the time to compile.
+_options = {
+    "error_model": "numpy", "nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True,
+}  # fmt: skip
 
 
 @njit(**_options)
