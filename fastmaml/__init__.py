@@ -35,9 +35,12 @@ from .runtime import warmup as warmup
 from .version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from . import checking as checking
     from . import datasets as datasets
     from . import equations as equations
     from . import learn as learn
+    from .checking import check_gradient as check_gradient
+    from .checking import check_model as check_model
     from .learn import BayesianLastLayerRegressor as BayesianLastLayerRegressor
     from .learn import MAMLRegressor as MAMLRegressor
     from .saving import load as load
@@ -46,15 +49,16 @@ if TYPE_CHECKING:
 __all__ = [
     "MAML", "MLP", "BayesianLastLayer", "ConvergenceWarning", "Custom", "DivergenceWarning",
     "HeadMetaGradient", "ImplicitMetaGradient", "Linear", "MetaGradient", "Posterior",
-    "anil_inner_lr", "datasets", "equations", "learn", "load", "meta_gradient", "models", "save",
-    "set_num_threads", "threads", "warmup",
+    "anil_inner_lr", "check_gradient", "check_model", "datasets", "equations", "learn", "load",
+    "meta_gradient", "models", "save", "set_num_threads", "threads", "warmup",
 ]  # fmt: skip
 
 
 #: imported when they are asked for: a gradient needs none of them, and a regressor scikit-learn
 _LATER = {
-    "BayesianLastLayerRegressor": ".learn", "MAMLRegressor": ".learn", "datasets": ".datasets",
-    "equations": ".equations", "learn": ".learn", "load": ".saving", "save": ".saving",
+    "BayesianLastLayerRegressor": ".learn", "MAMLRegressor": ".learn",
+    "check_gradient": ".checking", "check_model": ".checking", "checking": ".checking",
+    "datasets": ".datasets", "equations": ".equations", "learn": ".learn", "load": ".saving", "save": ".saving",
 }  # fmt: skip
 
 
