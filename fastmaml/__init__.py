@@ -58,7 +58,8 @@ __all__ = [
 _LATER = {
     "BayesianLastLayerRegressor": ".learn", "MAMLRegressor": ".learn",
     "check_gradient": ".checking", "check_model": ".checking", "checking": ".checking",
-    "datasets": ".datasets", "equations": ".equations", "learn": ".learn", "load": ".saving", "save": ".saving",
+    "datasets": ".datasets", "equations": ".equations", "learn": ".learn", "load": ".saving",
+    "save": ".saving",
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Checks that users run: are these derivatives right, which are wrong, and by how much?"""
+"""Checks that users run: which derivatives are wrong, and by how much."""
 
 from .of_gradient import check_gradient
 from .of_model import check_model

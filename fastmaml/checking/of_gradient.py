@@ -24,8 +24,8 @@ from .result import NOT_JUDGED, RIGHT, WRONG, CheckResult, Finding
 
 __all__ = ["check_gradient"]
 
-#: what is accepted of the error of a derivative along a direction, for theta of each dtype, relative
-#: to the root of the sum of the squares of its terms
+#: what is accepted of the error of a derivative along a direction, for theta of each dtype,
+#: relative to the root of the sum of the squares of its terms
 ACCEPTED = {FLOAT64: 1e-6, FLOAT32: 1e-3}
 #: differences may be off by so many times what they say, and tell nothing if that is more than this
 #: part of the derivative's size
@@ -35,10 +35,10 @@ MOST_LAYERS = 24
 
 #: why the gradient of MAML is not that of its values, by ``order``
 APPROXIMATE = {
-    "first": 'order is "first": the gradient leaves out the derivative of the inner steps, so it is '
-    "not the gradient of the values",
-    "implicit": 'order is "implicit": the gradient is that of the minimum of the inner problem, and '
-    "of the values only where the inner steps have come close to it",
+    "first": 'order is "first": the gradient leaves out the derivative of the inner steps, so it '
+    "is not the gradient of the values.",
+    "implicit": 'order is "implicit": the gradient is that of the minimum of the inner problem, '
+    "and of the values only where the inner steps have come close to it.",
 }
 
 
@@ -135,13 +135,13 @@ def check_gradient(
         finding = Finding("gradient", "has a value", float("nan"), 0.0, NOT_JUDGED, note)
         return CheckResult(subject, (finding,), ())
 
-    def values(points: NDArray[Any]) -> list[float]:
+    def values(points: NDArray[Any]) -> NDArray[Any]:
         ask = getattr(objective, "value", None) or (
             lambda *given: objective.value_and_gradient(*given)[0]
         )
         with warnings.catch_warnings():  # wide steps may diverge
             warnings.simplefilter("ignore", RuntimeWarning)
-            return [float(ask(point, *data)) for point in points]
+            return np.array([float(ask(point, *data)) for point in points])
 
     findings, ratios = [], []
     for name, direction in _directions(objective, at, count, generator):
@@ -163,7 +163,7 @@ def _directions(
     usual = float(np.median(scale[scale > 0])) if scale.any() else 1.0
     scale = np.where(scale > 0, scale, usual)
     found = [("gradient", scale * rng.standard_normal(theta.size)) for _ in range(count)]
-    layers = getattr(getattr(objective, "model", None), "layers", dict)()
+    layers: dict[str, slice] = getattr(getattr(objective, "model", None), "layers", dict)()
     parts = dict(list(layers.items())[:MOST_LAYERS])
     end = max((place.stop for place in layers.values()), default=0)
     if end < theta.size and layers:  # variances, as of BayesianLastLayer

@@ -174,7 +174,7 @@ class Custom:
         return {name: value for name, value in vars(self).items() if name != "_hash"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(  # type: ignore[misc]
+        self.__init__(
             **{name: value for name, value in state.items() if name != "start"},
             init=state["start"],
         )

@@ -1,4 +1,4 @@
-"""Functions that a user has compiled: do they compile for given types, and for complex numbers?
+"""Functions that a user has compiled: whether they compile for given types and complex numbers.
 
 A complex step (``models.completed``) differentiates what it can see: sums, products and analytic
 functions. What hides the imaginary part compiles all the same, and the result is wrong without a
@@ -83,7 +83,7 @@ def _hidden(function: Any, arguments: Types, seen: set[Any]) -> Iterator[str]:
         return
     seen.add((function, arguments))
     compiled = function.overloads.get(arguments)
-    notes = getattr(compiled, "type_annotation", None)
+    notes: Any = getattr(compiled, "type_annotation", None)
     if compiled is not None and not hasattr(notes, "calltypes"):  # from the disk, without a record
         fresh = njit(function.py_func)
         fresh.compile(arguments)
