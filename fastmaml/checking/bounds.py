@@ -24,9 +24,9 @@ def out_of_bounds(model: Custom, theta: NDArray[Any], x: NDArray[Any]) -> tuple[
     found = []
     shape = (len(x), model.n_outputs)
     sizes = {
-        "theta": theta, "x": x, "f": np.zeros(shape), "delta": np.ones(shape),
+        "theta": theta, "x": x, "f": np.zeros(shape), "delta": np.full(shape, 0.3),
         "rf": np.zeros(shape), "g": np.zeros_like(theta), "h": np.zeros_like(theta),
-        "v": np.ones_like(theta),
+        "v": np.full_like(theta, 0.3),
     }  # fmt: skip
     for name, words in ARGUMENTS.items():
         function = getattr(model, name)

@@ -2,10 +2,13 @@
 
 Central differences at steps h = 1/16, 1/64, ... have errors of two kinds: their own, a series in
 h², and rounding, which grows as 1/h. Three steps in a row are extrapolated twice (Richardson), and
-of all such extrapolations the one is taken whose two errors are least. Where the function has a
-kink, wide steps would agree on a slope between those on either side of it, and even well: so one is
-valid only if all smaller steps agree with it, as far as their own two errors let them. How large
-rounding is in the values themselves is read off the smallest steps.
+of all such extrapolations the one is taken whose two errors are least. How large rounding is in the
+values themselves is read off five that are next to each other.
+
+Where the function has a kink, wide steps agree on a slope between those on either side of it, and
+even well. So an extrapolation is valid only if all smaller steps agree with it, as far as their own
+two errors let them. A kink so near that no step is smaller shows in second differences over h,
+which are the jump of the slope there, and go to 0 with h elsewhere.
 
 For the second derivative the same is done with second differences, in which rounding is over h².
 """
@@ -24,8 +27,11 @@ __all__ = ["STEPS", "Estimate", "curvature", "slope", "values_at"]
 RATIO = 4.0
 #: in units of the direction, which the caller scales as parameters are
 STEPS = RATIO ** -np.arange(2.0, 15.0)
-#: how many of the smallest steps tell what rounding there is
-SMALLEST = 6
+#: so near are values in which there is nothing but rounding to be seen
+NEAR = 2.0**-36
+#: a slope is off by half of a jump that second differences tell, and this part of it is added to
+#: the error: whoever trusts errors less than 5-fold is misled
+OF_JUMP = 0.1
 
 Array = NDArray[Any]
 
@@ -38,25 +44,30 @@ class Estimate(NamedTuple):
 
 
 class Values(NamedTuple):
-    """A function of t at 0, and at plus and minus the steps, (K, ...)."""
+    """A function of t at 0, at plus and minus the steps, (K, ...), and near 0: -2, -1, 1, 2."""
 
     middle: Array
     above: Array
     below: Array
+    near: Array
 
 
 def values_at(function: Callable[[Array], Array]) -> Values:
-    """Ask a function of t (2K + 1,) for its values (2K + 1, ...)."""
-    found = np.asarray(function(np.concatenate([[0.0], STEPS, -STEPS])), np.float64)
-    n = len(STEPS)
-    return Values(found[0], found[1 : n + 1], found[n + 1 :])
+    """Ask a function of t (2K + 5,) for its values (2K + 5, ...)."""
+    near = NEAR * np.array([-2.0, -1.0, 1.0, 2.0])
+    found = np.asarray(function(np.concatenate([[0.0], STEPS, -STEPS, near])), np.float64)
+    middle, above, below, around = np.split(found, [1, 1 + len(STEPS), 1 + 2 * len(STEPS)])
+    return Values(middle[0], above, below, around)
 
 
 def slope(values: Values) -> Estimate:
     """The first derivative by t at 0."""
     h = _beside(STEPS, values.above)
     with np.errstate(all="ignore"):
-        return _extrapolated((values.above - values.below) / (2 * h), _rounding(values) / h)
+        found = _extrapolated((values.above - values.below) / (2 * h), _rounding(values) / h)
+        jumps = np.abs((values.above - values.middle) + (values.below - values.middle)) / h
+        jump = np.min(np.where(np.isfinite(jumps), jumps, np.inf), axis=0)
+        return Estimate(found.value, found.error + OF_JUMP * jump)
 
 
 def curvature(values: Values) -> Estimate:
@@ -72,15 +83,18 @@ def _beside(steps: Array, values: Array) -> Array:
 
 
 def _rounding(values: Values) -> Array:
-    """How far values may be off by rounding, (...)."""
+    """How far values may be off by rounding, (...); inf of what has none near 0."""
     sizes = np.abs([values.above, values.below])
     largest = np.max(np.where(np.isfinite(sizes), sizes, 0.0), axis=(0, 1))
-    change = (values.above - values.below)[-SMALLEST:] / 2
-    h = _beside(STEPS[-SMALLEST:], change)
-    apart = np.abs(np.diff(change / h, axis=0)) * h[1:]  # what rounding there is, over h, times h
-    seen = np.median(np.where(np.isfinite(apart), apart, np.inf), axis=0)
-    found: Array = 4 * np.maximum(np.finfo(np.float64).eps * largest, seen)
-    return found
+    before, last, first, after = values.near
+    seen = np.max(
+        np.abs([
+            first - 2 * values.middle + last, after - 2 * values.middle + before,
+            (after - before) - 2 * (first - last),
+        ]), axis=0,
+    )  # fmt: skip
+    found: Array = 4 * np.maximum(np.finfo(np.float64).eps * largest, seen / 2)
+    return np.where(np.isfinite(found), found, np.inf)
 
 
 def _extrapolated(differences: Array, rounding: Array) -> Estimate:

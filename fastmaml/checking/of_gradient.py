@@ -86,7 +86,7 @@ def check_gradient(
     -----
     A direction is a standard normal draw for each parameter, times its size. Central differences
     are taken with 13 steps from 1/16 to 4e-9 of that, extrapolated (Richardson), and the best of
-    them is chosen as in Ridders [1]_, if smaller steps agree with it. It takes 27 values a
+    them is chosen as in Ridders [1]_, if smaller steps agree with it. It takes 31 values a
     direction. Differences are right to about 1e-10, if the values are smooth; with relu they have
     jumps and kinks, the more the more rows there are, and a direction that has one closer than the
     steps can tell is not judged.

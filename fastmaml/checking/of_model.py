@@ -70,7 +70,9 @@ def check_model(
         start = thetas_of(model, theta, generator)[0]
         bounds = out_of_bounds(model, start, x_of(model, x, generator)[:ROWS])
         if bounds:  # compiled code would destroy memory
-            return CheckResult(repr(model), bounds, tuple(sorted({each.part for each in bounds})))
+            return CheckResult(
+                repr(model), bounds, tuple(dict.fromkeys(each.part for each in bounds))
+            )
     prober = Prober(model, FLOAT64)
     points = points_of(model, prober, theta, x, generator)
     if not points:

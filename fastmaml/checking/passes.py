@@ -81,19 +81,15 @@ class Checks:
         plain = self.probe(at[None], point, self.order, r_delta=zero)
         columns = self._columns(point)
         slopes = [self._slope_of_f(point, direction) for direction in columns]
-        value = np.array([(each.value * point.delta).sum() for each in slopes])
-        error = np.array([(each.error * np.abs(point.delta)).sum() for each in slopes])
-        size = np.array([np.abs(each.value * point.delta).sum() for each in slopes])
-        found = columns @ plain.g[0]
+        value, accepted = _sums(slopes, point.delta)
 
         def column(i: int) -> str:
             places = np.flatnonzero(columns[i])
             return "a direction" if len(places) > 1 else self.parameter(int(places[0]))
 
         right = self.compare(
-            names["backward"], "differences of f", found, value,
-            DIFFERENCES * (size + size.max() / 100) + TRUST * error, column,
-        )  # fmt: skip
+            names["backward"], "differences of f", columns @ plain.g[0], value, accepted, column
+        )
         if self.order < 2:
             return
         along = self._slope_of_f(point, point.v)
@@ -110,6 +106,17 @@ class Checks:
             + TRUST * second.error, column,
         )  # fmt: skip
         self._identities(point, plain)
+        added = self.probe(point.theta[None], point, 2).hv[0] - plain.hv[0]
+        if right:
+            want = self.probe(point.theta[None], point, 1, delta=point.r_delta).g[0]
+            size = np.abs(want) + np.abs(plain.hv[0])
+            self.compare(
+                self.adding, "what R delta adds", added * point.scale, want * point.scale,
+                SAME * (size * point.scale + (size * point.scale).max()), self.parameter,
+            )  # fmt: skip
+        else:
+            value, accepted = _sums(slopes, point.r_delta)
+            self.compare(self.adding, "what R delta adds", columns @ added, value, accepted, column)
 
     def _columns(self, point: Point) -> Array:
         """Directions: unit vectors of parameters as large as they are, and two of all."""
@@ -162,13 +169,6 @@ class Checks:
         self.compare(
             names["r_backward"], "symmetry", one.sum(), two.sum(),
             SAME * (np.abs(one).sum() + np.abs(two).sum()), lambda: "along two directions",
-        )  # fmt: skip
-        added = self.probe(at, point, 2).hv[0] - plain.hv[0]
-        want = self.probe(at, point, 1, delta=point.r_delta).g[0]
-        size = np.abs(want) + np.abs(plain.hv[0])
-        self.compare(
-            self.adding, "what R delta adds", added * point.scale, want * point.scale,
-            SAME * size * point.scale + SAME * (size * point.scale).max(), self.parameter,
         )  # fmt: skip
 
     def same(self, point: Point) -> None:
@@ -239,6 +239,14 @@ class Checks:
                     self.names[name], "float32 and float64", got, want,
                     ROUNDINGS * (change.max() + eps * size), where,
                 )  # fmt: skip
+
+
+def _sums(slopes: list[Estimate], delta: Array) -> tuple[Array, Array]:
+    """``sum_jo delta_jo df_jo`` along each direction, and what it may be off by."""
+    value = np.array([(each.value * delta).sum() for each in slopes])
+    size = np.array([np.abs(each.value * delta).sum() for each in slopes])
+    error = np.array([(each.error * np.abs(delta)).sum() for each in slopes])
+    return value, DIFFERENCES * (size + size.max() / 100) + TRUST * error
 
 
 def _row_and_output(j: int, o: int) -> str:
