@@ -184,6 +184,8 @@ def test_planted_errors_of_a_family(name, wrong, named, check):
     found = fm.check_model(Tampered(name, wrong))
     assert found.wrong == (named,)
     assert check in [each.check for each in found.findings if each.verdict == "wrong"]
+    if wrong is wrong_backward:
+        assert found.notes[0].startswith("r_backward works on what the other passes left, so")
 
 
 def test_the_untampered_family_is_right():

@@ -375,3 +375,12 @@ def test_a_task_that_raises_is_named():
     with pytest.warns(fm.DivergenceWarning, match="task 1"):
         adapted = maml.adapt([1.0], x, y)
     assert np.isfinite(adapted).tolist() == [[True], [False]]
+
+
+def test_functions_of_no_module():
+    """Such as those of a doctest or a notebook's string."""
+    scope = {"njit": njit}
+    exec("def forward(theta, x, f):\n    f[:] = theta[0]", scope)
+    assert scope["forward"].__module__ in (None, "builtins")
+    model = fm.Custom(1, 1, 1, forward=njit(scope["forward"]))
+    np.testing.assert_array_equal(model.predict([2.0], [[1.0], [3.0]]), [[2.0], [2.0]])

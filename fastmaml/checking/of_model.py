@@ -16,6 +16,13 @@ from .result import RIGHT, WRONG, CheckResult, Finding
 __all__ = ["check_model"]
 
 
+#: why a pass is wrong and not named
+FOLLOWS = (
+    "r_backward works on what the other passes left, so it may be wrong because they are: check "
+    "again when they are right."
+)
+
+
 def check_model(
     model: Family,
     theta: ArrayLike | None = None,
@@ -86,7 +93,11 @@ def check_model(
         checks.same(point)
         checks.single(point)
     findings = tuple(each.finding() for each in checks.all.values())
-    return CheckResult(repr(model), findings, _blamed(findings, names), notes)
+    blamed = _blamed(findings, names)
+    left = {each.part for each in findings if each.verdict == WRONG} - set(blamed)
+    if names["r_backward"] in left and "forward" not in blamed:
+        notes += (FOLLOWS,)
+    return CheckResult(repr(model), findings, blamed, notes)
 
 
 def _names(model: Family) -> dict[str, str]:
@@ -116,12 +127,15 @@ def _order_of(prober: Prober) -> tuple[int, tuple[str, ...]]:
 
 
 def _blamed(findings: tuple[Finding, ...], names: dict[str, str]) -> tuple[str, ...]:
+    """The parts whose errors no other explains."""
     wrong = [each for each in findings if each.verdict == WRONG]
     parts = {each.part for each in wrong if " or " not in each.part}
     both = {names["backward"], names["r_forward"]}
     agree = any(" or " in each.part and each.verdict == RIGHT for each in findings)
     if len(both) == 2 and both <= parts and agree and names["forward"] not in parts:
         return ("forward",)  # its derivatives agree with each other
+    if names["r_backward"] == "r_backward" and parts & both:
+        parts.discard("r_backward")  # it works on what the others left
     if not parts:
         parts = {each.part for each in wrong}
     order = [*dict.fromkeys(names.values()), *(each.part for each in wrong)]

@@ -332,8 +332,7 @@ def _completed(forward: Any, vjp: Any, jvp: Any, hvp: Any) -> _Completed:
         else:
             said = "; ".join(reason for reason in reasons.values() if reason is not None)
             why_not["hvp"] = said or "it takes vjp or jvp, forward is not enough"
-    module = python_of(forward).__module__
-    return _Completed(passes_of(forward, vjp, jvp, hvp, module), how, why_not)
+    return _Completed(passes_of(forward, vjp, jvp, hvp), how, why_not)
 
 
 @dataclass(frozen=True, eq=False)

@@ -146,8 +146,8 @@ def _r_backward(vjp: Any, hvp: Any) -> Callable[..., None]:
     return r_backward
 
 
-def passes_of(forward: Any, vjp: Any, jvp: Any, hvp: Any, module: str) -> Passes:
-    """The passes of a user's functions, which are of the user's ``module``.
+def passes_of(forward: Any, vjp: Any, jvp: Any, hvp: Any) -> Passes:
+    """The passes of a user's functions.
 
     The passes that would call one that is None are None too.
     """
@@ -157,6 +157,6 @@ def passes_of(forward: Any, vjp: Any, jvp: Any, hvp: Any, module: str) -> Passes
     if vjp is not None and jvp is not None and hvp is not None:
         made += [_r_forward(jvp), _r_backward(vjp, hvp)]
     for each in made:
-        each.__module__ = module  # so the store of kernels, which cannot watch it, keeps nothing
+        each.__module__ = "custom"  # not the package's: what they call its store cannot watch
     absent = [None] * (len(Passes._fields) - 1 - len(made))
     return Passes(custom_derive, *map(linked, made), *absent)
