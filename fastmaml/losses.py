@@ -44,26 +44,39 @@ def loss_of(name: str, n_outputs: int) -> Loss:
     return loss._replace(scale=loss.scale / n_outputs) if loss.per_output else loss
 
 
-def table_with(compiled: Compiled, order: int | None, loss: Loss) -> NDArray[np.int64]:
-    """A model's table with a loss, and with what derivatives up to an order take (see `Compiled`).
+def table_with(
+    compiled: Compiled, order: int | None, loss: Loss, query_loss: Loss | None = None
+) -> NDArray[np.int64]:
+    """A model's table with the losses of support and query rows, one for both unless two are given.
+
+    It has what derivatives up to an order take, see `Compiled`.
 
     Raises
     ------
     ValueError
         If the loss is of a kind that this process does not know.
     """
+    query_loss = loss if query_loss is None else query_loss
+    return _table_with(compiled, order, loss, query_loss, _kind_of(loss), _kind_of(query_loss))
+
+
+def _kind_of(loss: Loss) -> passes.Loss:
     kind = KINDS.get(loss.kind)
     if kind is None:
         raise ValueError(
             f"loss is of the kind {loss.kind!r}; accepted are {', '.join(map(repr, KINDS))}"
         )
-    return _table_with(compiled, order, loss, kind)
+    return kind
 
 
 @lru_cache(maxsize=256)  # asked in every call
 def _table_with(
-    compiled: Compiled, order: int | None, loss: Loss, kind: passes.Loss
-) -> NDArray[np.int64]:
-    table = compiled.reaching(order)
-    given = loss.scale, loss.mean, loss.numbers
-    return passes.with_loss(table, kind, compiled.dtype, *given, curved=order in (None, 2))
+    compiled: Compiled, order: int | None, loss: Loss, query_loss: Loss, kind: passes.Loss,
+    query_kind: passes.Loss,
+) -> NDArray[np.int64]:  # fmt: skip
+    support, query = (
+        passes.OfSide(code, each.scale, each.mean, compiled.sizes[1], False, each.numbers)
+        for code, each in ((kind, loss), (query_kind, query_loss))
+    )
+    table, curved = compiled.reaching(order), order in (None, 2)
+    return passes.with_losses(table, support, query, compiled.dtype, curved)

@@ -246,8 +246,8 @@ def closed_form(
         for i in range(total.size):
             total[i] = 0
     for worker in prange(n_workers):
-        support = Tasks(x, y, offsets)
-        query = Tasks(x_query, y_query, query_offsets)
+        support = Tasks(x, y, offsets, 0)
+        query = Tasks(x_query, y_query, query_offsets, 1)
         room = Room(
             passes, passes.shape[1], systems, systems.shape[1], sizes[6], sizes[7], sizes[8]
         )

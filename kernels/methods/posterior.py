@@ -117,7 +117,7 @@ def posteriors(
         )
         _work(
             worker, n_workers, net_of(table), Start(shared, prior, sizes, 1.0, False),
-            Tasks(x, y, offsets), Tasks(x_new, x_new, new_offsets), blocks,
+            Tasks(x, y, offsets, 0), Tasks(x_new, x_new, new_offsets, 1), blocks,
             room,
             Out(first, last, f.size > 0, f, std, mean, scale),
         )  # fmt: skip
