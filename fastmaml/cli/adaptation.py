@@ -146,12 +146,11 @@ def _of_tasks(
     missing = [name for name in names if label_text(name) not in place]
     if missing and fewest:
         raise CommandError(f"{new} has task {missing[0]!r}, {where} has not")
-    if not missing:
-        return support.take(np.array([place[label_text(name)] for name in names], np.intp))
-    say(
-        f"warning: of {new}, {len(missing)} of {len(names)} tasks have no rows in {where}, and the "
-        f"prior predicts them: {list_some([repr(name) for name in missing])}"
-    )
+    if missing:
+        say(
+            f"warning: of {new}, {len(missing)} of {len(names)} tasks have no rows in {where}, and "
+            f"the prior predicts them: {list_some([repr(name) for name in missing])}"
+        )
     at = [place.get(label_text(name), -1) for name in names]
     rows = [range(*support.offsets[i : i + 2]) if i >= 0 else range(0) for i in at]
     order = np.array([row for task in rows for row in task], np.intp)
