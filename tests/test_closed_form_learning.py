@@ -80,7 +80,6 @@ def test_what_cannot_be_learned_is_refused():
 
 
 def test_a_task_that_overflows_is_named():
-    head = head_of()
     x, y, x_query, y_query = sampler()[1]()
     x = x.copy()
     x[3] = 1e300
@@ -91,7 +90,6 @@ def test_a_task_that_overflows_is_named():
         broken, broken.init(0), lambda: (x, y, x_query, y_query), Adam(), 1, on_divergence="skip"
     )
     assert np.isfinite(found.theta).all()
-    assert head.n_params != broken.n_params
 
 
 def test_a_single_task_without_support_rows_that_overflows():
