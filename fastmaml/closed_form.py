@@ -438,8 +438,8 @@ class BayesianLastLayer(Learner):
         parameters = as_theta(self._space, theta)
         check = self.check_finite
         if posterior is None:
-            none = (np.empty((0, n)) for n in (self.model.n_inputs, self.model.n_outputs))
-            rows = as_rows(self.model, *none, parameters.dtype, fewest=0)
+            x, y = np.empty((0, self.model.n_inputs)), np.empty((0, self.model.n_outputs))
+            rows = as_rows(self.model, x, y, parameters.dtype, fewest=0)
             posterior = self._posterior(parameters, rows, check)
         else:
             posterior = self._single(posterior)

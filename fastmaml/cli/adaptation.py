@@ -133,8 +133,8 @@ def _support(
         )
     model, names = what.objective.model, () if named else ("all",)
     none = np.zeros(len(names) + 1, np.intp)
-    sides = (np.empty((0, width)) for width in (model.n_inputs, model.n_outputs))
-    return TaskTable(*sides, none, names, np.empty(0, np.intp))
+    x, y = np.empty((0, model.n_inputs)), np.empty((0, model.n_outputs))
+    return TaskTable(x, y, none, names, np.empty(0, np.intp))
 
 
 def _of_tasks(

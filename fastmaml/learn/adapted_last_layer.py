@@ -152,7 +152,7 @@ class AdaptedBayesianRegressor(AdaptedRegressor):
         mean = posterior.mean
         theta = self.model_.pack([*self._hidden(), (mean[:, :-1], mean[:, -1])])
         # All at once: what interrupts leaves the one or the other.
-        vars(self).update(
+        self.__dict__.update(
             posterior_=posterior, theta_=theta, n_rows_=n_rows, _stream=stream, _prior=None
         )
 
