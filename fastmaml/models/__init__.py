@@ -1,7 +1,8 @@
 """The models: what f is."""
 
 from .base import Network
+from .formula import Formula
 from .linear import Linear
 from .mlp import MLP
 
-__all__ = ["MLP", "Linear", "Network"]
+__all__ = ["MLP", "Formula", "Linear", "Network"]
