@@ -327,7 +327,7 @@ class Formula:
         """The values of a mapping, whose names must be parameters."""
         if not isinstance(values, Mapping):
             raise TypeError(f"{argument} is {shown(values)}; accepted are dicts of named values")
-        named = {getattr(name, "name", name): value for name, value in values.items()}
+        named: dict[Any, Any] = {getattr(key, "name", key): each for key, each in values.items()}
         for name in named:
             if name not in self.parameters:
                 raise ValueError(
@@ -386,9 +386,8 @@ def _as_bounds(given: Any) -> tuple[tuple[str, float, float], ...]:
     if not isinstance(given, Mapping):
         raise TypeError(f"bounds is {shown(given)}; accepted are dicts of pairs (low, high)")
     found = []
-    for name, (key, pair) in zip(
-        _as_names("bounds", list(given), some=False), given.items(), strict=True
-    ):
+    names = _as_names("bounds", list(given), some=False)
+    for name, pair in zip(names, given.values(), strict=True):
         if not isinstance(pair, list | tuple) or len(pair) != 2:
             raise TypeError(f"bounds[{name!r}] is {shown(pair)}; accepted are pairs (low, high)")
         low, high = (as_number(f"bounds[{name!r}]", each) for each in pair)

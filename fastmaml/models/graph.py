@@ -195,8 +195,9 @@ class Graph:
                 continue
             total = None
             for a, slope in self.partials(node):
-                if known[a] is not None:
-                    share = self.multiply(slope, known[a])
+                along = known[a]
+                if along is not None:
+                    share = self.multiply(slope, along)
                     total = share if total is None else self.add(total, share)
             known[node] = total
         return known[y]
@@ -214,9 +215,11 @@ class Graph:
 
     def program(self, n_inputs: int, n_params: int, f: Sequence[int]) -> Program:
         """The program of outputs, without the nodes that nobody needs."""
-        slopes = [self.slopes(each, n_params) for each in f]
+        slopes = tuple(self.slopes(each, n_params) for each in f)
         known: dict[int, int | None] = {}
-        bends = [[None if y is None else self.bend(y, known) for y in row] for row in slopes]
+        bends = tuple(
+            tuple(None if y is None else self.bend(y, known) for y in row) for row in slopes
+        )
         kept = Program(n_inputs, n_params, tuple(self.nodes), tuple(f), slopes, bends)
         needed = kept.needed([*f, *(y for row in (*slopes, *bends) for y in row)])
         places = {node: i for i, node in enumerate(needed)}

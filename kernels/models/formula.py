@@ -62,7 +62,10 @@ def formula_table(program: Program, dtype: np.dtype) -> np.ndarray:
         "value_size": places.delta + places.spill, "f": places.f, "delta": places.delta,
         "rf": places.rf, "r_delta": places.r_delta,
     }  # fmt: skip
-    pieces = [(j, j, 1, 1, 1 if j < n_theta - 1 else n_padded - j, j, 1) for j in range(n_theta)]
+    last = n_theta - 1
+    pieces: list[tuple[int, ...]] = [
+        (j, j, 1, 1, 1 if j < last else n_padded - j, j, 1) for j in range(n_theta)
+    ]
     return table_of(fields, [], pieces)
 
 

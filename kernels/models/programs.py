@@ -130,7 +130,7 @@ def entries_of(table: Entries) -> list[int]:
 
 def evaluate(m: Any, program: Program, wanted: Any, known: dict[int, Any]) -> dict[int, Any]:
     """The values of nodes on a machine, and of what they are made of, from those that are known."""
-    values, prepared = dict(known), {}
+    values, prepared = dict(known), dict[Any, Any]()
     for node in program.needed(wanted, known):
         op, *args = program.nodes[node]
         if op == "constant":

@@ -8,7 +8,9 @@ NaN.
 
 from __future__ import annotations
 
-from .formulas import exact_sum, polynomial, reduced_exp, sin, tanh, times
+from typing import Any
+
+from .formulas import exact_sum, fast_sum, polynomial, reduced_exp, sin, tanh, times
 
 
 def exp(m, x, x_lo=0.0):
@@ -36,7 +38,7 @@ def log_parts(m, x):
     square, half = s * s, 0.5 * (f * f)
     rest = 2.0 * square * polynomial(m, t.atanh, square, square * square)
     hi, lo = exact_sum(k * t.ln2[0], f)
-    lo = lo - (half - m.fma(s, half + rest, k * t.ln2[1]))
+    hi, lo = fast_sum(hi, lo - (half - m.fma(s, half + rest, k * t.ln2[1])))
     special = m.where(x == 0.0, -infinity, float("nan"))  # x < 0 or NaN
     special = m.where(x == infinity, infinity, special)
     inside = m.where(x > 0.0, m.where(x < infinity, 1.0, 0.0), 0.0) > 0.0
@@ -99,7 +101,7 @@ def _library(name):
 
 
 #: by the word of a program: a function of a machine and of values on it
-FUNCTIONS = {
+FUNCTIONS: dict[str, Any] = {
     "add": lambda m, x, y: x + y,
     "multiply": lambda m, x, y: x * y,
     "negative": lambda m, x: -x,
@@ -122,7 +124,7 @@ FUNCTIONS = {
     },
 }
 #: those of which several may share what is made of their first argument first
-PREPARED = {
+PREPARED: dict[str, tuple[Any, Any]] = {
     "sin": (sin, lambda m, made, x: made[0]),
     "cos": (sin, lambda m, made, x: made[1]),
     "log": (log_parts, lambda m, made, x: made[0] + made[1]),

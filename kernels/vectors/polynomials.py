@@ -16,8 +16,8 @@ The parts of ``ln2``, ``half_pi`` and ``density`` (1/sqrt(2 pi)) add up to the n
 1.5 * 2**mantissa: adding it rounds a small number to an integer, which is then in the low bits of
 the sum. Powers of two are built times 2**bias to stay normal; one last multiplication brings a
 result to scale, and rounds a subnormal one once. Beyond ``far``, y e**-y is zero; beyond
-``far_normal``, so is u**2 e**(-u*u/2). ``splitter`` halves a mantissa (Dekker). ``half_root`` are the bits of sqrt(1/2), ``tiny`` is the
-smallest normal number.
+``far_normal``, so is u**2 e**(-u*u/2). ``splitter`` halves a mantissa (Dekker).
+``half_root`` are the bits of sqrt(1/2), ``tiny`` is the smallest normal number.
 """
 
 from __future__ import annotations
