@@ -27,6 +27,7 @@ from numba.extending import intrinsic
 
 from ..compile.link import linked
 from ..compile.records import table_of
+from ..vectors.elementary import FUNCTIONS
 from ..vectors.emitter import LANES
 from ..vectors.machines import Arrays, Lanes, Registers
 from .passes import Passes
@@ -198,12 +199,19 @@ class _Vector:
 def _write_derive(w: _Writer, values: Any) -> None:
     at, c = values
     m, program = w.m, w.program
-    needed = program.needed(program.slots)
-    known = {
-        node: m.splat(w.at(at, program.nodes[node][1]))
-        for node in needed
-        if program.nodes[node][0] == "parameter"
-    }
+    vectors: dict[tuple[str, int], Lanes] = {}  # functions of whole vectors of parameters
+    known = {}
+    for node in program.needed(program.slots):
+        op, *args = program.nodes[node]
+        name = ""
+        if op in FUNCTIONS and len(args) == 1 and program.nodes[args[0]][0] == "parameter":
+            name, args = op, list(program.nodes[args[0]][1:])
+        if name or op == "parameter":
+            first, lane = args[0] // m.lanes * m.lanes, args[0] % m.lanes
+            if (name, first) not in vectors:
+                vector = m.load(w.at(at, first))
+                vectors[name, first] = FUNCTIONS[name](m, vector) if name else vector
+            known[node] = m.lane(vectors[name, first], lane)
     found = evaluate(m, program, program.slots, known)
     for node, slot in program.slots.items():
         lane = w.b.extract_element(found[node].value, ir.Constant(ir.IntType(32), 0))

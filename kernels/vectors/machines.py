@@ -269,6 +269,11 @@ class Registers(Machine):
         lane = self.builder.insert_element(lane, self.builder.load(pointer), first)
         return Lanes(self, self.builder.shuffle_vector(lane, lane, self._first))
 
+    def lane(self, lanes, index):
+        """The number in one lane, in every lane."""
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [index] * self.lanes)
+        return Lanes(self, self.builder.shuffle_vector(lanes.value, lanes.value, mask))
+
     def gather(self, pointer, stride):
         """Read numbers that are so far from each other."""
         if stride == 1:
