@@ -239,7 +239,12 @@ class Formula:
         wanted, given = as_float_dtype("dtype", dtype), {} if values is None else values
         theta = as_rng("rng", rng).normal(size=self.n_params)
         for name, number in self._known("values", given).items():
-            theta[self.parameters.index(name)] = self._hidden("values", name, number)
+            hidden = self._hidden("values", name, number)
+            if hidden.shape:
+                raise ValueError(
+                    f"values[{name!r}] has shape {shape_text(hidden.shape)}; accepted is one number"
+                )
+            theta[self.parameters.index(name)] = hidden
         return theta.astype(wanted, copy=False)
 
     def pack(self, values: Mapping[str, ArrayLike]) -> NDArray[Any]:
