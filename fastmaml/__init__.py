@@ -29,6 +29,7 @@ from .methods.implicit import ConvergenceWarning as ConvergenceWarning
 from .models import MLP as MLP
 from .models import Formula as Formula
 from .models import Linear as Linear
+from .models import Sum as Sum
 from .runtime import set_num_threads as set_num_threads
 from .runtime import threads as threads
 from .runtime import warmup as warmup
@@ -46,8 +47,8 @@ if TYPE_CHECKING:
 __all__ = [
     "MAML", "MLP", "BayesianLastLayer", "ConvergenceWarning", "DivergenceWarning",
     "Formula", "HeadMetaGradient", "ImplicitMetaGradient", "Linear", "MetaGradient", "Posterior",
-    "anil_inner_lr", "datasets", "equations", "learn", "load", "meta_gradient", "models", "save",
-    "set_num_threads", "threads", "warmup",
+    "Sum", "anil_inner_lr", "datasets", "equations", "learn", "load", "meta_gradient", "models",
+    "save", "set_num_threads", "threads", "warmup",
 ]  # fmt: skip
 
 

@@ -4,5 +4,6 @@ from .base import Network
 from .formula import Formula
 from .linear import Linear
 from .mlp import MLP
+from .sum import Sum
 
-__all__ = ["MLP", "Formula", "Linear", "Network"]
+__all__ = ["MLP", "Formula", "Linear", "Network", "Sum"]

@@ -173,7 +173,7 @@ class _Compiled(CFunc):
 class _Piece:
     """One linked function and its compiled versions."""
 
-    def __init__(self, function: Callable[..., Any], made_of: str | None) -> None:
+    def __init__(self, function: Callable[..., Any], made_of: str | None = None) -> None:
         self.name = f"{function.__module__}.{function.__qualname__}"
         if made_of is not None:
             self.name += f":{hashlib.sha256(made_of.encode()).hexdigest()}"

@@ -2,7 +2,8 @@
 
 A table describes a model, and the loss that it is trained with. It is a record of the model, `NET`;
 for a stack of weight layers one more for each of them, `LAYER`; then one for each *piece* of its
-parameter vector, `PIECE`; and last the numbers of the loss. Compiled code holds a pointer to the
+parameter vector, `PIECE`; of a sum of models one for each of these, `PART`, with their tables; and
+last the numbers of the loss. Compiled code holds a pointer to the
 first and reads a field where it lies. (Before a loop that stores, read a field into a local: LLVM
 must assume that the store changes the record.) Numba would load a whole record to read one field of
 an array of them, so finding a record is an intrinsic here.
@@ -31,6 +32,8 @@ NET_FIELDS = (
     "n_layers",  # runs of parameters that have a rate of their own
     "n_pieces",  # runs of parameters that lie in a padded vector as they do in a plain one,
     "pieces",  # and where their records begin, in numbers
+    "n_parts",  # models that it is a sum of,
+    "parts",  # and where their records begin
     # What is kept of a row of data: numbers in all, and if only the value of f is wanted
     "row_size",
     "value_size",
@@ -83,14 +86,21 @@ PIECE_FIELDS = (
     "layer",  # whose it is, from 0
     "last",  # whether it is the last of that layer, whose pieces follow each other
 )
+#: of a model that is a part of another
+PART_FIELDS = (
+    "net",  # where its own table begins
+    "padded",  # where its parameters begin in a padded vector,
+    "derived",  # and what is derived from them
+    "place",  # how many numbers of each row lie before its block, but for values alone
+)
 
 
 def _record(names: tuple[str, ...]) -> Any:
     return np.dtype((np.record, np.dtype([(name, np.int64) for name in names], align=True)))
 
 
-NET, LAYER, PIECE = _record(NET_FIELDS), _record(LAYER_FIELDS), _record(PIECE_FIELDS)
-_NET, _LAYER, _PIECE = (numpy_support.from_dtype(kind) for kind in (NET, LAYER, PIECE))
+NET, LAYER, PIECE, PART = map(_record, (NET_FIELDS, LAYER_FIELDS, PIECE_FIELDS, PART_FIELDS))
+_NET, _LAYER, _PIECE, _PART = map(numpy_support.from_dtype, (NET, LAYER, PIECE, PART))
 _NUMBERS = types.CPointer(types.float64)
 
 
@@ -115,6 +125,12 @@ class View:
         end = self.pieces + self.n_pieces * len(PIECE_FIELDS)
         return self.table[self.pieces : end].view(PIECE, np.recarray)
 
+    @property
+    def all_parts(self) -> Any:
+        """The records of the parts."""
+        end = self.parts + self.n_parts * len(PART_FIELDS)
+        return self.table[self.parts : end].view(PART, np.recarray)
+
 
 def table_of(
     fields: dict[str, int], layers: list[tuple[int, ...]], pieces: list[tuple[int, ...]]
@@ -125,6 +141,21 @@ def table_of(
     fields = {**fields, "n_pieces": len(pieces), "pieces": pieces_at, "loss_numbers": loss_at}
     net = [fields.get(name, 0) for name in NET_FIELDS]
     return np.array([*net, *(n for record in layers + pieces for n in record)], np.int64)
+
+
+def with_parts(
+    table: np.ndarray, tables: list[np.ndarray], places: list[tuple[int, int, int]]
+) -> np.ndarray:
+    """A table with those of the model's parts, and for each the rest of a `PART`."""
+    begin = View(table).loss_numbers
+    net_at, records = begin + len(tables) * len(PART_FIELDS), []
+    for part, rest in zip(tables, places, strict=True):
+        records += [net_at, *rest]
+        net_at += len(part)
+    table = np.concatenate([table[:begin], np.array(records, np.int64), *tables])
+    for name, value in (("n_parts", len(tables)), ("parts", begin), ("loss_numbers", net_at)):
+        table[NET_FIELDS.index(name)] = value
+    return table
 
 
 @intrinsic
@@ -171,6 +202,14 @@ def _plain_piece(net: View, number: int) -> Any:
     return net.all_pieces[number]
 
 
+def _plain_part(net: View, number: int) -> Any:
+    return net.all_parts[number]
+
+
+def _plain_net_at(net: View, place: int) -> View:
+    return View(net.table[place:])
+
+
 def _plain_numbers(net: View, number: int) -> Any:
     return net.table[net.loss_numbers + number :].view(np.float64)
 
@@ -183,5 +222,8 @@ net_of = View if config.DISABLE_JIT else _emit_net
 layer_of = _plain_layer if config.DISABLE_JIT else _found(_LAYER, len(LAYER_FIELDS), _LAYERS_BEGIN)
 #: the record of a piece, from 0
 piece_of = _plain_piece if config.DISABLE_JIT else _found(_PIECE, len(PIECE_FIELDS), "pieces")
+#: the record of a part, from 0, and the model that is described from some place on
+part_of = _plain_part if config.DISABLE_JIT else _found(_PART, len(PART_FIELDS), "parts")
+net_at = _plain_net_at if config.DISABLE_JIT else _found(_NET, 1, 0)
 #: the numbers of the loss from one of them on: 0 is its scale, its own begin at 1
 loss_numbers = _plain_numbers if config.DISABLE_JIT else _found(_NUMBERS, 1, "loss_numbers")
