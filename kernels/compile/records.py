@@ -34,6 +34,7 @@ NET_FIELDS = (
     "pieces",  # and where their records begin, in numbers
     "n_parts",  # models that it is a sum of,
     "parts",  # and where their records begin
+    "numbers",  # where the model's own numbers begin
     # What is kept of a row of data: numbers in all, and if only the value of f is wanted
     "row_size",
     "value_size",
@@ -144,16 +145,19 @@ def table_of(
 
 
 def with_parts(
-    table: np.ndarray, tables: list[np.ndarray], places: list[tuple[int, int, int]]
-) -> np.ndarray:
-    """A table with those of the model's parts, and for each the rest of a `PART`."""
+    table: np.ndarray, tables: list[np.ndarray], places: list[tuple[int, int, int]],
+    numbers: Any = (),
+) -> np.ndarray:  # fmt: skip
+    """A table with those of the model's parts, for each the rest of a `PART`, and its numbers."""
     begin = View(table).loss_numbers
     net_at, records = begin + len(tables) * len(PART_FIELDS), []
     for part, rest in zip(tables, places, strict=True):
         records += [net_at, *rest]
         net_at += len(part)
-    table = np.concatenate([table[:begin], np.array(records, np.int64), *tables])
-    for name, value in (("n_parts", len(tables)), ("parts", begin), ("loss_numbers", net_at)):
+    own = np.array(numbers, np.float64).view(np.int64)
+    table = np.concatenate([table[:begin], np.array(records, np.int64), *tables, own])
+    fields = {"n_parts": len(tables), "parts": begin, "numbers": net_at}
+    for name, value in (*fields.items(), ("loss_numbers", net_at + len(own))):
         table[NET_FIELDS.index(name)] = value
     return table
 
@@ -214,6 +218,10 @@ def _plain_numbers(net: View, number: int) -> Any:
     return net.table[net.loss_numbers + number :].view(np.float64)
 
 
+def _plain_own_numbers(net: View, number: int) -> Any:
+    return net.table[net.numbers + number :].view(np.float64)
+
+
 _LAYERS_BEGIN = len(NET_FIELDS) - len(LAYER_FIELDS)  # of a layer 0, which there is not
 
 #: the model that a table describes
@@ -225,5 +233,7 @@ piece_of = _plain_piece if config.DISABLE_JIT else _found(_PIECE, len(PIECE_FIEL
 #: the record of a part, from 0, and the model that is described from some place on
 part_of = _plain_part if config.DISABLE_JIT else _found(_PART, len(PART_FIELDS), "parts")
 net_at = _plain_net_at if config.DISABLE_JIT else _found(_NET, 1, 0)
+#: the model's own numbers from one of them on
+own_numbers = _plain_own_numbers if config.DISABLE_JIT else _found(_NUMBERS, 1, "numbers")
 #: the numbers of the loss from one of them on: 0 is its scale, its own begin at 1
 loss_numbers = _plain_numbers if config.DISABLE_JIT else _found(_NUMBERS, 1, "loss_numbers")

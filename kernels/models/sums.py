@@ -9,6 +9,7 @@ wanted, one after the other uses the same one, behind f.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import accumulate
 
 import numpy as np
@@ -33,8 +34,11 @@ from .passes import r_backward as part_r_backward
 from .passes import r_forward as part_r_forward
 
 
-def sum_table(tables: list[np.ndarray]) -> np.ndarray:
-    """The table of a sum of models, which have as many inputs and outputs, from theirs."""
+def sum_table(tables: list[np.ndarray], numbers: Sequence[float] = ()) -> np.ndarray:
+    """The table of a sum of models, which have as many inputs and outputs, from theirs.
+
+    It may have numbers of its own.
+    """
     nets = [View(table) for table in tables]
     n_in, n_out = nets[0].n_in, nets[0].n_out
     names = "n_theta", "n_padded", "n_derived", "n_layers", "row_size"
@@ -49,7 +53,7 @@ def sum_table(tables: list[np.ndarray]) -> np.ndarray:
         "value_size": n_in + n_out + max(net.value_size for net in nets), "f": n_in,
         "delta": n_in + n_out, "rf": n_in + 2 * n_out, "r_delta": n_in + 3 * n_out,
     }  # fmt: skip
-    pieces = []
+    pieces: list[tuple[int, ...]] = []
     for net, *start in zip(nets, theta, padded, layers, strict=False):
         for piece in net.all_pieces:
             place, at, n_rows, n_cols, ld, layer, last = piece
@@ -57,7 +61,7 @@ def sum_table(tables: list[np.ndarray]) -> np.ndarray:
                 (place + start[0], at + start[1], n_rows, n_cols, ld, layer + start[2], last)
             )
     places = [(w, c, own + row) for w, c, row in zip(padded, derived, rows, strict=True)][:-1]
-    return with_parts(table_of(fields, [], pieces), tables, places)
+    return with_parts(table_of(fields, [], pieces), tables, places, numbers)
 
 
 @linked
