@@ -84,7 +84,7 @@ def test_training_leaves_a_frozen_part_alone(optimizer):
     model = fm.Frozen(fm.Sum(DECAY, fm.MLP([1, 3, 1])), "formula")
     theta = model.init(0, formula={"a": 1.5, "k": 0.75})
     data = [np.stack([rows] * 3) for rows in (tasks(1, 1)[0][1], tasks(1, 1)[1][1])]
-    result = train(fm.MAML(model, 0.01), theta, [data] * 4, 4, optimizer=optimizer)
+    result = train(fm.MAML(model, 0.01), theta, lambda: data, optimizer, 4)
     np.testing.assert_array_equal(result.theta[:2], theta[:2])
     assert (result.theta[2:] != theta[2:]).all()
 
