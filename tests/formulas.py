@@ -72,7 +72,7 @@ def pendulum(m, angle, speed, torque, g_l, c, u):
 
 
 def diode(m, V, I0, n, R, G):
-    return [1000 * I0 * (m.exp((V - R) / (n * 0.02585)) - 1) + G * V]
+    return [1000 * I0 * (m.exp((V - R / 10) / (n * 0.02585)) - 1) + G * V]
 
 
 def arrhenius(m, T, A, b, E):
@@ -102,7 +102,7 @@ LAWS = {
             logistic),
         Law("pendulum", {"angle": (-3, 3), "speed": (-2, 2), "torque": (-1, 1)},
             {"g_l": 4.0, "c": 0.2, "u": 1.5}, ("g_l", "c"), {}, 0.001, pendulum),
-        Law("diode", {"V": (0.1, 0.7)}, {"I0": 1e-11, "n": 1.4, "R": 0.02, "G": 0.5},
+        Law("diode", {"V": (0.1, 0.7)}, {"I0": 1e-11, "n": 1.4, "R": 0.2, "G": 0.5},
             ("I0", "G"), {"n": (1.0, 2.0)}, 1e-5, diode),
         Law("arrhenius", {"T": (280, 400)}, {"A": 40.0, "b": 0.8, "E": 8.0}, ("A", "E"), {}, 0.002,
             arrhenius),
