@@ -235,11 +235,12 @@ def _plan_for(
     if max(len(support.offsets), len(query.offsets)) > REMEMBERED_TASKS and (
         support.ragged or query.ragged
     ):
-        return _plan(problem, dtype, Sizes.of(support.offsets, query.offsets), what)
-    key = dtype, sizes_key(support), sizes_key(query), what
+        return _plan(problem, dtype, Sizes.of(support, query), what)
+    weighted = support.weighted, query.weighted
+    key = dtype, sizes_key(support), sizes_key(query), weighted, what
     plan: HeadPlan | None = problem._plans.get(key)
     if plan is None:
-        plan = _plan(problem, dtype, Sizes.of(support.offsets, query.offsets), what)
+        plan = _plan(problem, dtype, Sizes.of(support, query), what)
         if len(problem._plans) >= REMEMBERED_PLANS:
             problem._plans.clear()
         problem._plans[key] = plan
@@ -252,6 +253,10 @@ def dual_limit(p: int) -> int:
 
 
 def _plan(problem: HeadProblem, dtype: np.dtype[Any], sizes: Sizes, what: int | str) -> HeadPlan:
+    if any(sizes.weighted):
+        raise ValueError(
+            "sample_weight is given, the objective is a BayesianLastLayer; accepted is None"
+        )
     model, n_tasks = problem.model, sizes.n_tasks
     compiled, p, m = model.compiled(dtype), features_of(model), model.n_outputs
     counts = set(zip(sizes.counts.tolist(), sizes.query_counts.tolist(), strict=True))
