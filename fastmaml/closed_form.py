@@ -156,6 +156,12 @@ class BayesianLastLayer(Learner):
     w minimises ½ Σ (φᵀw - y)² + ½ Σ (w - W_0)² / s, which is where gradient steps on the last layer
     alone would end. Tasks with fewer rows than features are solved by a K × K system instead.
 
+    With `sample_weight`, given as to `MAML`, a support row of weight w is an observation of noise
+    variance σ² / w: as good as w rows. With `sample_weight_query` a query row's share in the loss
+    is multiplied by its weight, and the means are divided by the sum of these in place of Q. A row
+    of weight 0 counts as if it were not there, to rounding. Without a query set the weights of the
+    support rows are for both. Predictions are those of observations of weight 1.
+
     Data are given as for `MAML`. Here a task may also have no support rows: then the prior
     predicts. Without a query set the support set serves as both, which is seldom wanted: a prior
     that is learned so need only explain rows that it has seen. float32 that overflowed on its way

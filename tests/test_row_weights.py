@@ -31,7 +31,7 @@ def _grid():
         yield f"{sides}-{steps}", {"family": "mlp", **pins}
     for hidden, rows in (((17, 9), 13), ((5,), 67)):
         pins = {"hidden": hidden, "n_support": rows, "n_query": rows + 2, "n_tasks": 2, "steps": 2}
-        yield f"rows-{rows}", {"family": "mlp", "depth": len(hidden) + 1, **pins}
+        yield f"width-{hidden[0]}-rows-{rows}", {"family": "mlp", "depth": len(hidden) + 1, **pins}
     yield "flat-single-output", {"n_outputs": 1, "flat_targets": True, "query": "ragged"}
     yield "momentum", {"inner_momentum": 0.5, "steps": 3, "form": "scalar"}
 
@@ -50,7 +50,7 @@ def pins_for(method, pins):
 @every_dtype
 @every_method
 @pytest.mark.parametrize(("seed", "pins"), CASES)
-def test_meta_gradient_adapt_and_predict(seed, pins, method, dtype):
+def test_meta_gradient(seed, pins, method, dtype):
     case = draw_weighted(seed, method, **pins_for(method, pins))
     maml, theta = case.maml(method), case.theta.astype(dtype)
     got, want = maml.evaluate(theta, *case.data, **case.weights), case.expected

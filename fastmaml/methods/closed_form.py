@@ -253,10 +253,6 @@ def dual_limit(p: int) -> int:
 
 
 def _plan(problem: HeadProblem, dtype: np.dtype[Any], sizes: Sizes, what: int | str) -> HeadPlan:
-    if any(sizes.weighted):
-        raise ValueError(
-            "sample_weight is given, the objective is a BayesianLastLayer; accepted is None"
-        )
     model, n_tasks = problem.model, sizes.n_tasks
     compiled, p, m = model.compiled(dtype), features_of(model), model.n_outputs
     counts = set(zip(sizes.counts.tolist(), sizes.query_counts.tolist(), strict=True))
@@ -276,6 +272,8 @@ def _plan(problem: HeadProblem, dtype: np.dtype[Any], sizes: Sizes, what: int | 
         "density": problem.density if isinstance(what, int) else what == PREDICT_STD,
         "rows": int(np.diff(offsets[blocks]).max()),
         "longest": int(sizes.query_counts.max()),
+        "ld_y": m + sizes.weighted[0],
+        "ld_y_query": m + sizes.weighted[1],
     }
     numbers["system"] = on_line(kernels.system_size(p, m, numbers, counts))
     passes, systems = kernels.room_for(View(compiled.table), numbers)
