@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..checks import as_flag
 from ..closed_form import BayesianLastLayer
+from ..datasets.columns import as_weights
 from ..models import MLP
 from ..streaming import Posterior, Stream
 from .adapted import AdaptedRegressor
@@ -65,10 +66,13 @@ class AdaptedBayesianRegressor(AdaptedRegressor):
     _prior: tuple[BayesianLastLayer, NDArray[Any]] | None
     _stream: Stream | None
 
-    def fit(self, X: Any = None, y: Any = None) -> AdaptedBayesianRegressor:
+    def fit(
+        self, X: Any = None, y: Any = None, sample_weight: Any = None
+    ) -> AdaptedBayesianRegressor:
         """Adapt to rows X (rows, n_features) and y (rows,) or (rows, n_outputs).
 
-        Without both there are no rows: the prior predicts.
+        Without both there are no rows: the prior predicts. The noise variance of each row is
+        divided by its `sample_weight` (rows,).
         """
         meta = self.meta.estimator
         if (X is None) != (y is None):
@@ -85,16 +89,22 @@ class AdaptedBayesianRegressor(AdaptedRegressor):
         self._share(dtype)
         head, theta = meta._objective(), meta.theta_.astype(np.float64)
         self._stream, self.n_rows_ = None, len(rows[0])
-        self._keep(head.adapt(theta, *rows))
+        weights = None
+        if sample_weight is not None:
+            weights = as_weights("sample_weight", sample_weight, len(rows[0]), some=False)
+        self._keep(head.adapt(theta, *rows, sample_weight=weights))
         return self
 
-    def partial_fit(self, X: Any, y: Any) -> AdaptedBayesianRegressor:
-        """Adapt to more rows; before ``fit``, to the first.
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> AdaptedBayesianRegressor:
+        """Adapt to more rows; before ``fit``, to the first. `sample_weight` is as for ``fit``.
 
         A row takes some microseconds, however many there were before; checks of X and y take more,
         so that many rows in one call are faster than many calls.
         """
         rows, dtype = self._scaled_rows(X, y)
+        weights = np.ones(len(rows[0]))
+        if sample_weight is not None:
+            weights = as_weights("sample_weight", sample_weight, len(rows[0]), some=False)
         if not hasattr(self, "posterior_"):
             self.fit()
         if not self.n_rows_:
@@ -103,8 +113,8 @@ class AdaptedBayesianRegressor(AdaptedRegressor):
         if self._stream is None:
             theta = meta.theta_.astype(np.float64)
             self._stream = meta._objective().start(theta, self.posterior_)
-        for x_row, y_row in zip(*rows, strict=True):
-            self._stream.update(x_row, y_row)
+        for x_row, y_row, weight in zip(*rows, weights.tolist(), strict=True):
+            self._stream.update(x_row, y_row, sample_weight=weight)
         self.n_rows_ += len(rows[0])
         self._keep(self._stream.posterior)
         return self

@@ -19,6 +19,7 @@ from ..checks import (
     shown,
 )
 from ..datasets import Tasks
+from ..datasets.columns import as_weights
 
 __all__ = ["Scaling"]
 
@@ -91,7 +92,7 @@ class Scaling:
                 )
 
     @classmethod
-    def fit(cls, x: Any, y: Any) -> Scaling:
+    def fit(cls, x: Any, y: Any, *, sample_weight: Any = None) -> Scaling:
         """Return the mean and standard deviation of the columns of all rows.
 
         A column that does not vary gets the scale 1.
@@ -100,6 +101,8 @@ class Scaling:
         ----------
         x : array_like, shape (rows, n_inputs) or (n_tasks, rows, n_inputs), or list of tasks
         y : array_like, as x, with or without the axis of one output
+        sample_weight : array_like, shape (rows,), optional
+            How often each row counts; of the rows of all tasks, one task after the other.
 
         Raises
         ------
@@ -121,7 +124,12 @@ class Scaling:
             raise ValueError(
                 f"y has {len(y_all)} rows, x has {len(x_all)}; accepted is the same number"
             )
-        return cls(*_moments(x_all), *_moments(y_all))
+        if sample_weight is None:
+            return cls(*_moments(x_all), *_moments(y_all))
+        weights = as_weights("sample_weight", sample_weight, len(x_all))
+        kept = weights > 0
+        shares = weights[kept] / weights.max()
+        return cls(*_moments(x_all[kept], shares), *_moments(y_all[kept], shares))
 
     # ---- there and back
 
@@ -214,26 +222,35 @@ def _flat(name: str, tasks: list[NDArray[Any]]) -> NDArray[Any]:
     return rows
 
 
-def _moments(rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+def _moments(
+    rows: NDArray[Any], weights: NDArray[Any] | None = None
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """Mean and standard deviation of the columns, in units in which nothing overflows."""
-    mean = _mean(rows)
+    mean = _mean(rows, weights)
     rest = rows / 2 - mean / 2  # the halves, as the difference of two huge numbers may overflow
-    mean = mean + 2 * _mean(rest)
+    mean = mean + 2 * _mean(rest, weights)
     rest = rows / 2 - mean / 2
     largest = np.abs(rest).max(axis=0)
     largest[largest == 0] = 1
-    half = largest * np.sqrt(np.square(rest / largest).mean(axis=0))
+    half = largest * np.sqrt(_average(np.square(rest / largest), weights))
     constant = half <= ROUNDINGS * np.finfo(np.float64).eps * np.abs(mean / 2)
     constant |= rows.min(axis=0) == rows.max(axis=0)
     mean = np.where(rows.min(axis=0) == rows.max(axis=0), rows[0], mean)
     return mean, np.where(constant, 1.0, np.minimum(2 * half, np.finfo(np.float64).max))
 
 
-def _mean(rows: NDArray[Any]) -> NDArray[Any]:
+def _mean(rows: NDArray[Any], weights: NDArray[Any] | None) -> NDArray[Any]:
     largest = np.abs(rows).max(axis=0)
     largest[largest == 0] = 1
-    mean: NDArray[Any] = largest * (rows / largest).mean(axis=0)
+    mean: NDArray[Any] = largest * _average(rows / largest, weights)
     return mean
+
+
+def _average(rows: NDArray[Any], weights: NDArray[Any] | None) -> NDArray[Any]:
+    average: NDArray[Any] = (
+        rows.mean(axis=0) if weights is None else np.average(rows, axis=0, weights=weights)
+    )
+    return average
 
 
 def _each(name: str, value: Any, like: NDArray[Any], dtype: DTypeLike, change: Any) -> Any:
