@@ -18,7 +18,7 @@ from ..checks import (
     shape_text,
     shown,
 )
-from ..datasets import Tasks
+from ..datasets import Tasks, WeightedTasks
 from ..datasets.columns import as_weights
 
 __all__ = ["Scaling"]
@@ -151,14 +151,17 @@ class Scaling:
 
     def tasks(
         self, x: Any, y: Any, x_query: Any = None, y_query: Any = None,
+        sample_weight: Any = None, sample_weight_query: Any = None, *,
         dtype: DTypeLike = np.float64,
-    ) -> Tasks:  # fmt: skip
-        """Return a batch of tasks scaled."""
-        support = self.scale_x(x, dtype), self.scale_y(y, dtype)
-        if x_query is None and y_query is None:
-            return Tasks(*support)
-        queries = self.scale_x(x_query, dtype, name="x_query"), self.scale_y(y_query, dtype)
-        return Tasks(*support, *queries)
+    ) -> Any:  # fmt: skip
+        """Return a batch of tasks scaled, and its weights as they are: Tasks, or WeightedTasks."""
+        tasks = Tasks(self.scale_x(x, dtype), self.scale_y(y, dtype))
+        if x_query is not None or y_query is not None:
+            queries = self.scale_x(x_query, dtype, name="x_query"), self.scale_y(y_query, dtype)
+            tasks = Tasks(*tasks[:2], *queries)
+        if sample_weight is None and sample_weight_query is None:
+            return tasks
+        return WeightedTasks(*tasks, sample_weight, sample_weight_query)
 
     # ---- as a value
 
