@@ -65,11 +65,12 @@ from .checks import (
     shape_text,
 )
 from .family import Family, as_model
-from .losses import loss_of
+from .losses import Loss, loss_of
 from .methods.dense import hessian_products
 from .methods.explicit import Derivatives, derivatives
 from .parameters import as_direction, as_theta
 from .rates import as_inner_lr
+from .row_weights import with_weights, with_weights_of_both
 from .tasks import NO_Y, Rows, as_rows, as_tasks, by_task, split
 
 __all__ = [
@@ -87,16 +88,20 @@ __all__ = [
 ]
 
 
-def _prepare(model: Family, theta: Any, x: Any, y: Any) -> tuple[NDArray[Any], Rows]:
+def _prepare(
+    model: Family, theta: Any, x: Any, y: Any, loss: Loss, sample_weight: Any = None
+) -> tuple[NDArray[Any], Rows]:
     rows = as_rows(as_model(model), x, y, as_dtype("theta", theta))
+    if sample_weight is not None:
+        rows = with_weights(rows, sample_weight, loss.mean)
     return as_theta(model, theta, rows.n_tasks), rows
 
 
 def _derive(
-    model: Family, theta: Any, x: Any, y: Any, loss: str, *wanted: str
+    model: Family, theta: Any, x: Any, y: Any, loss: str, *wanted: str, sample_weight: Any = None
 ) -> tuple[Derivatives, Rows]:
     scale = loss_of(loss, as_model(model).n_outputs)
-    parameters, rows = _prepare(model, theta, x, y)
+    parameters, rows = _prepare(model, theta, x, y, scale, sample_weight)
     return derivatives(model, parameters, rows, scale, wanted), rows
 
 
@@ -155,8 +160,9 @@ def jacobian(model: Family, theta: ArrayLike, x: Any) -> NDArray[Any] | list[NDA
 
 
 def task_loss(
-    model: Family, theta: ArrayLike, x: Any, y: Any, *, loss: str = "half_sse"
-) -> NDArray[Any]:
+    model: Family, theta: ArrayLike, x: Any, y: Any, *, loss: str = "half_sse",
+    sample_weight: Any = None,
+) -> NDArray[Any]:  # fmt: skip
     """Return the loss of each task (equations 2 and 3).
 
     Parameters
@@ -167,21 +173,28 @@ def task_loss(
         Rows of each task; see `fastmaml.MAML`.
     loss : {"half_sse", "half_mse", "sse", "mse"}
         ½ Σ r² (the derivation's own); that divided by K; Σ r²; Σ r² / (K n_outputs).
+    sample_weight : array_like or list of array_like, optional
+        Of each row, by which its r² is multiplied; K is then their sum. See `fastmaml.MAML`.
 
     Returns
     -------
     L : ndarray, shape (n_tasks,)
     """
-    found, rows = _derive(model, theta, x, y, loss, "residuals")
+    found, rows = _derive(model, theta, x, y, loss, "residuals", sample_weight=sample_weight)
     scale = loss_of(loss, model.n_outputs)
-    squares = np.add.reduceat((found.residuals**2).sum(axis=1), rows.offsets[:-1])
-    factor = scale.scale / 2 / (np.diff(rows.offsets) if scale.mean else 1)
+    squares, counts = (found.residuals**2).sum(axis=1), np.diff(rows.offsets)
+    if rows.weighted:
+        weights = rows.y[:, -1]
+        squares, counts = weights * squares, np.add.reduceat(weights, rows.offsets[:-1])
+    squares = np.add.reduceat(squares, rows.offsets[:-1])
+    factor = scale.scale / 2 / (counts if scale.mean else 1)
     return by_task((factor * squares).astype(squares.dtype), rows)
 
 
 def task_gradient(
-    model: Family, theta: ArrayLike, x: Any, y: Any, *, loss: str = "half_sse"
-) -> NDArray[Any]:
+    model: Family, theta: ArrayLike, x: Any, y: Any, *, loss: str = "half_sse",
+    sample_weight: Any = None,
+) -> NDArray[Any]:  # fmt: skip
     """Return dL/dtheta = sum_j r_j df/dtheta (x_j) of each task (equations 5 and 11).
 
     Parameters are those of `task_loss`.
@@ -190,13 +203,14 @@ def task_gradient(
     -------
     g : ndarray, shape (n_tasks, P)
     """
-    found, rows = _derive(model, theta, x, y, loss, "gradients")
+    found, rows = _derive(model, theta, x, y, loss, "gradients", sample_weight=sample_weight)
     return by_task(found.gradients, rows)
 
 
 def task_hessian(
-    model: Family, theta: ArrayLike, x: Any, y: Any, *, loss: str = "half_sse"
-) -> NDArray[Any]:
+    model: Family, theta: ArrayLike, x: Any, y: Any, *, loss: str = "half_sse",
+    sample_weight: Any = None,
+) -> NDArray[Any]:  # fmt: skip
     """Return H = sum_j [r_j d2f/dtheta2 + (df/dtheta)^T df/dtheta] of each task (10 and 12).
 
     Parameters are those of `task_loss`. At a kink of relu or leaky_relu the curvature counts as 0.
@@ -206,20 +220,21 @@ def task_hessian(
     H : ndarray, shape (n_tasks, P, P)
         Symmetric.
     """
-    found, rows = _derive(model, theta, x, y, loss, "hessians")
+    found, rows = _derive(model, theta, x, y, loss, "hessians", sample_weight=sample_weight)
     return by_task(found.hessians, rows)
 
 
 def task_hessp(
-    model: Family, theta: ArrayLike, v: ArrayLike, x: Any, y: Any, *, loss: str = "half_sse"
-) -> NDArray[Any]:
+    model: Family, theta: ArrayLike, v: ArrayLike, x: Any, y: Any, *, loss: str = "half_sse",
+    sample_weight: Any = None,
+) -> NDArray[Any]:  # fmt: skip
     """Return H v of each task, H as in `task_hessian` but never formed (equations 10 and 12).
 
     The cost is that of about two gradients, whatever P is.
 
     Parameters
     ----------
-    model, theta, x, y, loss
+    model, theta, x, y, loss, sample_weight
         As for `task_loss`.
     v : array_like, shape (P,) or (n_tasks, P)
         One direction, or one for each task.
@@ -238,20 +253,21 @@ def task_hessp(
     >>> fm.equations.task_hessp(fm.Linear(1), [1.0, 2.0], [1.0, 0.0], [[[3.0]]], [[4.0]])
     array([[9., 3.]])
     """
-    parameters, rows = _prepare(model, theta, x, y)
+    scale = loss_of(loss, as_model(model).n_outputs)
+    parameters, rows = _prepare(model, theta, x, y, scale, sample_weight)
     direction = as_direction(model, v, parameters.dtype, rows.n_tasks)
-    scale = loss_of(loss, model.n_outputs)
     return by_task(hessian_products(model, parameters, direction, rows, scale).products, rows)
 
 
 def adapted_parameters(
-    model: Family, theta: ArrayLike, x: Any, y: Any, *, inner_lr: Any, loss: str = "half_sse"
-) -> NDArray[Any]:
+    model: Family, theta: ArrayLike, x: Any, y: Any, *, inner_lr: Any, loss: str = "half_sse",
+    sample_weight: Any = None,
+) -> NDArray[Any]:  # fmt: skip
     """Return theta' = theta - alpha dL/dtheta of each task (equation 8).
 
     Parameters
     ----------
-    model, theta, x, y, loss
+    model, theta, x, y, loss, sample_weight
         As for `task_loss`.
     inner_lr : float or array_like, shape (P,)
         alpha, for all parameters or for each.
@@ -261,13 +277,14 @@ def adapted_parameters(
     adapted : ndarray, shape (n_tasks, P)
     """
     alpha = _rates(model, inner_lr)
-    gradient = task_gradient(model, theta, x, y, loss=loss)
+    gradient = task_gradient(model, theta, x, y, loss=loss, sample_weight=sample_weight)
     return as_theta(model, theta, -1) - (alpha * gradient).astype(gradient.dtype)
 
 
 def adaptation_jacobian(
-    model: Family, theta: ArrayLike, x: Any, y: Any, *, inner_lr: Any, loss: str = "half_sse"
-) -> NDArray[Any]:
+    model: Family, theta: ArrayLike, x: Any, y: Any, *, inner_lr: Any, loss: str = "half_sse",
+    sample_weight: Any = None,
+) -> NDArray[Any]:  # fmt: skip
     """Return dtheta'/dtheta = I - alpha H of each task (equations 7 and 9).
 
     Parameters are those of `adapted_parameters`.
@@ -278,7 +295,7 @@ def adaptation_jacobian(
         Row p is the derivative of parameter p of theta'.
     """
     alpha = _rates(model, inner_lr)
-    hessian = task_hessian(model, theta, x, y, loss=loss)
+    hessian = task_hessian(model, theta, x, y, loss=loss, sample_weight=sample_weight)
     scaled = alpha * hessian if np.ndim(alpha) == 0 else alpha[:, None] * hessian
     return np.eye(model.n_params, dtype=hessian.dtype) - scaled.astype(hessian.dtype)
 
@@ -293,26 +310,37 @@ def task_meta_gradient(
     *,
     inner_lr: Any,
     loss: str = "half_sse",
+    sample_weight: Any = None,
+    sample_weight_query: Any = None,
 ) -> NDArray[Any]:
     """Return dL(theta')/dtheta = dL/dtheta' (I - alpha H) of each task (equations 4 and 13).
 
     Parameters
     ----------
-    model, theta, x, y, inner_lr, loss
+    model, theta, x, y, inner_lr, loss, sample_weight
         As for `adapted_parameters`; x and y are the support rows.
     x_query, y_query : array_like or list of array_like, optional
         Query rows, on which dL/dtheta' is taken. By default the support rows.
+    sample_weight_query : array_like or list of array_like, optional
+        Of each query row. Where the support rows serve as both, so do their weights.
 
     Returns
     -------
     g : ndarray, shape (n_tasks, P)
     """
     # Checks them together.
-    as_tasks(as_model(model), x, y, x_query, y_query, as_dtype("theta", theta))
-    adapted = adapted_parameters(model, theta, x, y, inner_lr=inner_lr, loss=loss)
-    query = (x, y) if x_query is None else (x_query, y_query)
-    outer = task_gradient(model, adapted, *query, loss=loss)
-    inner = adaptation_jacobian(model, theta, x, y, inner_lr=inner_lr, loss=loss)
+    tasks = as_tasks(as_model(model), x, y, x_query, y_query, as_dtype("theta", theta))
+    if sample_weight is not None or sample_weight_query is not None:
+        mean = loss_of(loss, model.n_outputs).mean
+        with_weights_of_both(*tasks, sample_weight, sample_weight_query, (mean, mean))
+    if x_query is None:
+        x_query, y_query, sample_weight_query = x, y, sample_weight
+    support: Any = {"inner_lr": inner_lr, "loss": loss, "sample_weight": sample_weight}
+    adapted = adapted_parameters(model, theta, x, y, **support)
+    outer = task_gradient(
+        model, adapted, x_query, y_query, loss=loss, sample_weight=sample_weight_query
+    )
+    inner = adaptation_jacobian(model, theta, x, y, **support)
     return np.einsum("...p,...pq->...q", outer, inner)
 
 
@@ -327,6 +355,8 @@ def meta_gradient(
     inner_lr: Any,
     loss: str = "half_sse",
     task_mean: bool = False,
+    sample_weight: Any = None,
+    sample_weight_query: Any = None,
 ) -> NDArray[Any]:
     """Return the sum over tasks of `task_meta_gradient` (the mean, if `task_mean`).
 
@@ -337,7 +367,10 @@ def meta_gradient(
     g : ndarray, shape (P,)
     """
     mean = as_flag("task_mean", task_mean)
-    each = task_meta_gradient(model, theta, x, y, x_query, y_query, inner_lr=inner_lr, loss=loss)
+    each = task_meta_gradient(
+        model, theta, x, y, x_query, y_query, inner_lr=inner_lr, loss=loss,
+        sample_weight=sample_weight, sample_weight_query=sample_weight_query,
+    )  # fmt: skip
     each = each.reshape(-1, each.shape[-1])  # a single task, too
     total: NDArray[Any] = each.mean(axis=0) if mean else each.sum(axis=0)
     return total

@@ -45,11 +45,16 @@ def loss_of(name: str, n_outputs: int) -> Loss:
 
 
 def table_with(
-    compiled: Compiled, order: int | None, loss: Loss, query_loss: Loss | None = None
+    compiled: Compiled,
+    order: int | None,
+    loss: Loss,
+    query_loss: Loss | None = None,
+    weighted: tuple[bool, bool] = (False, False),
 ) -> NDArray[np.int64]:
     """A model's table with the losses of support and query rows, one for both unless two are given.
 
-    It has what derivatives up to an order take, see `Compiled`.
+    It has what derivatives up to an order take, see `Compiled`. `weighted` says on which
+    of both sides the rows have weights.
 
     Raises
     ------
@@ -57,7 +62,8 @@ def table_with(
         If the loss is of a kind that this process does not know.
     """
     query_loss = loss if query_loss is None else query_loss
-    return _table_with(compiled, order, loss, query_loss, _kind_of(loss), _kind_of(query_loss))
+    kinds = _kind_of(loss), _kind_of(query_loss)
+    return _table_with(compiled, order, (loss, query_loss), kinds, weighted)
 
 
 def _kind_of(loss: Loss) -> passes.Loss:
@@ -71,12 +77,12 @@ def _kind_of(loss: Loss) -> passes.Loss:
 
 @lru_cache(maxsize=256)  # asked in every call
 def _table_with(
-    compiled: Compiled, order: int | None, loss: Loss, query_loss: Loss, kind: passes.Loss,
-    query_kind: passes.Loss,
+    compiled: Compiled, order: int | None, losses: tuple[Loss, Loss],
+    kinds: tuple[passes.Loss, passes.Loss], weighted: tuple[bool, bool],
 ) -> NDArray[np.int64]:  # fmt: skip
     support, query = (
-        passes.OfSide(code, each.scale, each.mean, compiled.sizes[1], False, each.numbers)
-        for code, each in ((kind, loss), (query_kind, query_loss))
+        passes.OfSide(code, each.scale, each.mean, compiled.sizes[1], has_weights, each.numbers)
+        for code, each, has_weights in zip(kinds, losses, weighted, strict=True)
     )
     table, curved = compiled.reaching(order), order in (None, 2)
     return passes.with_losses(table, support, query, compiled.dtype, curved)

@@ -62,7 +62,9 @@ class Saved(NamedTuple):
         """
         return maml_of(self.objective)
 
-    def predict(self, x: Any, y: Any, x_new: Any, return_std: bool = False) -> Any:
+    def predict(
+        self, x: Any, y: Any, x_new: Any, return_std: bool = False, *, sample_weight: Any = None
+    ) -> Any:
         """Adapt to each task's rows (x, y) and predict at `x_new`, all in the user's units.
 
         Parameters
@@ -71,6 +73,8 @@ class Saved(NamedTuple):
             As for :meth:`fastmaml.MAML.predict`.
         return_std : bool
             Whether to return standard deviations, too, which a BayesianLastLayer has.
+        sample_weight : array_like or list of array_like, optional
+            Of each row of (x, y), as for :meth:`fastmaml.MAML.predict`.
 
         Returns
         -------
@@ -85,7 +89,9 @@ class Saved(NamedTuple):
             For data of the wrong kind or shape, or that is not finite, and for `return_std` with
             another objective.
         """
-        return predicted(self.objective, self.theta, self.scaling, x, y, x_new, return_std)
+        return predicted(
+            self.objective, self.theta, self.scaling, x, y, x_new, return_std, sample_weight
+        )
 
 
 def predicted(
@@ -96,16 +102,17 @@ def predicted(
     y: Any,
     x_new: Any,
     return_std: bool = False,
+    sample_weight: Any = None,
 ) -> Any:
     """Return what `Saved.predict` does, of an objective, its parameters and their scaling."""
-    learner, options = learner_of(objective), {}
+    learner, options = learner_of(objective), {"sample_weight": sample_weight}
     if as_flag("return_std", return_std):
         if not isinstance(learner, BayesianLastLayer):
             raise ValueError(
                 f"return_std is True, the model adapts by a {type(learner).__name__}, which has no "
                 "standard deviations; accepted is False"
             )
-        options = {"return_std": True}
+        options["return_std"] = True
     if scaling is None:
         return learner.predict(theta, x, y, x_new, **options)
     x, y, x_new = scaling.scale_x(x), scaling.scale_y(y), scaling.scale_x(x_new, name="x_new")

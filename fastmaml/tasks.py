@@ -31,11 +31,13 @@ class Rows(NamedTuple):
     """A batch of tasks as rows. Its arrays are for reading only and may be the user's own."""
 
     x: NDArray[Any]  # (N, n_inputs)
-    y: NDArray[Any]  # (N, n_outputs); (0, n_outputs) when there is no y
+    # (N, n_outputs), one column more if rows have weights; (0, n_outputs) when there is no y
+    y: NDArray[Any]
     offsets: NDArray[np.int64]  # (n_tasks + 1,), read-only
     ragged: bool  # whether tasks differ in rows
     single: bool = False  # whether it is one task, given without an axis of tasks
     flat: bool = False  # whether y was given without an axis of outputs
+    weighted: bool = False  # whether the last column of y is the weights of the rows
 
     @property
     def n_tasks(self) -> int:
@@ -46,7 +48,8 @@ class Rows(NamedTuple):
         """Tasks first:last alone, as views."""
         ends = self.offsets[first : last + 1]
         rows = slice(ends[0], ends[-1])
-        return Rows(self.x[rows], self.y[rows], _frozen(ends - ends[0]), self.ragged)
+        x, y, offsets = self.x[rows], self.y[rows], _frozen(ends - ends[0])
+        return Rows(x, y, offsets, self.ragged, weighted=self.weighted)
 
     def repeated(self, n_tasks: int) -> Rows:
         """The rows of a single task as those of each of `n_tasks`."""

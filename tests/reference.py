@@ -24,6 +24,13 @@ from typing import NamedTuple
 import numpy as np
 
 
+class Weighted(NamedTuple):
+    """The targets of a task, and a weight for each row: each r_j above counts so many times."""
+
+    y: np.ndarray
+    weights: np.ndarray
+
+
 class TaskResult(NamedTuple):
     """The value of one task, its derivative by theta (P,) and by each step's rates (S, P)."""
 
@@ -160,9 +167,15 @@ def predict(model, theta, x):
 # ---- one task ------------------------------------------------------------------------------------
 
 
+def targets_of(y):
+    """The targets of a task and the weights of its rows, 1 unless they are given."""
+    return y if isinstance(y, Weighted) else Weighted(y, np.ones(len(y), y.dtype))
+
+
 def loss_factor(loss, y):
-    """c of L = c sum r^2."""
-    rows, n_outputs = y.shape
+    """c of L = c sum r^2; K is the sum of the weights."""
+    y, weights = targets_of(y)
+    rows, n_outputs = weights.sum(), y.shape[1]
     one = y.dtype.type(1)
     return {
         "half_sse": one / 2,
@@ -181,22 +194,25 @@ def jacobian(model, theta, x):
 
 
 def task_loss(model, theta, x, y, loss="half_sse"):
-    return loss_factor(loss, y) * np.sum(residuals(model, theta, x, y) ** 2)
+    targets, weights = targets_of(y)
+    squares = residuals(model, theta, x, targets) ** 2
+    return loss_factor(loss, y) * np.sum(weights[:, None] * squares)
 
 
 def task_gradient(model, theta, x, y, loss="half_sse"):
     total = np.zeros_like(theta)
-    for row, target in zip(x, y, strict=True):
+    for row, target, weight in zip(x, *targets_of(y), strict=True):
         f, df = output(model, theta, row)
-        total += (f - target) @ df
+        total += weight * ((f - target) @ df)
     return 2 * loss_factor(loss, y) * total
 
 
 def task_hessian(model, theta, x, y, loss="half_sse"):
     total = np.zeros((theta.size, theta.size), theta.dtype)
-    for row, target in zip(x, y, strict=True):
+    for row, target, weight in zip(x, *targets_of(y), strict=True):
         f, df = output(model, theta, row)
-        total += second_derivative(model, theta, row, f - target) + df.T @ df
+        curved = second_derivative(model, theta, row, f - target) + df.T @ df
+        total += weight * curved
     return 2 * loss_factor(loss, y) * total
 
 
@@ -284,15 +300,24 @@ def evaluate(
     model, theta, x, y, x_query, y_query, *, rates, loss="half_sse", order="exact", weights=None,
     momentum=0.0,
 ):  # fmt: skip
-    """A list of each task's result; the data are sequences of one (rows, features) array a task."""
+    """A list of each task's result.
+
+    The data are sequences of one (rows, features) array a task; y may be `Weighted`.
+    """
     number = theta.dtype.type
     rates = np.asarray(rates, number)
     weights = np.asarray([0] * len(rates) + [1] if weights is None else weights, number)
     options = rates, weights, loss, order, momentum
     return [
-        evaluate_task(model, theta, *(np.asarray(a, number) for a in task), *options)
+        evaluate_task(model, theta, *(_in(number, part) for part in task), *options)
         for task in zip(x, y, x_query, y_query, strict=True)
     ]
+
+
+def _in(number, part):
+    if isinstance(part, Weighted):
+        return Weighted(*(np.asarray(array, number) for array in part))
+    return np.asarray(part, number)
 
 
 # ---- the meta-update -----------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..checks import require_finite
+from ..datasets.columns import as_weights
 from ..maml import MAML
 from ..models import MLP
 from .numbers import require_numbers
@@ -141,13 +142,18 @@ class AdaptedRegressor(StandardisedRegressor):
     def __init__(self, meta: FrozenEstimator) -> None:
         self.meta = meta
 
-    def fit(self, X: Any, y: Any) -> AdaptedRegressor:
-        """Adapt to rows X (rows, n_features) and y (rows,) or (rows, n_outputs)."""
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> AdaptedRegressor:
+        """Adapt to rows X (rows, n_features) and y (rows,) or (rows, n_outputs).
+
+        `sample_weight` (rows,) weighs their squared errors.
+        """
         meta = self.meta.estimator
         X, y = meta._rows(X, y)
         x, targets = meta._scaled_inputs(X), meta._scaled_targets(y)
         maml = meta._maml()
-        self.theta_ = maml.adapt(meta.theta_, x, targets)
+        if sample_weight is not None:
+            sample_weight = as_weights("sample_weight", sample_weight, len(x))
+        self.theta_ = maml.adapt(meta.theta_, x, targets, sample_weight=sample_weight)
         self._share(meta._precision(y))
         return self
 

@@ -18,7 +18,7 @@ from ..models import MLP
 from ..rates import as_inner_lr
 from . import defaults
 from .adapted import AdaptedRegressor
-from .grouped import GroupedRegressor, as_hidden_layer_sizes
+from .grouped import GroupedRegressor, as_hidden_layer_sizes, average_of_tasks
 from .optimizers import Adam, Optimizer
 
 __all__ = ["AdaptedRegressor", "MAMLRegressor"]
@@ -230,7 +230,7 @@ class MAMLRegressor(GroupedRegressor):
         return predicted
 
     def adapt_predict(
-        self, X: Any, y: Any, groups: Any, X_new: Any, groups_new: Any
+        self, X: Any, y: Any, groups: Any, X_new: Any, groups_new: Any, sample_weight: Any = None
     ) -> NDArray[Any]:
         """Adapt to the rows of many groups at once, new or known, and predict other rows of them.
 
@@ -240,6 +240,8 @@ class MAMLRegressor(GroupedRegressor):
             Rows to adapt to, as for ``fit``.
         X_new, groups_new : array_like
             Rows to predict; their groups are among `groups`.
+        sample_weight : array_like, shape (rows,), optional
+            Weight of each row to adapt to, 0 or more.
 
         Returns
         -------
@@ -250,16 +252,20 @@ class MAMLRegressor(GroupedRegressor):
         ValueError
             For a group in `groups_new` that `groups` has not, or data that does not fit ``fit``'s.
         """
-        predicted: NDArray[Any] = self._adapt_and_predict(X, y, groups, X_new, groups_new)
+        predicted: NDArray[Any] = self._adapt_and_predict(
+            X, y, groups, X_new, groups_new, sample_weight
+        )
         return predicted
 
-    def adapt(self, X: Any, y: Any) -> AdaptedRegressor:
+    def adapt(self, X: Any, y: Any, sample_weight: Any = None) -> AdaptedRegressor:
         """Return a regressor for one task, adapted to its rows.
 
         Parameters
         ----------
         X : array_like or DataFrame, shape (rows, n_features)
         y : array_like, shape (rows,) or (rows, n_outputs)
+        sample_weight : array_like, shape (rows,), optional
+            Weight of each row in the loss, 0 or more.
 
         Returns
         -------
@@ -278,7 +284,7 @@ class MAMLRegressor(GroupedRegressor):
         DivergenceWarning
             If the adaptation diverges, as from the methods below.
         """
-        adapted: AdaptedRegressor = self._adaptable().fit(X, y)
+        adapted: AdaptedRegressor = self._adaptable().fit(X, y, sample_weight)
         return adapted
 
     def _objective(self) -> MAML:
@@ -316,9 +322,8 @@ class MAMLRegressor(GroupedRegressor):
             "fewer steps or a smaller learning_rate_init usually help"
         )
 
-    def _of_mean(self, targets: list[NDArray[Any]], known: NDArray[Any]) -> float:
-        mean = known.mean(axis=0)
-        return float(np.mean([np.square(t - mean).mean() for t in targets]))
+    def _of_mean(self, errors: list[NDArray[Any]], variance: NDArray[Any], weights: Any) -> float:
+        return average_of_tasks(errors, weights)
 
     def _maml(self, model: MLP | None = None, rates: Any = None) -> MAML:
         """The objective: with the rates that adaptation takes, or with those given."""

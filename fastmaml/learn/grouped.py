@@ -21,6 +21,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..checks import as_count, as_flag, as_float_dtype, as_number, as_positive, shown
+from ..datasets.columns import as_weights
 from ..datasets.labels import Labels, as_labels, list_some, require_length
 from ..datasets.table import TaskTable
 from ..divergence import named_tasks
@@ -106,8 +107,11 @@ class GroupedRegressor(StandardisedRegressor):
         """How a training that diverged adapted, and what helps; the end of a message."""
 
     @abstractmethod
-    def _of_mean(self, targets: list[NDArray[Any]], known: NDArray[Any]) -> float:
-        """The loss of tasks if each prediction is the mean of known targets."""
+    def _of_mean(self, errors: list[NDArray[Any]], variance: NDArray[Any], weights: Any) -> float:
+        """The loss of tasks if each prediction is the mean of known targets, of such a variance.
+
+        It is made of the squared errors of each task, and the weights of their rows or None.
+        """
 
     #: the parameters that may be to blame for a bad result
     _settings = "learning_rate_init"
@@ -116,7 +120,7 @@ class GroupedRegressor(StandardisedRegressor):
 
     # ---- what all do
 
-    def fit(self, X: Any, y: Any, groups: Any = None) -> Self:
+    def fit(self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None) -> Self:
         """Meta-train.
 
         Parameters
@@ -126,6 +130,11 @@ class GroupedRegressor(StandardisedRegressor):
         groups : array_like, shape (rows,), optional
             Label of the group of each row, in any order: text, numbers, dates or tuples of them.
             Without it all rows are one group.
+        sample_weight : array_like, shape (rows,), optional
+            Weight of each row, 0 or more: in the losses, when a group adapts and is judged, and in
+            the mean and standard deviation of the standardisation. The loss of a group is divided
+            by the sum of its weights, so groups count alike whatever their weights. Rows of weight
+            0 are left out.
 
         Returns
         -------
@@ -162,7 +171,10 @@ class GroupedRegressor(StandardisedRegressor):
                 "a cross-validation hands groups to fit by metadata routing (docs/estimator.md)",
                 stacklevel=2,
             )
-        rows = table_of(X, columns, labels)
+        weights = None
+        if sample_weight is not None:
+            weights = as_weights("sample_weight", sample_weight, len(X))
+        rows = table_of(X, columns, labels, weights)
         used = rows.require_rows(2, "drop")
 
         rng = self._generator()
@@ -179,7 +191,7 @@ class GroupedRegressor(StandardisedRegressor):
         else:
             # of the objective, if it has more parameters than the model
             init = getattr(objective, "init", model.init)
-            theta, scaling = init(rng, X.dtype), Scaling.fit(used.x, used.y)
+            theta, scaling = init(rng, X.dtype), _scaling_of(used)
         held = hold_out(_scaled(used, scaling), fraction, n_support, rng, shuffle)
         training, validation = held
         drawn = training  # the groups of the batch of the moment
@@ -245,10 +257,16 @@ class GroupedRegressor(StandardisedRegressor):
                 stacklevel=3,
             )
         loss, who = progress.training_loss, "groups it was trained on"
-        targets = training.by_task(training.y)
+        known, weights = training.y, training.sample_weight
+        targets = training.by_task(known)
+        own = None if weights is None else training.by_task(weights)
         if self.best_validation_loss_ is not None:
             loss, who, targets = self.best_validation_loss_, "held-out rows", validation[3]
-        of_mean = self._of_mean(targets, training.y)
+            own = None if weights is None else validation[5]
+        mean = np.average(known, axis=0, weights=weights)
+        variance = np.average(np.square(known - mean), axis=0, weights=weights)
+        errors = [np.square(np.asarray(t) - mean) for t in targets]
+        of_mean = self._of_mean(errors, variance, own)
         if not loss < of_mean:
             warnings.warn(
                 f"the {who} are predicted worse than by the mean of the training targets: the loss "
@@ -281,12 +299,16 @@ class GroupedRegressor(StandardisedRegressor):
         return self._adapt_predict(self._known, x, labels, "groups", self._dtype, options)
 
     def _adapt_and_predict(
-        self, X: Any, y: Any, groups: Any, X_new: Any, groups_new: Any, **options: Any
-    ) -> Any:
+        self, X: Any, y: Any, groups: Any, X_new: Any, groups_new: Any, sample_weight: Any,
+        **options: Any,
+    ) -> Any:  # fmt: skip
         """``adapt_predict``, as the objective's own ``predict`` takes options."""
         X, y = self._rows(X, y)
         x, t = self._scaled_inputs(X), self._scaled_targets(y)
-        known = table_of(x, t, as_labels("groups", groups, len(x)))
+        weights = None
+        if sample_weight is not None:
+            weights = as_weights("sample_weight", sample_weight, len(x))
+        known = table_of(x, t, as_labels("groups", groups, len(x)), weights)
         x_new = self._inputs(X_new)
         dtype = self._precision(y)
         return self._adapt_predict(known, x_new, groups_new, "groups_new", dtype, options)
@@ -423,6 +445,8 @@ class GroupedRegressor(StandardisedRegressor):
                 "of adapt_predict"
             )
         own = known.take(place)
+        if own.sample_weight is not None:
+            options = {**options, "sample_weight": own.by_task(own.sample_weight)}
         with named_tasks(own.names):
             found = self._objective().predict(
                 self.theta_, own.by_task(own.x), own.by_task(own.y), new.by_task(new.x), **options
@@ -455,12 +479,29 @@ class GroupedRegressor(StandardisedRegressor):
         return np.random.default_rng(state.randint(2**31 - 1))
 
 
-def table_of(x: NDArray[Any], y: NDArray[Any], labels: Labels) -> TaskTable:
-    """Return the table of rows that are checked already."""
+def table_of(
+    x: NDArray[Any], y: NDArray[Any], labels: Labels, weights: NDArray[Any] | None = None
+) -> TaskTable:
+    """Return the table of rows that are checked already; those of weight 0 are left out."""
     order = np.argsort(labels.code, kind="stable")
-    counts = np.bincount(labels.code, minlength=len(labels.names))
+    if weights is not None:
+        order = order[weights[order] > 0]
+        weights = weights[order]
+    counts = np.bincount(labels.code[order], minlength=len(labels.names))
     offsets = np.concatenate([[0], np.cumsum(counts)])
-    return TaskTable(x[order], y[order], offsets, labels.names, order)
+    table = TaskTable(x[order], y[order], offsets, labels.names, order, weights)
+    return table if counts.all() else table.take(np.flatnonzero(counts))
+
+
+def _scaling_of(table: TaskTable) -> Scaling:
+    return Scaling.fit(table.x, table.y, sample_weight=table.sample_weight)
+
+
+def average_of_tasks(losses: list[NDArray[Any]], weights: Any) -> float:
+    """Return the mean over tasks of losses (rows, outputs), averaged by the weights of the rows."""
+    own = [None] * len(losses) if weights is None else weights
+    pairs = zip(losses, own, strict=True)
+    return float(np.mean([np.average(rows.mean(axis=1), weights=w) for rows, w in pairs]))
 
 
 def _scaled(table: TaskTable, scaling: Scaling) -> TaskTable:

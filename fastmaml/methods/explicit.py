@@ -33,7 +33,9 @@ class Explicit(Stepwise):
     def plan(self, problem: Problem, dtype: np.dtype[Any], sizes: Sizes, mode: int) -> StepwisePlan:
         """How a batch of such sizes is worked."""
         model, steps = problem.model, problem.steps
-        table = table_with(model.compiled(dtype), order_of(problem, mode), problem.loss)
+        table = table_with(
+            model.compiled(dtype), order_of(problem, mode), problem.loss, None, sizes.weighted
+        )
         rates = _rates(problem, dtype)
         work = work_of(model, *sizes.rows, steps) * SLOWER * model.n_params
         scratch = kernels.scratch_size(table, sizes.longest, steps, problem.momentum)
@@ -115,7 +117,8 @@ def derivatives(
         for name, shape in zip(Derivatives._fields, shapes, strict=True)
     ]
     y = rows.y if len(rows.y) else np.zeros((n_rows, n_out), theta.dtype)
-    table = table_with(model.compiled(theta.dtype), 2 if "hessians" in wanted else 1, loss)
+    order, weighted = 2 if "hessians" in wanted else 1, (rows.weighted, rows.weighted)
+    table = table_with(model.compiled(theta.dtype), order, loss, None, weighted)
     work = work_of(model, n_rows, 0, 1) * SLOWER * (p if "hessians" in wanted else 1)
     workers = workers_for(work, n_tasks)
     by_row, by_task = outputs[:2], outputs[2:]
