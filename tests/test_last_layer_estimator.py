@@ -600,11 +600,11 @@ def test_rows_that_are_interrupted_change_nothing(trained, monkeypatch, so_far):
     before, n_rows = adapted.predict(GRID, return_std=True), adapted.n_rows_
     update, calls = Stream.update, []
 
-    def interrupted(self, *row):
+    def interrupted(self, *row, **weight):
         calls.append(row)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        update(self, *row)
+        update(self, *row, **weight)
 
     with monkeypatch.context() as patch:
         patch.setattr(Stream, "update", interrupted)
