@@ -39,19 +39,34 @@ if TYPE_CHECKING:
     from . import learn as learn
     from .learn import BayesianLastLayerRegressor as BayesianLastLayerRegressor
     from .learn import MAMLRegressor as MAMLRegressor
+    from .losses.kinds import GaussianNLL as GaussianNLL
+    from .losses.kinds import Huber as Huber
+    from .losses.kinds import LogCosh as LogCosh
+    from .losses.kinds import Logistic as Logistic
+    from .losses.kinds import Loss as Loss
+    from .losses.kinds import Poisson as Poisson
+    from .losses.kinds import PseudoHuber as PseudoHuber
+    from .losses.kinds import Quantile as Quantile
+    from .losses.kinds import Softmax as Softmax
     from .saving import load as load
     from .saving import save as save
 
 __all__ = [
-    "MAML", "MLP", "BayesianLastLayer", "ConvergenceWarning", "DivergenceWarning",
-    "HeadMetaGradient", "ImplicitMetaGradient", "Linear", "MetaGradient", "Posterior",
-    "anil_inner_lr", "datasets", "equations", "learn", "load", "meta_gradient", "models", "save",
-    "set_num_threads", "threads", "warmup",
+    "MAML", "MLP", "BayesianLastLayer", "ConvergenceWarning", "DivergenceWarning", "GaussianNLL",
+    "HeadMetaGradient", "Huber", "ImplicitMetaGradient", "Linear", "LogCosh", "Logistic", "Loss",
+    "MetaGradient", "Poisson", "Posterior", "PseudoHuber", "Quantile", "Softmax", "anil_inner_lr",
+    "datasets", "equations", "learn", "load", "meta_gradient", "models", "save", "set_num_threads",
+    "threads", "warmup",
 ]  # fmt: skip
 
 
-#: imported when they are asked for: a gradient needs none of them, and a regressor scikit-learn
+_LOSSES = (
+    "GaussianNLL", "Huber", "LogCosh", "Logistic", "Loss", "Poisson", "PseudoHuber", "Quantile",
+    "Softmax",
+)  # fmt: skip
+#: imported when they are asked for: few gradients need any of them, and a regressor scikit-learn
 _LATER = {
+    **dict.fromkeys(_LOSSES, ".losses.kinds"),
     "BayesianLastLayerRegressor": ".learn", "MAMLRegressor": ".learn", "datasets": ".datasets",
     "equations": ".equations", "learn": ".learn", "load": ".saving", "save": ".saving",
 }  # fmt: skip

@@ -65,7 +65,8 @@ from .checks import (
     shape_text,
 )
 from .family import Family, as_model
-from .losses import loss_of
+from .learner import in_dtype
+from .losses import TaskLoss, loss_of
 from .methods.dense import hessian_products
 from .methods.explicit import Derivatives, derivatives
 from .parameters import as_direction, as_theta
@@ -87,17 +88,19 @@ __all__ = [
 ]
 
 
-def _prepare(model: Family, theta: Any, x: Any, y: Any) -> tuple[NDArray[Any], Rows]:
-    rows = as_rows(as_model(model), x, y, as_dtype("theta", theta))
+def _prepare(
+    model: Family, theta: Any, x: Any, y: Any, loss: TaskLoss
+) -> tuple[NDArray[Any], Rows]:
+    rows = as_rows(model, x, y, as_dtype("theta", theta), targets=loss.targets)
     return as_theta(model, theta, rows.n_tasks), rows
 
 
 def _derive(
-    model: Family, theta: Any, x: Any, y: Any, loss: str, *wanted: str
+    model: Family, theta: Any, x: Any, y: Any, loss: Any, *wanted: str
 ) -> tuple[Derivatives, Rows]:
-    scale = loss_of(loss, as_model(model).n_outputs)
-    parameters, rows = _prepare(model, theta, x, y)
-    return derivatives(model, parameters, rows, scale, wanted), rows
+    found = loss_of(loss, as_model(model).n_outputs)
+    parameters, rows = _prepare(model, theta, x, y, found)
+    return derivatives(model, parameters, rows, found, wanted), rows
 
 
 def _rates(model: Family, inner_lr: Any) -> NDArray[np.float64]:
@@ -155,7 +158,7 @@ def jacobian(model: Family, theta: ArrayLike, x: Any) -> NDArray[Any] | list[NDA
 
 
 def task_loss(
-    model: Family, theta: ArrayLike, x: Any, y: Any, *, loss: str = "half_sse"
+    model: Family, theta: ArrayLike, x: Any, y: Any, *, loss: Any = "half_sse"
 ) -> NDArray[Any]:
     """Return the loss of each task (equations 2 and 3).
 
@@ -165,22 +168,22 @@ def task_loss(
     theta : array_like, shape (P,) or (n_tasks, P)
     x, y : array_like or list of array_like
         Rows of each task; see `fastmaml.MAML`.
-    loss : {"half_sse", "half_mse", "sse", "mse"}
-        ½ Σ r² (the derivation's own); that divided by K; Σ r²; Σ r² / (K n_outputs).
+    loss : {"half_sse", "half_mse", "sse", "mse", ...} or object
+        ½ Σ r² (the derivation's own); that divided by K; Σ r²; Σ r² / (K n_outputs). Others are
+        those of `fastmaml.MAML`.
 
     Returns
     -------
     L : ndarray, shape (n_tasks,)
     """
-    found, rows = _derive(model, theta, x, y, loss, "residuals")
-    scale = loss_of(loss, model.n_outputs)
-    squares = np.add.reduceat((found.residuals**2).sum(axis=1), rows.offsets[:-1])
-    factor = scale.scale / 2 / (np.diff(rows.offsets) if scale.mean else 1)
-    return by_task((factor * squares).astype(squares.dtype), rows)
+    kind = loss_of(loss, as_model(model).n_outputs)
+    parameters, rows = _prepare(model, theta, x, y, kind)
+    values = hessian_products(model, parameters, None, rows, kind).values
+    return by_task(in_dtype(values, parameters.dtype), rows)
 
 
 def task_gradient(
-    model: Family, theta: ArrayLike, x: Any, y: Any, *, loss: str = "half_sse"
+    model: Family, theta: ArrayLike, x: Any, y: Any, *, loss: Any = "half_sse"
 ) -> NDArray[Any]:
     """Return dL/dtheta = sum_j r_j df/dtheta (x_j) of each task (equations 5 and 11).
 
@@ -195,7 +198,7 @@ def task_gradient(
 
 
 def task_hessian(
-    model: Family, theta: ArrayLike, x: Any, y: Any, *, loss: str = "half_sse"
+    model: Family, theta: ArrayLike, x: Any, y: Any, *, loss: Any = "half_sse"
 ) -> NDArray[Any]:
     """Return H = sum_j [r_j d2f/dtheta2 + (df/dtheta)^T df/dtheta] of each task (10 and 12).
 
@@ -211,7 +214,7 @@ def task_hessian(
 
 
 def task_hessp(
-    model: Family, theta: ArrayLike, v: ArrayLike, x: Any, y: Any, *, loss: str = "half_sse"
+    model: Family, theta: ArrayLike, v: ArrayLike, x: Any, y: Any, *, loss: Any = "half_sse"
 ) -> NDArray[Any]:
     """Return H v of each task, H as in `task_hessian` but never formed (equations 10 and 12).
 
@@ -238,14 +241,14 @@ def task_hessp(
     >>> fm.equations.task_hessp(fm.Linear(1), [1.0, 2.0], [1.0, 0.0], [[[3.0]]], [[4.0]])
     array([[9., 3.]])
     """
-    parameters, rows = _prepare(model, theta, x, y)
+    kind = loss_of(loss, as_model(model).n_outputs)
+    parameters, rows = _prepare(model, theta, x, y, kind)
     direction = as_direction(model, v, parameters.dtype, rows.n_tasks)
-    scale = loss_of(loss, model.n_outputs)
-    return by_task(hessian_products(model, parameters, direction, rows, scale).products, rows)
+    return by_task(hessian_products(model, parameters, direction, rows, kind).products, rows)
 
 
 def adapted_parameters(
-    model: Family, theta: ArrayLike, x: Any, y: Any, *, inner_lr: Any, loss: str = "half_sse"
+    model: Family, theta: ArrayLike, x: Any, y: Any, *, inner_lr: Any, loss: Any = "half_sse"
 ) -> NDArray[Any]:
     """Return theta' = theta - alpha dL/dtheta of each task (equation 8).
 
@@ -266,7 +269,7 @@ def adapted_parameters(
 
 
 def adaptation_jacobian(
-    model: Family, theta: ArrayLike, x: Any, y: Any, *, inner_lr: Any, loss: str = "half_sse"
+    model: Family, theta: ArrayLike, x: Any, y: Any, *, inner_lr: Any, loss: Any = "half_sse"
 ) -> NDArray[Any]:
     """Return dtheta'/dtheta = I - alpha H of each task (equations 7 and 9).
 
@@ -292,7 +295,8 @@ def task_meta_gradient(
     y_query: Any = None,
     *,
     inner_lr: Any,
-    loss: str = "half_sse",
+    loss: Any = "half_sse",
+    query_loss: Any = None,
 ) -> NDArray[Any]:
     """Return dL(theta')/dtheta = dL/dtheta' (I - alpha H) of each task (equations 4 and 13).
 
@@ -302,18 +306,25 @@ def task_meta_gradient(
         As for `adapted_parameters`; x and y are the support rows.
     x_query, y_query : array_like or list of array_like, optional
         Query rows, on which dL/dtheta' is taken. By default the support rows.
+    query_loss : as loss, optional
+        The loss that is taken of them, if it is another.
 
     Returns
     -------
     g : ndarray, shape (n_tasks, P)
     """
     # Checks them together.
-    as_tasks(as_model(model), x, y, x_query, y_query, as_dtype("theta", theta))
+    n_outputs = as_model(model).n_outputs
+    inner = loss_of(loss, n_outputs)
+    outer = inner if query_loss is None else loss_of(query_loss, n_outputs, "query_loss")
+    dtype, targets = as_dtype("theta", theta), (inner.targets, outer.targets)
+    as_tasks(model, x, y, x_query, y_query, dtype, True, 1, *targets)
     adapted = adapted_parameters(model, theta, x, y, inner_lr=inner_lr, loss=loss)
     query = (x, y) if x_query is None else (x_query, y_query)
-    outer = task_gradient(model, adapted, *query, loss=loss)
-    inner = adaptation_jacobian(model, theta, x, y, inner_lr=inner_lr, loss=loss)
-    return np.einsum("...p,...pq->...q", outer, inner)
+    query_loss = loss if query_loss is None else query_loss
+    slope = task_gradient(model, adapted, *query, loss=query_loss)
+    jacobian = adaptation_jacobian(model, theta, x, y, inner_lr=inner_lr, loss=loss)
+    return np.einsum("...p,...pq->...q", slope, jacobian)
 
 
 def meta_gradient(
@@ -325,7 +336,8 @@ def meta_gradient(
     y_query: Any = None,
     *,
     inner_lr: Any,
-    loss: str = "half_sse",
+    loss: Any = "half_sse",
+    query_loss: Any = None,
     task_mean: bool = False,
 ) -> NDArray[Any]:
     """Return the sum over tasks of `task_meta_gradient` (the mean, if `task_mean`).
@@ -337,7 +349,8 @@ def meta_gradient(
     g : ndarray, shape (P,)
     """
     mean = as_flag("task_mean", task_mean)
-    each = task_meta_gradient(model, theta, x, y, x_query, y_query, inner_lr=inner_lr, loss=loss)
+    losses = {"loss": loss, "query_loss": query_loss}
+    each = task_meta_gradient(model, theta, x, y, x_query, y_query, inner_lr=inner_lr, **losses)
     each = each.reshape(-1, each.shape[-1])  # a single task, too
     total: NDArray[Any] = each.mean(axis=0) if mean else each.sum(axis=0)
     return total

@@ -88,7 +88,10 @@ class Learner:
             For data of the wrong kind or shape, or that is not finite.
         """
         parameters = as_theta(self._space, theta, check_finite=False)  # _adapt does it
-        support = as_rows(self.model, x, y, parameters.dtype, check_finite=self.check_finite)
+        support = as_rows(
+            self.model, x, y, parameters.dtype, check_finite=self.check_finite,
+            targets=self._problem.targets[0],
+        )  # fmt: skip
         return by_task(self._adapt(parameters, support), support)
 
     def predict(
@@ -126,7 +129,10 @@ class Learner:
         check = self.check_finite
         parameters = as_theta(self._space, theta, check_finite=False)  # _adapt does it
         dtype = parameters.dtype
-        support = as_rows(self.model, x, y, dtype, check_finite=check, fewest=self._fewest)
+        support = as_rows(
+            self.model, x, y, dtype, check_finite=check, fewest=self._fewest,
+            targets=self._problem.targets[0],
+        )  # fmt: skip
         new = as_rows(self.model, x_new, NO_Y, dtype, names=("x_new", ""), check_finite=check)
         if new.single and not support.single:  # the same rows for all tasks
             new = new.repeated(support.n_tasks)
@@ -252,8 +258,9 @@ class Learner:
         if out is not None:
             out = as_out(self._space, out, parameters.dtype)
         support, query = as_tasks(
-            self.model, x, y, x_query, y_query, parameters.dtype, check, self._fewest
-        )
+            self.model, x, y, x_query, y_query, parameters.dtype, check, self._fewest,
+            *problem.targets,
+        )  # fmt: skip
         solve = problem.methods[0].solve
         result: Result = solve(problem, parameters, support, query, mode, check)
         if self.task_mean:
