@@ -362,7 +362,7 @@ def _require_compiled(name: str, function: Any) -> None:
 
     try:
         right = gives_number(function)
-    except NumbaError as error:
+    except (NumbaError, TypeError) as error:
         reason = str(error).strip().splitlines()[-1]
         raise TypeError(
             f"{name} cannot be compiled for two float64 numbers; {accepted} ({reason})"

@@ -19,17 +19,18 @@ from .passes import Loss, weight_of
 
 
 def elementwise(
-    kind: str, value_and_slope: Callable[..., Any], curvature: Callable[..., Any],
-    module: str = __name__,
-) -> Loss:  # fmt: skip
+    kind: str, value_and_slope: Callable[..., Any], curvature: Callable[..., Any], own: bool = False
+) -> Loss:
     """The two linked functions of a loss; of the package, a kind names one.
 
-    A module outside of the package stands for functions that only this process knows.
+    A user's ``own`` are known to this process only. They may raise, which leaves NaN behind.
     """
 
     def slope(numbers, output, scale, delta) -> float:
         n, ld, ld_y, f, y = output.n, output.ld, output.ld_y, output.f, output.y
         total = 0.0
+        for i in range(output.rows * ld if own else 0):
+            delta[i] = np.nan
         for i in range(output.rows):
             weight = weight_of(output, i)
             for j in range(n):
@@ -43,6 +44,8 @@ def elementwise(
 
     def bend(numbers, output, scale, rf, r_delta):
         n, ld, ld_y, f, y = output.n, output.ld, output.ld_y, output.f, output.y
+        for i in range(output.rows * ld if own else 0):
+            r_delta[i] = np.nan
         for i in range(output.rows):
             factor = weight_of(output, i) * scale
             for j in range(n):
@@ -53,6 +56,6 @@ def elementwise(
                 r_delta[i * ld + j] = 0
 
     for function in (slope, bend):
-        function.__module__ = module
+        function.__module__ = "own" if own else __name__
         function.__name__ = function.__qualname__ = f"{kind}_{function.__name__}"
     return Loss(linked(slope), linked(bend))
