@@ -68,6 +68,17 @@ class Learner:
             if checked is not value:
                 object.__setattr__(self, name, checked)  # frozen from here on
 
+    @property
+    def _n_targets(self) -> int:
+        """Numbers in a row of y."""
+        targets = self._problem.targets[0]
+        return self.model.n_outputs if targets is None else targets.width
+
+    @property
+    def _predicts_y(self) -> bool:
+        """Whether outputs are predictions of y, in its units; else they are parameters of one."""
+        return bool(self._problem.targets == (None, None))
+
     def adapt(self, theta: ArrayLike, x: Any, y: Any) -> NDArray[Any]:
         """Return each task's parameters after it adapted to its rows.
 

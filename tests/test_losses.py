@@ -499,6 +499,23 @@ def test_files_and_checkpoints_hold_losses(tmp_path):
         fm.save(tmp_path / "own.npz", fm.MAML(model, loss=OWN), model.init(0))
 
 
+def test_what_is_saved_scales_no_classes_and_counts(tmp_path):
+    model, rng = fm.MLP([1, 4, 2]), np.random.default_rng(0)
+    x, y = rng.normal(size=(3, 5, 1)), rng.integers(0, 3, (3, 5))
+    moving = learn.Scaling([1.0], [2.0], [1.0], [2.0])
+    still = learn.Scaling([1.0], [2.0], [0.0], [1.0])
+    maml, theta, path = fm.MAML(model, loss="gaussian_nll"), model.init(0), tmp_path / "a.npz"
+    error(
+        lambda: fm.save(path, maml, theta, scaling=moving), ValueError,
+        "scaling changes y, and with the loss 'gaussian_nll' outputs are not in units of y",
+    )  # fmt: skip
+    fm.save(path, maml, theta, scaling=still, outputs=["count"])
+    saved = fm.load(path)
+    assert saved.outputs == ("count",)
+    want = maml.predict(theta, (x - 1) / 2, y, (x - 1) / 2)
+    np.testing.assert_array_equal(saved.predict(x, y, x), want)
+
+
 @pytest.mark.skipif(not jit, reason="it takes long in plain Python")
 def test_a_training_with_classes():
     rng = np.random.default_rng(0)
