@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from . import equations as equations
     from . import learn as learn
     from .learn import BayesianLastLayerRegressor as BayesianLastLayerRegressor
+    from .learn import MAMLClassifier as MAMLClassifier
     from .learn import MAMLRegressor as MAMLRegressor
     from .losses.kinds import GaussianNLL as GaussianNLL
     from .losses.kinds import Huber as Huber
@@ -67,8 +68,9 @@ _LOSSES = (
 #: imported when they are asked for: few gradients need any of them, and a regressor scikit-learn
 _LATER = {
     **dict.fromkeys(_LOSSES, ".losses.kinds"),
-    "BayesianLastLayerRegressor": ".learn", "MAMLRegressor": ".learn", "datasets": ".datasets",
-    "equations": ".equations", "learn": ".learn", "load": ".saving", "save": ".saving",
+    "BayesianLastLayerRegressor": ".learn", "MAMLClassifier": ".learn", "MAMLRegressor": ".learn",
+    "datasets": ".datasets", "equations": ".equations", "learn": ".learn", "load": ".saving",
+    "save": ".saving",
 }  # fmt: skip
 
 
