@@ -1,4 +1,4 @@
-"""The exact MAML meta-gradient for squared-error regression, from NumPy arrays.
+"""The exact MAML meta-gradient, from NumPy arrays.
 
 >>> import fastmaml as fm
 >>> model = fm.MLP([1, 40, 40, 1], activation="relu")

@@ -80,7 +80,7 @@ def _as_momentum(name: str, value: Any) -> float:
 
 @dataclass(frozen=True, eq=False)
 class MAML(Learner):
-    """Model-agnostic meta-learning for squared-error regression [1]_: a frozen specification.
+    """Model-agnostic meta-learning [1]_: a frozen specification.
 
     Each task adapts the meta-parameters by gradient steps on its support rows, ``theta_{s+1} =
     theta_s - inner_lr * dL/dtheta (theta_s)``. The meta-objective is the sum over tasks of the
@@ -166,7 +166,8 @@ class MAML(Learner):
     the residuals.
 
     In every method, `x` is (n_tasks, K, n_inputs) and `y` is (n_tasks, K, n_outputs), or
-    (n_tasks, K) if the model has one output; predictions then have no axis of outputs either.
+    (n_tasks, K) if the model has one output; predictions then have no axis of outputs either. (Of
+    labels and means with variances, `y` has what the loss takes; predictions are the outputs.)
     Tasks with different numbers of rows are given as lists of arrays (K_i, n_inputs) and (K_i,
     n_outputs). A single task is `x` (K, n_inputs) with `y` (K, n_outputs) or (K,), its query rows
     alike; then no result has an axis of tasks. Without a query set the support set serves as both.
