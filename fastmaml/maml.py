@@ -171,6 +171,15 @@ class MAML(Learner):
     Tasks with different numbers of rows are given as lists of arrays (K_i, n_inputs) and (K_i,
     n_outputs). A single task is `x` (K, n_inputs) with `y` (K, n_outputs) or (K,), its query rows
     alike; then no result has an axis of tasks. Without a query set the support set serves as both.
+
+    `sample_weight` and `sample_weight_query` multiply each row's share in the loss: (n_tasks, K), a
+    list of arrays (K_i,), or (K,) for a single task, of numbers of at least 0. Those of the support
+    rows are for the inner steps, those of the query rows for the meta-objective; without a query
+    set the former are for both. A mean (``"mse"``) is divided by the sum of the weights in place of
+    K. So, to rounding, a row of weight 0 counts as if it were not there, and one of weight 2 as if
+    it were there twice. A task whose weights are all 0 has no mean, which is an error; under a sum
+    (``"sse"``) it does not adapt, or counts nothing.
+
     `theta` (P,) decides the dtype: float32 is computed in float32, everything else in float64.
 
     `adapt` and `predict` warn (`fastmaml.DivergenceWarning`) of tasks whose parameters ran away and
@@ -249,6 +258,10 @@ class MAML(Learner):
                 put(self, name, np.array(value, np.float64))
                 getattr(self, name).flags.writeable = False
 
+    @property
+    def _averages(self) -> tuple[bool, bool]:
+        return self._problem.loss.mean, self._problem.query_loss.mean
+
     def _adapt(self, theta: NDArray[Any], support: Rows, new: Rows | None = None) -> NDArray[Any]:
         if not self.check_finite:
             return adapt(self._problem, theta, support, new)[0]
@@ -259,8 +272,9 @@ class MAML(Learner):
         return result
 
     def evaluate(
-        self, theta: ArrayLike, x: Any, y: Any, x_query: Any = None, y_query: Any = None
-    ) -> MetaGradient | ImplicitMetaGradient:
+        self, theta: ArrayLike, x: Any, y: Any, x_query: Any = None, y_query: Any = None,
+        *, sample_weight: Any = None, sample_weight_query: Any = None,
+    ) -> MetaGradient | ImplicitMetaGradient:  # fmt: skip
         """Return the meta-objective, per task too, and its gradients for theta and the inner rate.
 
         Parameters
@@ -270,6 +284,8 @@ class MAML(Learner):
             Support rows of each task; see the class.
         x_query, y_query : array_like or list of array_like, optional
             Query rows of each task. Without them the support rows serve as both.
+        sample_weight, sample_weight_query : array_like or list of array_like, optional
+            Of each support and query row; see the class.
 
         Returns
         -------
@@ -282,15 +298,17 @@ class MAML(Learner):
         ------
         TypeError, ValueError
             For data of the wrong kind or shape, or that is not finite.
-        """
-        value, task_values, result, support = self._evaluate(theta, x, y, x_query, y_query)
+        """  # fmt: skip
+        weights = sample_weight, sample_weight_query
+        found = self._evaluate(theta, x, y, x_query, y_query, weights)
+        value, task_values, result, support = found
         slope = rate_gradient(self._problem.rate, result.rate_gradient)
         if not isinstance(slope, float):
             slope = in_dtype(slope, result.gradient.dtype)
-        found = MetaGradient(value, result.gradient, task_values, slope)
+        meta = MetaGradient(value, result.gradient, task_values, slope)
         if result.residuals is not None:
-            return ImplicitMetaGradient(*found, by_task(result.residuals, support))
-        return found
+            return ImplicitMetaGradient(*meta, by_task(result.residuals, support))
+        return meta
 
 
 def anil_inner_lr(model: Family, inner_lr: float) -> NDArray[np.float64]:
@@ -340,6 +358,8 @@ def meta_gradient(
     y_query: Any = None,
     *,
     inner_lr: Any,
+    sample_weight: Any = None,
+    sample_weight_query: Any = None,
     out: NDArray[Any] | None = None,
     **options: Any,
 ) -> NDArray[Any]:
@@ -355,6 +375,8 @@ def meta_gradient(
         The specification: the parameters of `MAML`.
     theta, x, y, x_query, y_query
         Meta-parameters (P,) and the tasks' rows; see `MAML.evaluate`.
+    sample_weight, sample_weight_query : array_like or list of array_like, optional
+        Of each support and query row; see `MAML`.
     out : ndarray, shape (P,), optional
         Receives the gradient; see `MAML.gradient`.
 
@@ -378,7 +400,10 @@ def meta_gradient(
     plain = all(o is None or isinstance(o, str | int | float) for o in options.values())
     fixed = plain and isinstance(inner_lr, int | float) and is_model(model)
     maml = (_remembered if fixed else MAML)(model, inner_lr, **options)
-    return maml.gradient(theta, x, y, x_query, y_query, out=out)
+    return maml.gradient(
+        theta, x, y, x_query, y_query, sample_weight=sample_weight,
+        sample_weight_query=sample_weight_query, out=out,
+    )  # fmt: skip
 
 
 _remembered = lru_cache(maxsize=64, typed=True)(MAML)

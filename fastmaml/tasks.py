@@ -32,11 +32,13 @@ class Rows(NamedTuple):
     """A batch of tasks as rows. Its arrays are for reading only and may be the user's own."""
 
     x: NDArray[Any]  # (N, n_inputs)
-    y: NDArray[Any]  # (N, n_outputs); (0, n_outputs) when there is no y
+    # (N, n_outputs), one column more if rows have weights; (0, n_outputs) when there is no y
+    y: NDArray[Any]
     offsets: NDArray[np.int64]  # (n_tasks + 1,), read-only
     ragged: bool  # whether tasks differ in rows
     single: bool = False  # whether it is one task, given without an axis of tasks
     flat: bool = False  # whether y was given without an axis of outputs
+    weighted: bool = False  # whether the last column of y is the weights of the rows
 
     @property
     def n_tasks(self) -> int:
@@ -47,7 +49,8 @@ class Rows(NamedTuple):
         """Tasks first:last alone, as views."""
         ends = self.offsets[first : last + 1]
         rows = slice(ends[0], ends[-1])
-        return Rows(self.x[rows], self.y[rows], _frozen(ends - ends[0]), self.ragged)
+        x, y, offsets = self.x[rows], self.y[rows], _frozen(ends - ends[0])
+        return Rows(x, y, offsets, self.ragged, weighted=self.weighted)
 
     def repeated(self, n_tasks: int) -> Rows:
         """The rows of a single task as those of each of `n_tasks`."""
@@ -175,9 +178,8 @@ def as_tasks(
     if x_query is None and y_query is None:
         if query_targets == targets:
             return support, support
-        return support, as_rows(
-            model, x, y, dtype, check_finite=check_finite, targets=query_targets
-        )
+        again = as_rows(model, x, y, dtype, check_finite=check_finite, targets=query_targets)
+        return support, again._replace(x=support.x)
     if x_query is None or y_query is None:
         given, missing = ("y_query", "x_query") if x_query is None else ("x_query", "y_query")
         raise ValueError(f"{given} is given, {missing} is not; accepted are both or neither")

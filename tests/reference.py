@@ -26,6 +26,13 @@ from typing import NamedTuple
 import numpy as np
 
 
+class Weighted(NamedTuple):
+    """The targets of a task, and a weight for each row: each r_j above counts so many times."""
+
+    y: np.ndarray
+    weights: np.ndarray
+
+
 class TaskResult(NamedTuple):
     """The value of one task, its derivative by theta (P,) and by each step's rates (S, P)."""
 
@@ -162,6 +169,11 @@ def predict(model, theta, x):
 # ---- one task ------------------------------------------------------------------------------------
 
 
+def targets_of(y):
+    """The targets of a task and the weights of its rows, 1 unless they are given."""
+    return y if isinstance(y, Weighted) else Weighted(y, np.ones(len(y), y.dtype))
+
+
 PARAMETERS = {"Huber": {"delta": 1.0}, "PseudoHuber": {"delta": 1.0}}
 PARAMETERS["Quantile"] = {"q": 0.5, "smoothing": 0.1}
 OF_WORDS = {
@@ -177,8 +189,9 @@ OF_WORDS = {
 
 
 def loss_factor(loss, y):
-    """c of L = c sum l; it is sum over rows and outputs, or their mean."""
-    rows, n_targets = y.shape
+    """c of L = c sum l: sums over rows and outputs, or means; K is the sum of the weights."""
+    y, weights = targets_of(y)
+    rows, n_targets = weights.sum(), y.shape[1]
     one = y.dtype.type(1)
     squared = {
         "half_sse": one / 2,
@@ -251,26 +264,26 @@ def jacobian(model, theta, x):
 
 
 def task_loss(model, theta, x, y, loss="half_sse"):
+    targets, weights = targets_of(y)
     f = predict(model, theta, x)
-    return loss_factor(loss, y) * sum(
-        sample_loss(loss, *pair)[0] for pair in zip(f, y, strict=True)
-    )
+    terms = [sample_loss(loss, *pair)[0] for pair in zip(f, targets, strict=True)]
+    return loss_factor(loss, y) * np.sum(weights * np.array(terms))
 
 
 def task_gradient(model, theta, x, y, loss="half_sse"):
     total = np.zeros_like(theta)
-    for row, target in zip(x, y, strict=True):
+    for row, target, weight in zip(x, *targets_of(y), strict=True):
         f, df = output(model, theta, row)
-        total += sample_loss(loss, f, target)[1] @ df
+        total += weight * (sample_loss(loss, f, target)[1] @ df)
     return loss_factor(loss, y) * total
 
 
 def task_hessian(model, theta, x, y, loss="half_sse"):
     total = np.zeros((theta.size, theta.size), theta.dtype)
-    for row, target in zip(x, y, strict=True):
+    for row, target, weight in zip(x, *targets_of(y), strict=True):
         f, df = output(model, theta, row)
         _, slope, bend = sample_loss(loss, f, target)
-        total += second_derivative(model, theta, row, slope) + df.T @ bend @ df
+        total += weight * (second_derivative(model, theta, row, slope) + df.T @ bend @ df)
     return loss_factor(loss, y) * total
 
 
@@ -362,15 +375,24 @@ def evaluate(
     model, theta, x, y, x_query, y_query, *, rates, loss="half_sse", order="exact", weights=None,
     momentum=0.0, query_loss=None,
 ):  # fmt: skip
-    """A list of each task's result; the data are sequences of one (rows, features) array a task."""
+    """A list of each task's result.
+
+    The data are sequences of one (rows, features) array a task; y may be `Weighted`.
+    """
     number = theta.dtype.type
     rates = np.asarray(rates, number)
     weights = np.asarray([0] * len(rates) + [1] if weights is None else weights, number)
     options = rates, weights, loss, order, momentum, query_loss
     return [
-        evaluate_task(model, theta, *(np.asarray(a, number) for a in task), *options)
+        evaluate_task(model, theta, *(_in(number, part) for part in task), *options)
         for task in zip(x, y, x_query, y_query, strict=True)
     ]
+
+
+def _in(number, part):
+    if isinstance(part, Weighted):
+        return Weighted(*(np.asarray(array, number) for array in part))
+    return np.asarray(part, number)
 
 
 # ---- the meta-update -----------------------------------------------------------------------------

@@ -53,11 +53,16 @@ SQUARED_LOSSES: dict[str, TaskLoss] = {
 
 
 def table_with(
-    compiled: Compiled, order: int | None, loss: TaskLoss, query_loss: TaskLoss | None = None
+    compiled: Compiled,
+    order: int | None,
+    loss: TaskLoss,
+    query_loss: TaskLoss | None = None,
+    weighted: tuple[bool, bool] = (False, False),
 ) -> NDArray[np.int64]:
     """A model's table with the losses of support and query rows, one for both unless two are given.
 
-    It has what derivatives up to an order take, see `Compiled`.
+    It has what derivatives up to an order take, see `Compiled`. `weighted` says on which
+    of both sides the rows have weights.
 
     Raises
     ------
@@ -65,7 +70,8 @@ def table_with(
         If the loss is of a kind that this process does not know.
     """
     query_loss = loss if query_loss is None else query_loss
-    return _table_with(compiled, order, loss, query_loss, _code_of(loss), _code_of(query_loss))
+    codes = _code_of(loss), _code_of(query_loss)
+    return _table_with(compiled, order, (loss, query_loss), codes, weighted)
 
 
 def _code_of(loss: TaskLoss) -> passes.Loss:
@@ -86,15 +92,15 @@ def _code_of(loss: TaskLoss) -> passes.Loss:
 
 @lru_cache(maxsize=256)  # asked in every call
 def _table_with(
-    compiled: Compiled, order: int | None, loss: TaskLoss, query_loss: TaskLoss, code: passes.Loss,
-    query_code: passes.Loss,
+    compiled: Compiled, order: int | None, losses: tuple[TaskLoss, TaskLoss],
+    codes: tuple[passes.Loss, passes.Loss], weighted: tuple[bool, bool],
 ) -> NDArray[np.int64]:  # fmt: skip
     support, query = (
         passes.OfSide(
             code, each.scale, each.mean,
-            each.targets.width if each.targets else compiled.sizes[1], False, each.numbers,
+            each.targets.width if each.targets else compiled.sizes[1], has_weights, each.numbers,
         )
-        for code, each in ((code, loss), (query_code, query_loss))
+        for code, each, has_weights in zip(codes, losses, weighted, strict=True)
     )  # fmt: skip
     table, curved = compiled.reaching(order), order in (None, 2)
     return passes.with_losses(table, support, query, compiled.dtype, curved)

@@ -236,11 +236,12 @@ def _plan_for(
     if max(len(support.offsets), len(query.offsets)) > REMEMBERED_TASKS and (
         support.ragged or query.ragged
     ):
-        return _plan(problem, dtype, Sizes.of(support.offsets, query.offsets), what)
-    key = dtype, sizes_key(support), sizes_key(query), what
+        return _plan(problem, dtype, Sizes.of(support, query), what)
+    weighted = support.weighted, query.weighted
+    key = dtype, sizes_key(support), sizes_key(query), weighted, what
     plan: HeadPlan | None = problem._plans.get(key)
     if plan is None:
-        plan = _plan(problem, dtype, Sizes.of(support.offsets, query.offsets), what)
+        plan = _plan(problem, dtype, Sizes.of(support, query), what)
         if len(problem._plans) >= REMEMBERED_PLANS:
             problem._plans.clear()
         problem._plans[key] = plan
@@ -272,6 +273,8 @@ def _plan(problem: HeadProblem, dtype: np.dtype[Any], sizes: Sizes, what: int | 
         "density": problem.density if isinstance(what, int) else what == PREDICT_STD,
         "rows": int(np.diff(offsets[blocks]).max()),
         "longest": int(sizes.query_counts.max()),
+        "ld_y": m + sizes.weighted[0],
+        "ld_y_query": m + sizes.weighted[1],
     }
     numbers["system"] = on_line(kernels.system_size(p, m, numbers, counts))
     passes, systems = kernels.room_for(View(compiled.table), numbers)

@@ -34,7 +34,11 @@ class Explicit(Stepwise):
         """How a batch of such sizes is worked."""
         model, steps = problem.model, problem.steps
         table = table_with(
-            model.compiled(dtype), order_of(problem, mode), problem.loss, problem.query_loss
+            model.compiled(dtype),
+            order_of(problem, mode),
+            problem.loss,
+            problem.query_loss,
+            sizes.weighted,
         )
         rates = _rates(problem, dtype)
         work = work_of(model, *sizes.rows, steps) * SLOWER * model.n_params
@@ -117,7 +121,8 @@ def derivatives(
         for name, shape in zip(Derivatives._fields, shapes, strict=True)
     ]
     y = rows.y if len(rows.y) else np.zeros((n_rows, n_out), theta.dtype)
-    table = table_with(model.compiled(theta.dtype), 2 if "hessians" in wanted else 1, loss)
+    order, weighted = 2 if "hessians" in wanted else 1, (rows.weighted, rows.weighted)
+    table = table_with(model.compiled(theta.dtype), order, loss, None, weighted)
     work = work_of(model, n_rows, 0, 1) * SLOWER * (p if "hessians" in wanted else 1)
     workers = workers_for(work, n_tasks)
     by_row, by_task = outputs[:2], outputs[2:]

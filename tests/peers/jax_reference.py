@@ -11,6 +11,7 @@ from itertools import pairwise
 import jax
 import jax.numpy as jnp
 import numpy as np
+from reference import Weighted
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_disable_most_optimizations", True)
@@ -89,12 +90,12 @@ def row_losses(word, given, f, y):
 
 
 def task_loss(model, kind, theta, x, y, mask):
-    """The loss of one task, from the rows that the mask keeps."""
+    """The loss of one task, from the rows that the mask keeps; it may hold weights of rows."""
     if not isinstance(kind, str):  # an object with parameters
         rows, terms = row_losses(type(kind).__name__, vars(kind), network(model, theta, x), y)
-        total = jnp.sum(jnp.where(mask, rows, 0.0))
+        total = jnp.sum(mask * rows)
         return total / (jnp.sum(mask) * terms) if kind.mean else total
-    squares = jnp.where(mask[:, None], network(model, theta, x) - y, 0.0) ** 2
+    squares = mask[:, None] * (network(model, theta, x) - y) ** 2
     if kind.endswith("sse"):
         loss = jnp.sum(squares)
     elif kind == "mse":
@@ -140,7 +141,9 @@ def task_value(case, theta, inner_lr, support, query):
 
 
 def padded(x, y):
-    """Tasks of any numbers of rows as equal ones: x, y and the mask of true rows."""
+    """Tasks of any numbers of rows as equal ones: x, y and the mask of true rows, or weights."""
+    weights = [part.weights for part in y if isinstance(part, Weighted)]
+    y = [part.y if isinstance(part, Weighted) else part for part in y]
     counts = np.array([len(rows) for rows in x])
     mask = np.arange(counts.max()) < counts[:, None]
     full = []
@@ -148,6 +151,9 @@ def padded(x, y):
         rows = np.zeros((*mask.shape, part[0].shape[1]))
         rows[mask] = np.concatenate(part)
         full.append(rows)
+    if weights:
+        mask = mask.astype(float)
+        mask[mask > 0] = np.concatenate(weights)
     return *full, mask
 
 
