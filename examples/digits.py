@@ -66,7 +66,8 @@ def logistic_regression(pools, n_ways, n_shots, seed, quick):
 
 def nearest_centroid(pools, n_ways, n_shots, seed, quick):
     def fit(x, label):
-        with np.errstate(invalid="ignore"):  # of the spread of a class that is one image
+        with warnings.catch_warnings(), np.errstate(invalid="ignore"):
+            warnings.simplefilter("ignore", UserWarning)  # of the spread of one image, and of edges
             return NearestCentroid().fit(x, label)
 
     return fit

@@ -88,6 +88,45 @@ def test_another_loss_of_the_query_rows(pair, method, dtype):
     hold(draw_for(method, seed, **fixed), method, dtype)
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", KINDS)
+def test_weights_of_rows_in_every_kind(name, method):
+    """A row of weight 2 is two rows, and one of weight 0 is none."""
+    model, rng = fm.MLP([2, 5, 2], "tanh"), np.random.default_rng(0)
+    theta, x = model.init(0), rng.normal(size=(3, 6, 2))
+    width = {"softmax": 1, "gaussian_nll": 1}.get(name, 2)
+    y = rng.integers(0, 2, (3, 6, width)).astype(float)
+    weights = rng.integers(0, 3, (3, 6))
+    weights[:, 0] = 1
+    maml = fm.MAML(model, 0.1, 2, loss=KINDS[name], method=method, step_weights=[0.3, 0, 0.7])
+    several = [
+        [np.repeat(rows, times, axis=0) for rows, times in zip(part, weights, strict=True)]
+        for part in (x, y)
+    ]
+    got = maml.evaluate(theta, x, y, sample_weight=weights)
+    want = maml.evaluate(theta, *several)
+    for one, other in zip(got, want, strict=True):
+        assert relative_error(one, other) <= 1e-12
+    query = maml.evaluate(theta, x, y, x, y, sample_weight_query=weights)
+    want = maml.evaluate(theta, x, y, *several)
+    for one, other in zip(query, want, strict=True):
+        assert relative_error(one, other) <= 1e-12
+
+
+def test_weights_serve_for_both_losses_without_a_query_set():
+    model, rng = fm.MLP([1, 3, 2]), np.random.default_rng(0)
+    theta, x = model.init(0), rng.normal(size=(3, 6, 1))
+    y, weights = rng.integers(0, 2, (3, 6, 2)), rng.uniform(0.5, 2, (3, 6))
+    maml = fm.MAML(model, loss="half_sse", query_loss="logistic")
+    want = maml.gradient(theta, x, y, x, y, sample_weight=weights, sample_weight_query=weights)
+    np.testing.assert_array_equal(maml.gradient(theta, x, y, sample_weight=weights), want)
+    error(
+        lambda: maml.gradient(theta, x, y, sample_weight=weights, sample_weight_query=weights),
+        ValueError,
+        "sample_weight_query is given, x_query is not",
+    )
+
+
 @pytest.mark.parametrize("seed", range(18))
 def test_momentum_and_first_order(seed):
     names = list(KINDS)
