@@ -50,7 +50,8 @@ def maml(pools, n_ways, n_shots, seed, quick):
     """One row an image, and the number of its task as its group."""
     rng = np.random.default_rng(seed)
     X, y, groups = [], [], []
-    for i, (x, label, x_query, label_query) in enumerate(tasks(pools, n_ways, n_shots, 300, rng)):
+    drawn = tasks(pools, n_ways, n_shots, 60 if quick else 300, rng)
+    for i, (x, label, x_query, label_query) in enumerate(drawn):
         X += [x, x_query]
         y += [label, label_query]
         groups += [i] * (len(x) + len(x_query))
@@ -113,7 +114,7 @@ def main():
         warnings.filterwarnings("ignore", "the .* are predicted worse than")
     for which, n_ways in (("pairs", 2), ("fives", 5)):
         print(f"{which}: accuracy in new tasks, and its standard error; by chance {1 / n_ways:.1f}")
-        n_tasks = 50 if quick else 200
+        n_tasks = 20 if quick else 200
         columns = [accuracies(which, n_ways, shots, n_tasks, quick) for shots in SHOTS]
         print(f"{'':20}{'1 image a class':>20}{'5 images a class':>20}")
         for name in CONTENDERS:
