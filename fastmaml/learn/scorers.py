@@ -39,8 +39,8 @@ def few_shot_scorer(metric: Any) -> FewShotScorer:
     FewShotScorer
         Called as ``scorer(estimator, X, y, groups, sample_weight=None)``, of a fitted
         MAMLRegressor, MAMLClassifier or BayesianLastLayerRegressor, or a Pipeline,
-        TransformedTargetRegressor or search of one. It asks for `groups` by itself where scikit-learn's metadata routing is on;
-        without groups it is an error.
+        TransformedTargetRegressor or search of one. It asks for `groups` by itself where
+        scikit-learn's metadata routing is on; without groups it is an error.
 
     Raises
     ------
