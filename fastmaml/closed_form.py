@@ -25,6 +25,7 @@ from .divergence import DivergenceWarning, called
 from .family import Family, is_model
 from .learner import Learner, option
 from .losses import LOSSES, loss_of
+from .losses.task import SQUARED_LOSSES
 from .methods.closed_form import (
     CLOSED_FORM,
     HeadProblem,
@@ -44,6 +45,17 @@ __all__ = ["BayesianLastLayer", "HeadMetaGradient", "HeadParameters", "Posterior
 #: the losses that need the predictive variance
 DENSITIES = ("nll", "mean_nll")
 PRIORS, NOISES = ("diagonal", "shared"), ("shared", "per_output")
+
+
+def _as_head_loss(name: str, value: Any) -> str:
+    accepted = (*DENSITIES, *SQUARED_LOSSES)
+    known = value in LOSSES if isinstance(value, str) else hasattr(type(value), "task_loss")
+    if known and value not in accepted:
+        raise ValueError(
+            f"{name} is {shown(value)}, a closed form is there for squared errors alone; accepted "
+            f"are {', '.join(map(repr, accepted))} (fastmaml.MAML takes the others)"
+        )
+    return as_choice(name, value, accepted)
 
 
 class HeadMetaGradient(NamedTuple):
@@ -196,7 +208,7 @@ class BayesianLastLayer(Learner):
     """
 
     model: Family
-    loss: str = option("nll", as_choice, (*DENSITIES, *LOSSES))
+    loss: str = option("nll", _as_head_loss)
     prior: str = option("diagonal", as_choice, PRIORS)
     noise: str = option("shared", as_choice, NOISES)
     task_mean: bool = option(False, as_flag)

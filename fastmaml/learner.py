@@ -70,6 +70,17 @@ class Learner:
             if checked is not value:
                 object.__setattr__(self, name, checked)  # frozen from here on
 
+    @property
+    def _n_targets(self) -> int:
+        """Numbers in a row of y."""
+        targets = self._problem.targets[0]
+        return self.model.n_outputs if targets is None else targets.width
+
+    @property
+    def _predicts_y(self) -> bool:
+        """Whether outputs are predictions of y, in its units; else they are parameters of one."""
+        return bool(self._problem.targets == (None, None))
+
     def adapt(self, theta: ArrayLike, x: Any, y: Any, *, sample_weight: Any = None) -> NDArray[Any]:
         """Return each task's parameters after it adapted to its rows.
 
@@ -92,7 +103,10 @@ class Learner:
             For data of the wrong kind or shape, or that is not finite.
         """
         parameters = as_theta(self._space, theta, check_finite=False)  # _adapt does it
-        support = as_rows(self.model, x, y, parameters.dtype, check_finite=self.check_finite)
+        support = as_rows(
+            self.model, x, y, parameters.dtype, check_finite=self.check_finite,
+            targets=self._problem.targets[0],
+        )  # fmt: skip
         if sample_weight is not None:
             support = with_weights(support, sample_weight, self._averages[0])
         return by_task(self._adapt(parameters, support), support)
@@ -134,7 +148,10 @@ class Learner:
         check = self.check_finite
         parameters = as_theta(self._space, theta, check_finite=False)  # _adapt does it
         dtype = parameters.dtype
-        support = as_rows(self.model, x, y, dtype, check_finite=check, fewest=self._fewest)
+        support = as_rows(
+            self.model, x, y, dtype, check_finite=check, fewest=self._fewest,
+            targets=self._problem.targets[0],
+        )  # fmt: skip
         if sample_weight is not None:
             support = with_weights(support, sample_weight, self._averages[0])
         new = as_rows(self.model, x_new, NO_Y, dtype, names=("x_new", ""), check_finite=check)
@@ -276,8 +293,9 @@ class Learner:
         if out is not None:
             out = as_out(self._space, out, parameters.dtype)
         support, query = as_tasks(
-            self.model, x, y, x_query, y_query, parameters.dtype, check, self._fewest
-        )
+            self.model, x, y, x_query, y_query, parameters.dtype, check, self._fewest,
+            *problem.targets,
+        )  # fmt: skip
         if weights[0] is not None or weights[1] is not None:
             support, query = with_weights_of_both(support, query, *weights, self._averages)
         solve = problem.methods[0].solve

@@ -14,7 +14,7 @@ from .checks import as_choice, as_count, as_flag, as_number, as_positive, requir
 from .divergence import SUSPICIOUS, warn_of_divergence
 from .family import Family, as_model, is_model
 from .learner import Learner, in_dtype, option
-from .losses import LOSSES, loss_of
+from .losses import loss_of
 from .methods.base import Problem
 from .methods.choose import METHODS, ORDERS, choose
 from .methods.dense import adapt
@@ -80,7 +80,7 @@ def _as_momentum(name: str, value: Any) -> float:
 
 @dataclass(frozen=True, eq=False)
 class MAML(Learner):
-    """Model-agnostic meta-learning for squared-error regression [1]_: a frozen specification.
+    """Model-agnostic meta-learning [1]_: a frozen specification.
 
     Each task adapts the meta-parameters by gradient steps on its support rows, ``theta_{s+1} =
     theta_s - inner_lr * dL/dtheta (theta_s)``. The meta-objective is the sum over tasks of the
@@ -100,9 +100,13 @@ class MAML(Learner):
         ``"exact"`` differentiates through the inner gradients. ``"first"`` takes them as constants:
         first-order MAML, whose gradient is an approximation. ``"implicit"`` takes the adapted
         parameters for the minimiser of the inner problem (implicit MAML [4]_, see Notes).
-    loss : {"half_sse", "half_mse", "sse", "mse"}
-        Loss of a task with K rows and residuals r, for the inner steps and the meta-objective: ½ Σ
-        r²; ½ Σ r² / K; Σ r²; Σ r² / (K n_outputs), which is PyTorch's and scikit-learn's MSE. The
+    loss : {"half_sse", "half_mse", "sse", "mse", "huber", "logistic", ...} or object
+        Loss of a task with K rows and residuals r, for the inner steps and, unless `query_loss` is
+        given, the meta-objective: ½ Σ r²; ½ Σ r² / K; Σ r²; Σ r² / (K n_outputs), which is
+        PyTorch's and scikit-learn's MSE. Others are ``"huber"``, ``"pseudo_huber"``,
+        ``"log_cosh"``, ``"quantile"``, ``"gaussian_nll"``, ``"logistic"``, ``"softmax"`` and
+        ``"poisson"``, means over rows and outputs (``docs/losses.md``): the defaults of objects
+        such as `fastmaml.Huber`, which have parameters. `fastmaml.Loss` is one of your own. The
         loss scales the inner gradient, so the same `inner_lr` means another step size under
         another loss.
     task_mean : bool
@@ -129,6 +133,8 @@ class MAML(Learner):
     max_memory : int, optional
         Bytes that a meta-gradient tries not to exceed while it works, by default a quarter of the
         machine's. The result is the same bits; see ``docs/memory.md``.
+    query_loss : as loss, optional
+        Loss of the query rows, if it is another than that of the inner steps.
 
     Raises
     ------
@@ -160,7 +166,8 @@ class MAML(Learner):
     the residuals.
 
     In every method, `x` is (n_tasks, K, n_inputs) and `y` is (n_tasks, K, n_outputs), or
-    (n_tasks, K) if the model has one output; predictions then have no axis of outputs either.
+    (n_tasks, K) if the model has one output; predictions then have no axis of outputs either. (Of
+    labels and means with variances, `y` has what the loss takes; predictions are the outputs.)
     Tasks with different numbers of rows are given as lists of arrays (K_i, n_inputs) and (K_i,
     n_outputs). A single task is `x` (K, n_inputs) with `y` (K, n_outputs) or (K,), its query rows
     alike; then no result has an axis of tasks. Without a query set the support set serves as both.
@@ -207,7 +214,7 @@ class MAML(Learner):
     inner_lr: Any = 0.01
     steps: int = option(1, as_count, 0, MAX_STEPS)
     order: str = option("exact", as_choice, tuple(ORDERS))
-    loss: str = option("half_sse", as_choice, LOSSES)
+    loss: Any = "half_sse"
     task_mean: bool = option(False, as_flag)
     method: str = option("auto", as_choice, tuple(METHODS))
     step_weights: Any = None
@@ -217,16 +224,22 @@ class MAML(Learner):
     cg_maxiter: int = option(100, as_count, 1)
     check_finite: bool = option(True, as_flag)
     max_memory: int | None = option(None, as_count, 1)
+    query_loss: Any = None
     _problem: Problem = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        n_outputs = self.model.n_outputs
+        loss = query_loss = loss_of(self.loss, n_outputs)
+        if self.query_loss is not None:
+            query_loss = loss_of(self.query_loss, n_outputs, "query_loss")
         problem = Problem(
             model=self.model,
             rate=as_inner_lr(self.model, self.inner_lr, self.steps),
             steps=self.steps,
             order=self.order,
-            loss=loss_of(self.loss, self.model.n_outputs),
+            loss=loss,
+            query_loss=query_loss,
             step_weights=as_step_weights(self.step_weights, self.steps),
             weighted=self.step_weights is not None,
             method=self.method,
@@ -247,7 +260,7 @@ class MAML(Learner):
 
     @property
     def _averages(self) -> tuple[bool, bool]:
-        return self._problem.loss.mean, self._problem.loss.mean
+        return self._problem.loss.mean, self._problem.query_loss.mean
 
     def _adapt(self, theta: NDArray[Any], support: Rows, new: Rows | None = None) -> NDArray[Any]:
         if not self.check_finite:

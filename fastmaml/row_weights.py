@@ -69,14 +69,16 @@ def with_weights_of_both(
 
     Where the support rows serve as both, so do their weights.
     """
-    if query is support:
+    if query.x is support.x:  # no query set
         if weights_query is not None:
             raise ValueError(
                 "sample_weight_query is given, x_query is not; accepted are both or neither "
                 "(without a query set sample_weight serves for both)"
             )
         both = with_weights(support, weights, any(averaged))
-        return both, both
+        if query is support:
+            return both, both
+        return both, with_weights(query, weights, averaged[1])
     if weights is not None:
         support = with_weights(support, weights, averaged[0])
     if weights_query is not None:

@@ -115,8 +115,10 @@ def predicted(
         options["return_std"] = True
     if scaling is None:
         return learner.predict(theta, x, y, x_new, **options)
-    x, y, x_new = scaling.scale_x(x), scaling.scale_y(y), scaling.scale_x(x_new, name="x_new")
-    result = learner.predict(theta, x, y, x_new, **options)
+    x, x_new = scaling.scale_x(x), scaling.scale_x(x_new, name="x_new")
+    if not learner._predicts_y:  # y is not scaled then, and outputs are something else
+        return learner.predict(theta, x, y, x_new)
+    result = learner.predict(theta, x, scaling.scale_y(y), x_new, **options)
     if not return_std:
         return scaling.unscale_y(result)
     mean, std = result
@@ -187,7 +189,7 @@ def save(
         "objective": describe(objective, arrays),
         "scaling": None,
         "inputs": _names("inputs", inputs, learner.model.n_inputs),
-        "outputs": _names("outputs", outputs, learner.model.n_outputs),
+        "outputs": _names("outputs", outputs, learner._n_targets),
         "extra": extra,
     }
     arrays["theta"] = as_theta(learner._space, theta)
@@ -287,7 +289,7 @@ def _unpack(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Saved:
         scaling = Scaling.from_dict(header["scaling"])
         _require_columns(scaling, learner)
     inputs = _names("inputs", header["inputs"], learner.model.n_inputs)
-    outputs = _names("outputs", header["outputs"], learner.model.n_outputs)
+    outputs = _names("outputs", header["outputs"], learner._n_targets)
     return Saved(objective, theta, scaling, inputs, outputs, header["extra"], header["version"])
 
 
@@ -306,8 +308,13 @@ def _names(name: str, given: Any, width: int) -> tuple[str, ...] | None:
 
 def _require_columns(scaling: Scaling, learner: Learner) -> None:
     model, columns = learner.model, (len(scaling.x_mean), len(scaling.y_mean))
-    if columns != (model.n_inputs, model.n_outputs):
+    if columns != (model.n_inputs, learner._n_targets):
         raise ValueError(
             f"scaling has {columns[0]} inputs and {columns[1]} outputs; accepted are those of "
-            f"the model, {model.n_inputs} and {model.n_outputs} ({shown(model)})"
+            f"the model, {model.n_inputs} and {learner._n_targets} ({shown(model)})"
+        )
+    if not learner._predicts_y and (np.any(scaling.y_mean) or np.any(scaling.y_scale != 1)):
+        raise ValueError(
+            f"scaling changes y, and with the loss {shown(learner.loss)} outputs are not in units "  # type: ignore[attr-defined]
+            "of y; accepted are y_mean 0 and y_scale 1"
         )

@@ -1007,7 +1007,7 @@ def test_the_best_of_a_search_is_adapted(routing):
 
 @pytest.mark.parametrize("other", [Ridge(), make_pipeline(StandardScaler(), Ridge()), None])
 def test_what_cannot_be_adapted_is_an_error(other):
-    with pytest.raises(TypeError, match=r"estimator is .*; accepted are a MAMLRegressor, a Bay"):
+    with pytest.raises(TypeError, match=r"estimator is .*; accepted are a MAMLRegressor, a MAMLC"):
         adapt(other, *one_more())
 
 

@@ -332,9 +332,14 @@ class BayesianLastLayerRegressor(GroupedRegressor):
     def _how(self, inner_lr: Any) -> str:
         return "; a smaller learning_rate_init usually helps"
 
-    def _of_mean(self, errors: list[NDArray[Any]], variance: NDArray[Any], weights: Any) -> float:
+    def _of_mean(
+        self, targets: list[NDArray[Any]], known: NDArray[Any], of_targets: Any, of_known: Any
+    ) -> float:
+        mean = np.average(known, axis=0, weights=of_known)
+        errors = [np.square(t - mean) for t in targets]
         if not self._density:
-            return average_of_tasks(errors, weights)
+            return average_of_tasks(errors, of_targets)
+        variance = np.average(np.square(known - mean), axis=0, weights=of_known)
         variance = np.maximum(variance, np.finfo(np.float64).tiny, dtype=np.float64)
         losses = [0.5 * (np.log(2 * math.pi * variance) + e / variance) for e in errors]
-        return average_of_tasks(losses, weights)
+        return average_of_tasks(losses, of_targets)

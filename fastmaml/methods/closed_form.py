@@ -7,7 +7,7 @@ or what is known after the support rows: predictions at new rows, or the posteri
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +58,7 @@ class HeadProblem:
     n_noise: int  # log noise variances, 1 or one for each output
     max_memory: int  # bytes
     methods: tuple[Any, ...] = ()
+    targets: ClassVar[tuple[None, None]] = (None, None)  # a number for each output, on both sides
     _plans: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from ..kernels.methods import dense as kernels
 from ..kernels.methods import hessian as hessian_kernels
 from ..kernels.methods.modes import VALUE
 from ..kernels.methods.trajectory import scratch_size
-from ..losses import Loss, table_with
+from ..losses import TaskLoss, table_with
 from ..plan import Sizes, chunks_by_work, tasks_of_piece, work_of, workers_for
 from ..tasks import Rows
 from ..workspace import borrow, rows_of
@@ -39,7 +39,8 @@ class Dense(Stepwise):
         """How a batch of such sizes is worked."""
         model, steps = problem.model, problem.steps
         compiled = model.compiled(dtype)
-        table = table_with(compiled, order_of(problem, mode), problem.loss, None, sizes.weighted)
+        losses = problem.loss, problem.query_loss
+        table = table_with(compiled, order_of(problem, mode), *losses, sizes.weighted)
         n_padded = compiled.n_padded
         rates, parameter_rates = padded_rates(problem, dtype)
         work = work_of(model, *sizes.rows, steps)
@@ -125,7 +126,7 @@ class Products(NamedTuple):
 
 
 def hessian_products(
-    model: Family, theta: NDArray[Any], v: NDArray[Any] | None, rows: Rows, loss: Loss,
+    model: Family, theta: NDArray[Any], v: NDArray[Any] | None, rows: Rows, loss: TaskLoss,
     *, gradient: bool = False,
 ) -> Products:  # fmt: skip
     """Compute the task losses, and their gradients and Hessians times v where asked.

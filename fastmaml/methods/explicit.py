@@ -11,7 +11,7 @@ from ..checks import all_finite
 from ..family import Family
 from ..kernels.methods import derivatives as derivative_kernels
 from ..kernels.methods import explicit as kernels
-from ..losses import Loss, table_with
+from ..losses import TaskLoss, table_with
 from ..plan import Sizes, chunks_by_work, tasks_of_piece, work_of, workers_for
 from ..tasks import Rows
 from ..workspace import borrow, rows_of
@@ -34,7 +34,11 @@ class Explicit(Stepwise):
         """How a batch of such sizes is worked."""
         model, steps = problem.model, problem.steps
         table = table_with(
-            model.compiled(dtype), order_of(problem, mode), problem.loss, None, sizes.weighted
+            model.compiled(dtype),
+            order_of(problem, mode),
+            problem.loss,
+            problem.query_loss,
+            sizes.weighted,
         )
         rates = _rates(problem, dtype)
         work = work_of(model, *sizes.rows, steps) * SLOWER * model.n_params
@@ -107,7 +111,7 @@ class Derivatives(NamedTuple):
 
 
 def derivatives(
-    model: Family, theta: NDArray[Any], rows: Rows, loss: Loss, wanted: tuple[str, ...]
+    model: Family, theta: NDArray[Any], rows: Rows, loss: TaskLoss, wanted: tuple[str, ...]
 ) -> Derivatives:
     """Compute those derivatives of f and of the task losses that are wanted."""
     p, n_out, n_rows, n_tasks = model.n_params, model.n_outputs, len(rows.x), rows.n_tasks

@@ -63,7 +63,8 @@ class Factored(Stepwise):
         """How a batch of such sizes is worked."""
         model, steps, n_tasks = problem.model, problem.steps, sizes.n_tasks
         compiled = model.compiled(dtype)
-        table = table_with(compiled, None, problem.loss, None, sizes.weighted)
+        losses = problem.loss, problem.query_loss
+        table = table_with(compiled, None, *losses, sizes.weighted)
         n_padded = compiled.n_padded
         rates, parameter_rates = padded_rates(problem, dtype)
         rows, query_rows = sizes.rows
