@@ -443,12 +443,11 @@ def test_the_mean_that_a_result_is_compared_with(loss):
     queries = [np.zeros((len(t), 1)) for t in targets]
     support = [np.empty((0, 1))] * 2, [np.empty((0, 2))] * 2
     expected = head.value(theta, *support, queries, targets)
-    errors = [np.square(t - means) for t in targets]
-    assert short(loss=loss)._of_mean(errors, variances, None) == pytest.approx(expected)
+    assert short(loss=loss)._of_mean(targets, known, None, None) == pytest.approx(expected)
     # and of rows that have weights
     weights = [rng.uniform(0.5, 2, n) for n in (3, 7)]
     expected = head.value(theta, *support, queries, targets, sample_weight_query=weights)
-    assert short(loss=loss)._of_mean(errors, variances, weights) == pytest.approx(expected)
+    assert short(loss=loss)._of_mean(targets, known, weights, None) == pytest.approx(expected)
 
 
 def test_a_log_density_has_fallen_by_an_amount():

@@ -50,8 +50,9 @@ class Classes(ClassifierMixin, Standardised):
             )
         return X, y
 
-    def _scaled_targets(self, y: NDArray[Any]) -> NDArray[Any]:
-        return np.searchsorted(self.classes_, y).astype(self.theta_.dtype)[:, None]
+    def _scaled_targets(self, y: NDArray[Any], dtype: Any = None) -> NDArray[Any]:
+        codes = np.searchsorted(self.classes_, y)[:, None]
+        return codes.astype(self.theta_.dtype if dtype is None else dtype)
 
     def _back(self, found: Any, dtype: Any) -> NDArray[Any]:
         """The probabilities (rows, n_classes) that outputs stand for."""
