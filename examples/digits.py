@@ -5,11 +5,11 @@ may be 1 in the next, so nothing can be predicted before a task has been adapted
 one or five images of each class, and are judged by others.
 
 * Pairs: MAML learns from pairs of six digits, and is tried on pairs of the four others.
-* Fives: any five of the ten digits. The digits are known then; images and most fives are new.
+* Fives: any five of the ten digits. The digits are known then; images and their numbering are new.
 
 Needs the extra `examples`.
 
-    python examples/digits.py            the table, in a minute or two
+    python examples/digits.py            the table, in some minutes
     python examples/digits.py --quick    far too little training, to see it run
 """
 
