@@ -36,6 +36,7 @@ from .version import __version__ as __version__
 if TYPE_CHECKING:
     from . import datasets as datasets
     from . import equations as equations
+    from . import export as export
     from . import learn as learn
     from .learn import BayesianLastLayerRegressor as BayesianLastLayerRegressor
     from .learn import MAMLRegressor as MAMLRegressor
@@ -45,15 +46,16 @@ if TYPE_CHECKING:
 __all__ = [
     "MAML", "MLP", "BayesianLastLayer", "ConvergenceWarning", "DivergenceWarning",
     "HeadMetaGradient", "ImplicitMetaGradient", "Linear", "MetaGradient", "Posterior",
-    "anil_inner_lr", "datasets", "equations", "learn", "load", "meta_gradient", "models", "save",
-    "set_num_threads", "threads", "warmup",
+    "anil_inner_lr", "datasets", "equations", "export", "learn", "load", "meta_gradient", "models",
+    "save", "set_num_threads", "threads", "warmup",
 ]  # fmt: skip
 
 
 #: imported when they are asked for: a gradient needs none of them, and a regressor scikit-learn
 _LATER = {
     "BayesianLastLayerRegressor": ".learn", "MAMLRegressor": ".learn", "datasets": ".datasets",
-    "equations": ".equations", "learn": ".learn", "load": ".saving", "save": ".saving",
+    "equations": ".equations", "export": ".export", "learn": ".learn", "load": ".saving",
+    "save": ".saving",
 }  # fmt: skip
 
 

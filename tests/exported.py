@@ -129,8 +129,10 @@ def random_subject(rng: np.random.Generator) -> Any:
         )  # fmt: skip
     if rng.random() < 0.4:
         head = fm.BayesianLastLayer(
-            model, prior=rng.choice(["diagonal", "shared"]), noise=rng.choice(["shared", "per_output"]),
-        )  # fmt: skip
+            model,
+            prior=rng.choice(["diagonal", "shared"]),
+            noise=rng.choice(["shared", "per_output"]),
+        )
         theta = head.init(rng, dtype)
         theta += rng.normal(0, 0.5, len(theta)).astype(dtype)
         return subject_of(head, theta, scaling)
@@ -139,9 +141,12 @@ def random_subject(rng: np.random.Generator) -> Any:
     shape = rates[rng.integers(len(rates))]
     inner_lr = rng.uniform(0, 0.02, shape) * (rng.random(shape) < 0.8)
     maml = fm.MAML(
-        model, inner_lr=inner_lr, steps=steps, loss=rng.choice(["half_sse", "half_mse", "sse", "mse"]),
+        model,
+        inner_lr=inner_lr,
+        steps=steps,
+        loss=rng.choice(["half_sse", "half_mse", "sse", "mse"]),
         inner_momentum=float(rng.choice([0.0, 0.5, 0.9])),
-    )  # fmt: skip
+    )
     if rng.random() < 0.2:
         maml = fm.MAML(model, inner_lr=0.01, steps=steps, order="implicit", proximal=0.5)
     theta = model.init(rng, dtype)
@@ -149,7 +154,7 @@ def random_subject(rng: np.random.Generator) -> Any:
 
 
 def random_rows(rng: np.random.Generator, subject: Any, n_rows: int) -> tuple[Any, Any]:
-    """Rows of a task in the user's units, and of float32's precision, so that both take the same."""
+    """Rows of a task in the user's units, rounded to float32, so that both dtypes take the same."""
     x = rng.normal(size=(n_rows, subject.model.n_inputs))
     y = rng.normal(size=(n_rows, subject.model.n_outputs))
     if subject.scaling is not None:

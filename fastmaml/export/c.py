@@ -130,8 +130,8 @@ def to_c(
     begin = as_prefix("prefix", target.stem if prefix is None else prefix)
     header = target.with_suffix(".h")
     sources = sources_of(subject, Dialect(begin, chosen), header.name)
-    for file, text in ((target, sources.source), (header, sources.header)):
-        write_whole(file, lambda opened, text=text: opened.write(text.encode("ascii")))
+    write_whole(target, lambda file: file.write(sources.source.encode("ascii")))
+    write_whole(header, lambda file: file.write(sources.header.encode("ascii")))
 
 
 def sources_of(subject: Subject, c: Dialect, header: str | None = None) -> Sources:

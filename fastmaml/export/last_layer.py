@@ -239,7 +239,7 @@ def _tables(c: Dialect, subject: Subject, last: int) -> str:
     """The tables."""
     head: Any = subject.learner
     theta, p, m = subject.theta.astype(np.float64), head.n_features, subject.model.n_outputs
-    layers, prior, noise = head.unpack(theta)
+    layers, prior, _ = head.unpack(theta)
     weight, bias = layers[-1]
     mean = weight if bias is None else np.hstack([weight, bias[:, None]])
     n_model = subject.model.n_params

@@ -20,8 +20,8 @@ from .subject import Subject
 from .text import Dialect, rounded
 
 __all__ = [
-    "AFFINE", "BACK", "COLLECT", "Layer", "forward", "layers_of", "load", "scaling_tables", "target",
-    "unscaled",
+    "AFFINE", "BACK", "COLLECT", "Layer", "forward", "layers_of", "load", "scaling_tables",
+    "target", "unscaled",
 ]  # fmt: skip
 
 
@@ -49,8 +49,9 @@ AFFINE = """
 static void ${p}_affine(size_t n_in, size_t n_out, const $real *restrict w,
                         const $real *restrict b, const $real *restrict a, $real *restrict z)
 {
+    const size_t whole = n_out - n_out % 4;
     size_t i, j;
-    for (j = 0; j + 4 <= n_out; j += 4) { /* four rows, whose sums do not wait for each other */
+    for (j = 0; j < whole; j += 4) { /* four rows, whose sums do not wait for each other */
         const $real *restrict row = w + j * n_in;
         $real z0 = $zero, z1 = $zero, z2 = $zero, z3 = $zero;
         for (i = 0; i < n_in; i++) {
@@ -64,7 +65,7 @@ static void ${p}_affine(size_t n_in, size_t n_out, const $real *restrict w,
         z[j + 2] = z2;
         z[j + 3] = z3;
     }
-    for (; j < n_out; j++) {
+    for (j = whole; j < n_out; j++) {
         const $real *restrict row = w + j * n_in;
         $real z0 = $zero;
         for (i = 0; i < n_in; i++) {
@@ -85,11 +86,12 @@ BACK = """
 static void ${p}_back(size_t n_in, size_t n_out, const $real *restrict w,
                       const $real *restrict delta, $real *restrict before)
 {
+    const size_t whole = n_out - n_out % 4;
     size_t i, j;
     for (i = 0; i < n_in; i++) {
         before[i] = $zero;
     }
-    for (j = 0; j + 4 <= n_out; j += 4) {
+    for (j = 0; j < whole; j += 4) {
         const $real *restrict row = w + j * n_in;
         const $real d0 = delta[j], d1 = delta[j + 1], d2 = delta[j + 2], d3 = delta[j + 3];
         for (i = 0; i < n_in; i++) {
@@ -97,7 +99,7 @@ static void ${p}_back(size_t n_in, size_t n_out, const $real *restrict w,
                        + (d2 * row[2 * n_in + i] + d3 * row[3 * n_in + i]);
         }
     }
-    for (; j < n_out; j++) {
+    for (j = whole; j < n_out; j++) {
         const $real *restrict row = w + j * n_in;
         for (i = 0; i < n_in; i++) {
             before[i] += delta[j] * row[i];

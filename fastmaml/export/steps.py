@@ -316,7 +316,8 @@ def _add_row(
             body += c.fill(BACK_THROUGH, delta=delta, at=before, **words)
             delta = f"s->d + {before}"
     target = network.target(c, subject, "i")
-    formula = DELTAS[subject.learner._problem.loss.kind]
+    learner: Any = subject.learner
+    formula = DELTAS[learner._problem.loss.kind]
     formula = c.fill(formula, y=target if subject.scaling is None else f"({target})")
     return text + c.fill(
         ADD_ROW, forward=forward, a_out=str(layers[-1].a_out), delta=formula, body=body,

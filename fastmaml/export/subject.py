@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 from numpy.typing import NDArray
 
 from ..checks import shown
@@ -32,8 +31,8 @@ class Subject(NamedTuple):
     @property
     def model(self) -> Network:
         """The network f."""
-        model: Any = self.learner.model
-        return model  # type: ignore[no-any-return]
+        model: Any = self.learner.model  # as `subject_of` has found
+        return model
 
     @property
     def activations(self) -> list[str]:
