@@ -96,8 +96,8 @@ def _source(arguments: argparse.Namespace) -> Source:
         raise CommandError(f"--last is given; accepted is none, as {path} holds one model")
     saved = load(path)
     subject = subject_of(saved)
-    names = list(subject.inputs), list(subject.outputs)
-    return Source(saved, Learner(subject.learner, None, *names), {})
+    learner = Learner(subject.learner, None, list(subject.inputs), list(subject.outputs))
+    return Source(saved, learner, {})
 
 
 def _task(arguments: argparse.Namespace, source: Source) -> tuple[np.ndarray, np.ndarray]:

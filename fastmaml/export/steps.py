@@ -1,24 +1,22 @@
 """A MAML in C: gradient steps from the learned parameters, then predictions.
 
-Layers whose rates are all zero stay as they are: their weights are read from the constant table,
-and the way back ends at the first layer that adapts. The sum of a step's gradients is kept in
+Layers that do not adapt are left out, see ``plan``. The sum of a step's gradients is kept in
 ``s->g``, which is its velocity, too: with momentum mu it is multiplied by mu before a step's rows
 are added, otherwise cleared.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..losses import Loss
 from ..maml import MAML
 from . import network
 from .activations import activation
 from .network import Layer
 from .parts import Member, Parts
+from .plan import Plan, plan_of
 from .subject import Subject
 from .text import Dialect, rounded
 
@@ -26,34 +24,6 @@ __all__ = ["steps_parts"]
 
 #: by the kind of a loss: its derivative by an output f, less the scale, where y is the target
 DELTAS = {"squared": "f - $y"}
-
-
-class Run(NamedTuple):
-    """A run of parameters that adapt, with nothing between them: in theta, and in s->w."""
-
-    first: int
-    at: int
-    size: int
-
-
-class Plan(NamedTuple):
-    """Which layers adapt, and how."""
-
-    rates: NDArray[Any] | None  # (steps, n_layers), or (1, n_layers) if all steps have the same
-    parameter_rates: NDArray[Any] | None  # (P,)
-    adapts: list[bool]
-    own: list[int]  # where the parameters of a layer begin: in s->w if it adapts, else in theta
-    runs: list[Run]
-
-    @property
-    def size(self) -> int:
-        """Parameters that adapt."""
-        return sum(run.size for run in self.runs)
-
-    @property
-    def lowest(self) -> int:
-        """The first layer that adapts, from 0."""
-        return self.adapts.index(True) if any(self.adapts) else len(self.adapts)
 
 
 START = """
@@ -187,32 +157,6 @@ void ${p}_predict(${p}_state *s, const $real *x, $real *f);
 """
 
 
-def plan_of(maml: MAML) -> Plan:
-    """Return which layers adapt, and the rates of those."""
-    rate, steps, places = maml._problem.rate, maml.steps, maml.model.layers().values()
-    per_layer, per_parameter = rate.per_layer, rate.per_parameter
-    if steps == 0:
-        adapts = [False for _ in places]
-    elif per_layer is not None:
-        adapts = [bool(column.any()) for column in per_layer.T]
-        if (per_layer == per_layer[0]).all():
-            per_layer = per_layer[:1]
-    else:
-        assert per_parameter is not None
-        adapts = [bool(per_parameter[place].any()) for place in places]
-    runs: list[Run] = []
-    own, at = [], 0
-    for place, moves in zip(places, adapts, strict=True):
-        own.append(at if moves else place.start)
-        size = place.stop - place.start
-        if moves and runs and runs[-1].first + runs[-1].size == place.start:
-            runs[-1] = runs[-1]._replace(size=runs[-1].size + size)
-        elif moves:
-            runs.append(Run(place.start, at, size))
-        at += size if moves else 0
-    return Plan(per_layer, per_parameter, adapts, own, runs)
-
-
 def steps_parts(c: Dialect, subject: Subject) -> Parts:
     """Return the C code of a MAML.
 
@@ -328,7 +272,7 @@ def _add_row(
 def _adapt_function(c: Dialect, subject: Subject, plan: Plan) -> str:
     """The function that adapts."""
     maml: Any = subject.learner
-    loss: Loss = maml._problem.loss
+    loss = maml._problem.loss
     scale = c.number(loss.scale) + (f" / ({c.real})n_rows" if loss.mean else "")
     begin, proximal = c.fill(CLEAR, size=str(plan.size)), ""
     if maml.inner_momentum:
