@@ -81,10 +81,12 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Ex
 
 
 def error(found: Any, wanted: Any, subject: Any = None) -> float:
-    """Relative to the largest number; of a subject that scales, in its scaled units."""
+    """Relative to the largest number; of a subject that scales, to it or the scale of y."""
+    least = 0.0
     if subject is not None and subject.scaling is not None:
         found, wanted = subject.scaling.scale_y(found), subject.scaling.scale_y(wanted)
-    return float(np.abs(found - wanted).max() / np.abs(wanted).max())
+        least = 1.0
+    return float(np.abs(found - wanted).max() / max(np.abs(wanted).max(), least))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -142,8 +144,8 @@ def test_a_stream_forgets_as_that_of_python(models: Any, dtype: str) -> None:
     x, y = random_rows(np.random.default_rng(1), subject, 300)
     model.start()
     for row in range(300):
-        stream.update(x[row], y[row], forget=0.95)
-        assert model.update(x[row], y[row], 0.95) == 0
+        stream.update(x[row], y[row], forget=0.99)
+        assert model.update(x[row], y[row], 0.99) == 0
     mean, std = stream.predict(x[0], return_std=True)
     found = model.predict(x[:1], std=True)
     assert error(found[0][0], mean) < TOLERANCES[dtype]
@@ -158,7 +160,7 @@ def test_what_no_row_shows_is_forgotten_without_end(models: Any, dtype: str) -> 
     for _ in range(20_000):
         assert model.update([1.0, 0.0], [2.0], 0.9) == 0
     mean, std = model.predict([[1.0, 0.0]], std=True)
-    assert mean[0, 0] == pytest.approx(2.0)
+    assert mean[0, 0] == pytest.approx(2.0, rel=1e-5)
     assert np.isfinite(std).all()
     assert np.isfinite(model.predict([[0.0, 1.0]], std=True)).all()
 
@@ -207,7 +209,8 @@ def test_activations_and_their_slopes(tmp_path: Path, dtype: str) -> None:
     grid = np.concatenate([np.linspace(-30, 30, 241), np.array([1, -1]) * 1e-3, [-600, 600, 0.0]])
     theta = np.array([1.0, 0.0, 1.0, 0.0])
     subjects = [
-        subject_of(fm.MAML(fm.MLP([1, 1, 1], word), inner_lr=0.125), theta) for word in WORDS
+        subject_of(fm.MAML(fm.MLP([1, 1, 1], word), inner_lr=0.125, check_finite=False), theta)
+        for word in WORDS
     ]
     eps = np.finfo(dtype).eps
     for word, model in zip(WORDS, exported(tmp_path, subjects, [dtype] * len(WORDS)), strict=True):
@@ -222,7 +225,7 @@ def test_activations_and_their_slopes(tmp_path: Path, dtype: str) -> None:
         for at, f in zip(z, wanted[:, 0], strict=True):
             assert model.adapt([[at]], [[f - 1.0]]) == 0
             adapted = model.subject.learner.adapt(theta, [[at]], [f - 1.0])
-            room = 16 * eps * max(1.0, np.abs(adapted).max())
+            room = 8 * eps * max(1.0, at * at)  # a rounding of f counts f and z times
             np.testing.assert_allclose(model.state[:4], adapted, 0, room, err_msg=f"{word} {at}")
 
 
@@ -285,6 +288,7 @@ def test_it_calls_math_alone(tmp_path: Path) -> None:
     called -= {f"{name}.o:" for name in names} | {"_GLOBAL_OFFSET_TABLE_"}
     called -= {"memcpy", "memset", "memmove"}  # what a compiler makes of loops
     functions = {"cos", "erfc", "exp", "expm1", "log1p", "sin", "sqrt", "tanh"}
+    functions |= {"sincos"}  # what gcc makes of sin and cos of the same number
     assert called <= functions | {f"{name}f" for name in functions}
     for name in names:
         source = (tmp_path / f"{name}.c").read_text(encoding="ascii")
@@ -438,12 +442,16 @@ def test_what_was_saved_is_exported_with_its_units(tmp_path: Path) -> None:
 
 
 def test_a_fitted_regressor_is_exported(tmp_path: Path) -> None:
-    pytest.importorskip("sklearn")
+    exceptions = pytest.importorskip("sklearn.exceptions")
     rng = np.random.default_rng(0)
     x = rng.normal(size=(60, 2))
     groups = np.repeat(np.arange(10), 6)
     y = 100 + 5 * x[:, 0] * groups
-    regressor = fm.BayesianLastLayerRegressor(n_iterations=5, random_state=0).fit(x, y, groups)
+    regressor = fm.BayesianLastLayerRegressor(
+        (8,), max_iter=20, early_stopping=False, random_state=0
+    )
+    with pytest.warns(exceptions.ConvergenceWarning):
+        regressor.fit(x, y, groups)
     (model,) = exported(tmp_path, [subject_of(regressor)], ["float64"])
     assert model.adapt(x[:6], y[:6, None]) == 0
     wanted = regressor.adapt(x[:6], y[:6]).predict(x[6:9])
