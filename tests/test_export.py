@@ -296,12 +296,8 @@ def test_it_calls_math_alone(tmp_path: Path) -> None:
         assert headers == [f'"{name}.h"', "<math.h>"]
 
 
-MAIN = """
-#include <stdio.h>
-#include <stdlib.h>
-#include "$p.h"
-
-int main(void)
+RUN = """
+static int run_$p(void)
 {
     const $real x[] = {$x}, y[] = {$y};
     ${p}_state *s = malloc(sizeof *s); /* so that what was not set is known to valgrind */
@@ -309,7 +305,7 @@ int main(void)
     size_t i;
     int bad = 0;
     if (s == NULL || f == NULL) {
-        return 2;
+        return 1;
     }
     ${p}_start(s);
     for (i = 0; i < 3; i++) {
@@ -322,50 +318,53 @@ int main(void)
     return bad;
 }
 """
-
-
-def write_main(folder: Path, name: str, dtype: str) -> list[str]:
-    """A program that does all there is to do; return its sources."""
-    c, subject = Dialect("m", np.dtype(dtype)), SUBJECTS[name]
-    x, y = random_rows(np.random.default_rng(2), subject, 6)
-    use = "${p}_predict(s, x, f);"
-    if name in HEADS:
-        use = f"bad |= ${{p}}_update(s, x, y, {c.number(0.5)});"
-        use += " ${p}_predict(s, x, f, f + ${P}_N_OUTPUTS); ${p}_predict(s, x, f, NULL);"
-    numbers = [", ".join(c.number(v) for v in side.reshape(-1)) for side in (x, y)]
-    text = c.fill(MAIN, x=numbers[0], y=numbers[1], use=c.fill(use))
-    sources = sources_of(subject, c)
-    for file, content in (("m.h", sources.header), ("m.c", sources.source), ("main.c", text)):
-        (folder / file).write_text(content, encoding="ascii")
-    return ["m.c", "main.c"]
-
-
 CHECKED = ["rates of layers", "momentum", "rates of parameters", "all activations", "rates of zero",
            "last layer, outputs", "last layer, no intercept"]  # fmt: skip
 
 
+def checked_program(folder: Path, flags: list[str], cc: str) -> int:
+    """Compile what does all there is to do, with several subjects; return its lines of output."""
+    includes, code, calls, sources = "", "", [], ["main.c"]
+    cases = [(name, dtype) for name in CHECKED for dtype in DTYPES]
+    for i, (name, dtype) in enumerate(cases):
+        c, subject = Dialect(f"m{i}", np.dtype(dtype)), SUBJECTS[name]
+        x, y = random_rows(np.random.default_rng(2), subject, 6)
+        use = "${p}_predict(s, x, f);"
+        if name in HEADS:
+            use = f"bad |= ${{p}}_update(s, x, y, {c.number(0.5)});"
+            use += " ${p}_predict(s, x, f, f + ${P}_N_OUTPUTS); ${p}_predict(s, x, f, NULL);"
+        numbers = [", ".join(c.number(v) for v in side.reshape(-1)) for side in (x, y)]
+        code += c.fill(RUN, x=numbers[0], y=numbers[1], use=c.fill(use))
+        header, source = sources_of(subject, c)
+        (folder / f"m{i}.h").write_text(header, encoding="ascii")
+        (folder / f"m{i}.c").write_text(source, encoding="ascii")
+        includes += f'#include "m{i}.h"\n'
+        calls.append(f"run_m{i}()")
+        sources.append(f"m{i}.c")
+    code += f"\nint main(void)\n{{\n    return {' | '.join(calls)};\n}}\n"
+    text = f"#include <stdio.h>\n#include <stdlib.h>\n{includes}{code}"
+    (folder / "main.c").write_text(text, encoding="ascii")
+    run([cc, *STRICT, "-g", *flags, *sources, "-o", "main", "-lm"], cwd=folder)
+    return 3 * len(cases)
+
+
 @pytest.mark.parametrize("name", ["gcc", "clang"])
 def test_undefined_behaviour(tmp_path: Path, name: str) -> None:
-    flags = ["-g", "-O1", "-fsanitize=undefined,address", "-fno-sanitize-recover=all"]
+    flags = ["-O1", "-fsanitize=undefined,address", "-fno-sanitize-recover=all"]
     cc = compiler(name)
     (tmp_path / "empty.c").write_text("int main(void) { return 0; }\n", encoding="ascii")
     if subprocess.run([cc, *flags, "empty.c"], cwd=tmp_path, capture_output=True).returncode:
         pytest.skip(f"{name} has no sanitizers")
-    for subject in CHECKED:
-        for dtype in DTYPES:
-            sources = write_main(tmp_path, subject, dtype)
-            run([cc, *STRICT, *flags, *sources, "-o", "main", "-lm"], cwd=tmp_path)
-            assert len(run(["./main"], cwd=tmp_path).split()) == 3
+    lines = checked_program(tmp_path, flags, cc)
+    assert len(run(["./main"], cwd=tmp_path).split()) == lines
 
 
 def test_valgrind(tmp_path: Path) -> None:
     if shutil.which("valgrind") is None:
         pytest.skip("there is no valgrind")
+    lines = checked_program(tmp_path, ["-O1"], compiler())
     check = ["valgrind", "-q", "--error-exitcode=9", "--leak-check=full", "./main"]
-    for subject in CHECKED:
-        sources = write_main(tmp_path, subject, "float64")
-        run([compiler(), *STRICT, "-g", "-O1", *sources, "-o", "main", "-lm"], cwd=tmp_path)
-        assert len(run(check, cwd=tmp_path).split()) == 3
+    assert len(run(check, cwd=tmp_path).split()) == lines
 
 
 # ---- texts
