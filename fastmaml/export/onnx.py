@@ -200,6 +200,10 @@ def _activated(graph: Graph, word: str, z: str) -> str:
     """
     if word == "identity":
         return z
+    # onnxruntime 1.20 makes of z times Sigmoid what it has not in float64.
+    if word == "silu" and graph.dtype == FLOAT64:
+        below = graph.node("Add", graph.node("Exp", graph.node("Neg", z)), _number(graph, 1.0))
+        return graph.node("Div", z, below)
     if word == "silu":
         return graph.node("Mul", z, graph.node("Sigmoid", z))
     if word == "gelu":
