@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ WORDS = ["identity", "relu", "leaky_relu", "elu", "softplus", "tanh", "sigmoid",
 SCALING = Scaling([1000.1, -2.0], [3.0, 0.5], [100.0, 0.7], [20.0, 0.1])
 DEEP = fm.MLP([2, 7, 6, 5, 2], ["tanh", "gelu", "silu"])
 WIDE = fm.MLP([1, 40, 40, 1], "relu")
+MODEL = fm.MLP([1, 3, 1])
+THETA = MODEL.init(0)
 
 
 def _maml(model: Any, scaling: Scaling | None = None, **options: Any) -> Any:
@@ -360,6 +363,25 @@ def test_valgrind(tmp_path: Path) -> None:
     assert len(run(check, cwd=tmp_path).split()) == lines
 
 
+def test_the_program_of_the_docs(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "export.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```c\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    head = fm.BayesianLastLayer(MODEL)
+    fm.export.to_c(head, head.init(0), path=tmp_path / "servo.c", dtype="float32")
+    (tmp_path / "main.c").write_text(code, encoding="ascii")
+    flags = [flag for flag in STRICT if flag != "-Wmissing-prototypes"]
+    flags = [flag for flag in flags if flag != "-Wstrict-prototypes"]
+    run([compiler(), *flags, "-c", "main.c", "servo.c"], cwd=tmp_path)
+
+
+def test_the_benchmark_runs() -> None:
+    compiler()
+    command = [sys.executable, "-W", "error", "-m", "benchmarks.exported", "--rounds", "1"]
+    rows = run(command, cwd=Path(__file__).parents[1]).splitlines()[4:]
+    assert len(rows) == 6
+    assert all(float(cell) > 0 for row in rows for cell in row.strip("|").split("|")[1:])
+
+
 # ---- texts
 
 
@@ -448,14 +470,6 @@ def test_a_fitted_regressor_is_exported(tmp_path: Path) -> None:
     assert model.adapt(x[:6], y[:6, None]) == 0
     wanted = regressor.adapt(x[:6], y[:6]).predict(x[6:9])
     assert error(model.predict(x[6:9])[:, 0], wanted) < 1e-12
-
-
-class Other:
-    n_params = 1
-
-
-MODEL = fm.MLP([1, 3, 1])
-THETA = MODEL.init(0)
 
 
 @pytest.mark.parametrize(

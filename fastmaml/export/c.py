@@ -179,8 +179,8 @@ def _about(c: Dialect, subject: Subject, parts: Parts) -> str:
             f"{side}, in its own units ({units}): {', '.join(map(comment, names))}"
             for side, names in (("x", subject.inputs), ("y", subject.outputs))
         ),
-        f"Constants: {size * n_constants} bytes. State: {size * n_state} bytes, all of the memory "
-        "but a few words on the stack. Nothing is allocated, and no function calls itself.",
+        f"Constants: {size * n_constants} bytes. State: {size * n_state} bytes, with all memory to "
+        "work in but for some words of stack. Nothing is allocated, and no function calls itself.",
         *(f"Cost of {line}." for line in parts.costs),
     ]
     if subject.scaling is None:
