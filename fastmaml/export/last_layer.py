@@ -88,10 +88,12 @@ int ${p}_update(${p}_state *s, const $real *x, const $real *y, $real forget)
     if (forget < $one) {
         const $real root = $sqrt(forget);
         for (i = 0; i < $n_features; i++) {
-            if (row[0] > $least) { /* below, its square would soon be no number */
-                for (j = 0; j < $length - i; j++) {
-                    row[j] *= root;
-                }
+            $real by = root;
+            if (row[0] * root < $least) { /* further down, its square would be no number */
+                by = row[0] > $least ? $least / row[0] : $one;
+            }
+            for (j = 0; j < $length - i; j++) {
+                row[j] *= by;
             }
             row += $length - i;
         }
