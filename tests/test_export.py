@@ -477,6 +477,8 @@ def test_a_fitted_regressor_is_exported(tmp_path: Path) -> None:
     [
         ({"path": "m.cpp"}, r"path is 'm\.cpp'; accepted are names that end in \.c"),
         ({"path": "m"}, "path is 'm'; accepted are names"),
+        ({"path": "é.c", "prefix": "m"}, "path is 'é.c'; accepted are names of letters, digits"),
+        ({"path": 'a"b.c', "prefix": "m"}, "path is 'a\"b.c'; accepted are names of letters"),
         ({"path": "3m.c"}, "prefix is '3m'; accepted are a letter and up to 19 letters"),
         ({"prefix": "a b"}, "prefix is 'a b'; accepted"),
         ({"prefix": "é"}, "prefix is 'é'; accepted"),

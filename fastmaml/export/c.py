@@ -125,6 +125,11 @@ def to_c(
     target = Path(path)
     if target.suffix != ".c":
         raise ValueError(f"path is {str(target)!r}; accepted are names that end in .c")
+    if not re.fullmatch(r"[A-Za-z0-9_.+ -]+", target.name):  # it stands in an #include
+        raise ValueError(
+            f"path is {str(target)!r}; accepted are names of letters, digits and _ . + - of ASCII, "
+            "and blanks"
+        )
     subject = subject_of(objective, theta, scaling)
     chosen = subject.theta.dtype if dtype is None else as_float_dtype("dtype", dtype)
     begin = as_prefix("prefix", target.stem if prefix is None else prefix)
