@@ -191,11 +191,26 @@ def test_rows_that_are_not_finite_are_refused(models: Any, dtype: str) -> None:
     for forget in (0.0, -0.5, 1.1, np.nan, np.inf):
         assert model.update(x[0], y[0], forget) == -1
     assert model.state.tobytes() == state
+    known = model.predict(x[:2], std=True)
+    largest = np.finfo(dtype).max
+    assert model.update(x[0], [largest, 0.0]) == -1
+    assert np.array_equal(model.predict(x[:2], std=True), known)
     x[2, 0] = np.nan
     assert model.adapt(x, y) == -1
     with_bad = model.predict(x[:2], std=True)
     model.start()
     assert np.array_equal(with_bad, model.predict(x[:2], std=True))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_features_that_overflow_are_refused(models: Any, dtype: str) -> None:
+    model = models["last layer, no intercept", dtype]
+    model.start()
+    assert model.update([1.0, 2.0], [3.0]) == 0
+    known = model.predict([[1.0, 1.0]], std=True)
+    for size in (1.0, 1e-10):  # finite, but not their squares
+        assert model.update([np.finfo(dtype).max * size, 1.0], [0.0]) == -1
+    assert np.array_equal(model.predict([[1.0, 1.0]], std=True), known)
 
 
 def test_steps_that_run_away_are_told(models: Any) -> None:

@@ -161,8 +161,8 @@ def sources_of(subject: Subject, c: Dialect, header: str | None = None) -> Sourc
 
 
 def _tidy(code: str) -> str:
-    """Return C code without the zeros that templates add."""
-    return re.sub(r" \+ 0(?=[,;\]])", "", code.replace("[0 + ", "["))
+    """Return C code without the zeros that templates add, and the ones that they multiply by."""
+    return re.sub(r" (\+ 0|\* 1)(?=[,;\]])", "", code.replace("[0 + ", "["))
 
 
 def _about(c: Dialect, subject: Subject, parts: Parts) -> str:

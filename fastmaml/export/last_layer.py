@@ -85,6 +85,12 @@ int ${p}_update(${p}_state *s, const $real *x, const $real *y, $real forget)
     for (i = 0; i < $n_outputs; i++) {
         s->phi[$n_features + i] = $target;
     }
+    for (i = 0; i < $length; i++) { /* what overflows is refused as well */
+        sum += s->phi[i] * s->phi[i];
+    }
+    if (!(sum * $zero == $zero)) {
+        return -1;
+    }
     if (forget < $one) {
         const $real root = $sqrt(forget);
         for (i = 0; i < $n_features; i++) {
@@ -167,11 +173,12 @@ void ${p}_start(${p}_state *s);
 
 /* Take in one row: x has $n_inputs numbers, y $n_outputs. All that was known counts `forget` of
    before, above 0, at most 1: 1 forgets nothing, 0.99 remembers about 100 rows. Returns 0; or -1
-   for NaN, inf or another `forget`, and the state is then as it was. */
+   for NaN, inf, numbers so large that features overflow, or another `forget`; what is known is then
+   as it was. */
 int ${p}_update(${p}_state *s, const $real *x, const $real *y, $real forget);
 
-/* Start, and take in n_rows rows, which lie one behind the other. Returns 0; or -1 for NaN or inf,
-   and the state is then the prior. */
+/* Start, and take in n_rows rows, which lie one behind the other. Returns 0; or -1 for rows
+   that ${p}_update refuses, and the state is then the prior. */
 int ${p}_adapt(${p}_state *s, size_t n_rows, const $real *x, const $real *y);
 
 /* Predict at one row: x has $n_inputs numbers, mean takes $n_outputs; and so does std, the standard

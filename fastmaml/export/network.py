@@ -151,7 +151,7 @@ SLOPE_OF_NONE = """
     }"""
 
 FORWARD = """
-/* The values of the network, from the inputs that lie in s->a; $note */
+/* The values of the network, from the inputs that lie in s->a$note */
 static void ${p}_$name(${p}_state *s)
 {$index$body
 }
@@ -201,7 +201,7 @@ def forward(
         elif layer.activation is not None:
             body += c.fill(ACTIVATE, **words)
     index = "\n    size_t i;" if "i++" in body else ""
-    note = "slopes into s->d" if places else "no slopes"
+    note = "; slopes into s->d" if places else ""
     return c.fill(FORWARD, name=name, index=index, body=body, note=note)
 
 
