@@ -40,6 +40,7 @@ from .version import __version__ as __version__
 if TYPE_CHECKING:
     from . import datasets as datasets
     from . import equations as equations
+    from . import export as export
     from . import learn as learn
     from .learn import BayesianLastLayerRegressor as BayesianLastLayerRegressor
     from .learn import MAMLClassifier as MAMLClassifier
@@ -60,8 +61,8 @@ __all__ = [
     "MAML", "MLP", "BayesianLastLayer", "ConvergenceWarning", "DivergenceWarning", "Formula",
     "Frozen", "GaussianNLL", "HeadMetaGradient", "Huber", "ImplicitMetaGradient", "Linear",
     "LogCosh", "Logistic", "Loss", "MetaGradient", "Poisson", "Posterior", "PseudoHuber",
-    "Quantile", "Scaled", "Softmax", "Sum", "anil_inner_lr", "datasets", "equations", "learn",
-    "load", "meta_gradient", "models", "save", "set_num_threads", "threads", "warmup",
+    "Quantile", "Scaled", "Softmax", "Sum", "anil_inner_lr", "datasets", "equations", "export",
+    "learn", "load", "meta_gradient", "models", "save", "set_num_threads", "threads", "warmup",
 ]  # fmt: skip
 
 
@@ -73,8 +74,8 @@ _LOSSES = (
 _LATER = {
     **dict.fromkeys(_LOSSES, ".losses.kinds"),
     "BayesianLastLayerRegressor": ".learn", "MAMLClassifier": ".learn", "MAMLRegressor": ".learn",
-    "datasets": ".datasets", "equations": ".equations", "learn": ".learn", "load": ".saving",
-    "save": ".saving",
+    "datasets": ".datasets", "equations": ".equations", "export": ".export", "learn": ".learn",
+    "load": ".saving", "save": ".saving",
 }  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from .npz import parse_json, read_npz, require_shallow
 from .parameters import as_theta
 from .version import __version__
 
-__all__ = ["Saved", "load", "predicted", "save"]
+__all__ = ["Saved", "load", "predicted", "require_columns", "save"]
 
 #: the layout of the file; a reader refuses what is newer than itself
 FORMAT = 1
@@ -194,9 +194,7 @@ def save(
     }
     arrays["theta"] = as_theta(learner._space, theta)
     if scaling is not None:
-        if not isinstance(scaling, Scaling):
-            raise TypeError(f"scaling is {shown(scaling)}; accepted are a Scaling and None")
-        _require_columns(scaling, learner)
+        require_columns(scaling, learner)
         header["scaling"] = scaling.to_dict()
     try:
         require_shallow(extra)
@@ -287,7 +285,7 @@ def _unpack(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Saved:
     scaling = None
     if header["scaling"] is not None:
         scaling = Scaling.from_dict(header["scaling"])
-        _require_columns(scaling, learner)
+        require_columns(scaling, learner)
     inputs = _names("inputs", header["inputs"], learner.model.n_inputs)
     outputs = _names("outputs", header["outputs"], learner._n_targets)
     return Saved(objective, theta, scaling, inputs, outputs, header["extra"], header["version"])
@@ -306,7 +304,10 @@ def _names(name: str, given: Any, width: int) -> tuple[str, ...] | None:
     return tuple(str(entry) for entry in names)
 
 
-def _require_columns(scaling: Scaling, learner: Learner) -> None:
+def require_columns(scaling: Any, learner: Learner) -> None:
+    """Raise unless `scaling` is a Scaling of as many columns as the model has."""
+    if not isinstance(scaling, Scaling):
+        raise TypeError(f"scaling is {shown(scaling)}; accepted are a Scaling and None")
     model, columns = learner.model, (len(scaling.x_mean), len(scaling.y_mean))
     if columns != (model.n_inputs, learner._n_targets):
         raise ValueError(
