@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..maml import MAML
-from .modules import model_of, require_cpu, require_dtype, structure
+from .modules import model_of, require_cpu, require_parameters, structure
 from .operator import arrays_of, differentiable, theta_of
 from .operator import meta_loss as operator
 from .problems import problem_of, with_rate
@@ -90,25 +90,15 @@ def loss_of(
     problem: str,
 ) -> Tensor:  # fmt: skip
     """Check the data and call the operator."""
-    if rate is not None:
-        require_cpu("inner_lr", rate)
-    if (x_query is None) != (y_query is None):
+    if x_query is None and y_query is None:
+        query: Any = [], []
+    elif x_query is None or y_query is None:
         given, missing = ("y_query", "x_query") if x_query is None else ("x_query", "y_query")
         raise ValueError(f"{given} is given, {missing} is not; accepted are both or neither")
-    support = _tensors("x", x), _tensors("y", y)
-    query: Any = ([], [])
-    if x_query is not None:
-        query = _tensors("x_query", x_query), _tensors("y_query", y_query)
-    if torch.is_grad_enabled():
-        for name, tensors in zip(("x", "y", "x_query", "y_query"), support + query, strict=True):
-            for each in tensors:
-                if each.requires_grad:
-                    raise ValueError(
-                        f"{name} requires grad, and no gradient goes to the data; accepted is "
-                        f"{name}.detach()"
-                    )
+    else:
+        query = _rows("x_query", x_query), _rows("y_query", y_query)
     call = operator if torch.compiler.is_compiling() else differentiable
-    return call(parameters, rate, *support, *query, problem)  # type: ignore[no-any-return]
+    return call(parameters, rate, _rows("x", x), _rows("y", y), *query, problem)  # type: ignore[no-any-return]
 
 
 def adapt(
@@ -190,10 +180,13 @@ def _of_module(
 ) -> tuple[list[Tensor], Tensor | None, str]:
     """The parameters, the inner rate if that is a tensor, and the text for the operator."""
     sizes, words, bias, parameters = structure(module)
-    require_cpu("module", *parameters)
-    require_dtype(parameters)
-    rate = inner_lr if isinstance(inner_lr, Tensor) else None
-    number = 0.0 if rate is not None else _frozen(inner_lr)
+    require_parameters("module", parameters)
+    rate, number = None, inner_lr
+    if isinstance(inner_lr, Tensor):
+        require_cpu("inner_lr", inner_lr)
+        rate, number = inner_lr, 0.0
+    elif type(inner_lr) is not float:
+        number = _frozen(inner_lr)
     given = tuple([(name, _frozen(options[name])) for name in options])
     return parameters, rate, _problem((sizes, words, bias), number, given)
 
@@ -222,9 +215,11 @@ def _outside(parameters: list[Tensor], rate: Tensor | None, problem: str) -> tup
 
 def arrays(**data: Any) -> list[Any]:
     """Return data as fastmaml takes them, without a copy, by their names."""
+    with torch.no_grad():
+        rows = {name: _rows(name, given) for name, given in data.items()}
     return [
-        arrays_of(tensors) if isinstance(data[name], Tensor) else [t.detach().numpy() for t in tensors]
-        for name, tensors in ((name, _tensors(name, given)) for name, given in data.items())
+        arrays_of(rows[name]) if isinstance(given, Tensor) else [arrays_of([t]) for t in rows[name]]
+        for name, given in data.items()
     ]
 
 
@@ -235,20 +230,36 @@ def as_tensors(result: NDArray[Any] | list[NDArray[Any]]) -> Any:
     return torch.from_numpy(np.asarray(result))
 
 
-def _tensors(name: str, given: Any) -> list[Tensor]:
-    tensors = [given] if isinstance(given, Tensor) else given
-    if not isinstance(tensors, list | tuple) or not all(isinstance(t, Tensor) for t in tensors):
-        kind = type(given).__name__
-        if isinstance(tensors, list | tuple):
-            kind += " that holds other things than tensors"
-        raise TypeError(f"{name} is a {kind}; accepted are a torch.Tensor, or a list of them")
+def _rows(name: str, given: Any) -> list[Tensor]:
+    """The rows of tasks as a list of tensors: of one, unless a list is given."""
+    tensors = [given] if isinstance(given, Tensor) or not isinstance(given, list | tuple) else given
+    for each in tensors:
+        if (
+            not isinstance(each, Tensor)
+            or not each.is_cpu
+            or each.requires_grad
+            or each.dtype == torch.bfloat16
+            or each.layout != torch.strided
+        ):
+            _require_rows(name, each)
     if not tensors:
         raise ValueError(f"{name} has 0 tasks; accepted are one or more")
-    for each in tensors:
-        require_cpu(name, each)
-        if each.dtype in (torch.bfloat16,) or each.layout != torch.strided:
-            raise TypeError(
-                f"{name} has dtype {each.dtype} and layout {each.layout}; accepted are dense real "
-                f"numbers of NumPy's: {name}.float()"
-            )
     return list(tensors)
+
+
+def _require_rows(name: str, given: Any) -> None:
+    """Raise an error for what is no tensor of rows that fastmaml can read."""
+    if not isinstance(given, Tensor):
+        raise TypeError(
+            f"{name} is or holds a {type(given).__name__}; accepted are a torch.Tensor, or a list "
+            "of them"
+        )
+    require_cpu(name, given)
+    if given.dtype == torch.bfloat16:
+        raise TypeError(f"{name} has dtype {given.dtype}; accepted is {name}.float()")
+    if given.layout != torch.strided:
+        raise TypeError(f"{name} has layout {given.layout}; accepted is {name}.to_dense()")
+    if given.requires_grad and torch.is_grad_enabled():
+        raise ValueError(
+            f"{name} requires grad, and no gradient goes to the data; accepted is {name}.detach()"
+        )

@@ -44,7 +44,8 @@ _ACTIVATIONS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     "gelu": (nn.GELU, {"approximate": "none"}),
     "sin": (Sin, {}),
 }
-_WORDS = {kind: (word, settings) for word, (kind, settings) in _ACTIVATIONS.items()}
+_KNOWN = {nn.Linear, *(kind for kind, _ in _ACTIVATIONS.values())}
+_WORDS = {kind: (word, tuple(settings.items())) for word, (kind, settings) in _ACTIVATIONS.items()}
 
 
 def structure(module: Any) -> tuple[tuple[int, ...], tuple[str, ...], bool, list[Tensor]]:
@@ -55,8 +56,10 @@ def structure(module: Any) -> tuple[tuple[int, ...], tuple[str, ...], bool, list
     sizes: list[int] = []
     words: list[str] = []
     parameters: list[Tensor] = []
-    biases, last = 0, ""
-    for name, layer in _layers(module, ""):
+    biases = 0
+    layers: list[Any] = []
+    _gather(module, layers)
+    for layer in layers:
         kind = type(layer)
         if kind is nn.Linear:
             if not sizes:
@@ -65,7 +68,7 @@ def structure(module: Any) -> tuple[tuple[int, ...], tuple[str, ...], bool, list
                 words.append("identity")
             if layer.in_features != sizes[-1]:
                 raise ValueError(
-                    f"layer {_called(name, layer)} takes {layer.in_features} features, "
+                    f"layer {_called(module, layer)} takes {layer.in_features} features, "
                     f"the layer before it gives {sizes[-1]}"
                 )
             sizes.append(layer.out_features)
@@ -74,32 +77,31 @@ def structure(module: Any) -> tuple[tuple[int, ...], tuple[str, ...], bool, list
             if own["bias"] is not None:
                 parameters.append(own["bias"])
                 biases += 1
-        elif kind in _WORDS:
-            word, settings = _WORDS[kind]
-            for setting, value in settings.items():
-                if getattr(layer, setting) != value:
-                    raise ValueError(
-                        f"layer {_called(name, layer)} has another {setting} than fastmaml's "
-                        f"{word!r}; accepted is {value!r}"
-                    )
-            if word == "identity":
-                continue
-            if not sizes or len(words) == len(sizes) - 1:
+            continue
+        word, settings = _WORDS[kind]
+        for setting, value in settings:
+            if getattr(layer, setting) != value:
                 raise ValueError(
-                    f"layer {_called(name, layer)} comes "
-                    f"{'after another activation' if sizes else 'before any nn.Linear'}; "
-                    "accepted is one activation between two nn.Linear"
+                    f"layer {_called(module, layer)} has another {setting} than fastmaml's "
+                    f"{word!r}; accepted is {value!r}"
                 )
-            words.append(word)
-            last = f"layer {_called(name, layer)}"
-        else:
-            raise TypeError(f"layer {_called(name, layer)} is not supported; {_ACCEPTED}")
-        if has_hooks(layer):
-            raise _hooks_error(name, layer)
+        if word == "identity":
+            continue
+        if not sizes or len(words) == len(sizes) - 1:
+            raise ValueError(
+                f"layer {_called(module, layer)} comes "
+                f"{'after another activation' if sizes else 'before any nn.Linear'}; "
+                "accepted is one activation between two nn.Linear"
+            )
+        words.append(word)
     if not sizes:
         raise TypeError(f"module is {shown(module)}, which has no nn.Linear; {_ACCEPTED}")
     if len(words) == len(sizes) - 1:
-        raise ValueError(f"{last} comes after the last nn.Linear; accepted is a linear output")
+        activation = next(each for each in reversed(layers) if type(each) is not nn.Identity)
+        raise ValueError(
+            f"layer {_called(module, activation)} comes after the last nn.Linear; accepted is a "
+            "linear output"
+        )
     if biases not in (0, len(sizes) - 1) or (not biases and len(sizes) > 2):
         raise ValueError(
             f"{len(sizes) - 1 - biases} of {len(sizes) - 1} nn.Linear have bias=False; accepted "
@@ -115,40 +117,37 @@ _ACCEPTED = (
 )
 
 
-def _layers(module: Any, prefix: str) -> list[tuple[str, Any]]:
-    """The modules in the order of their calls, with their names."""
-    if not isinstance(module, nn.Sequential) or (
-        type(module).forward is not nn.Sequential.forward
+def _gather(module: Any, layers: list[Any], root: Any = None) -> None:
+    """Append the layers in the order of their calls."""
+    root = module if root is None else root
+    kind = type(module)
+    known = kind in _KNOWN
+    if not known and not (
+        isinstance(module, nn.Sequential) and kind.forward is nn.Sequential.forward
     ):
-        return [(prefix, module)]
-    if has_hooks(module):
-        raise _hooks_error(prefix, module)
-    found = []
-    for name, child in module._modules.items():
-        found.extend(_layers(child, f"{prefix}.{name}" if prefix else name))
-    return found
+        raise TypeError(f"layer {_called(root, module)} is not supported; {_ACCEPTED}")
+    # before anything else is asked: weights that hooks compute are no parameters
+    if (
+        module._forward_hooks or module._forward_pre_hooks
+        or module._backward_hooks or module._backward_pre_hooks
+    ):  # fmt: skip
+        raise ValueError(
+            f"layer {_called(root, module)} has hooks, which would not be called; accepted are "
+            "layers without"
+        )
+    if known:
+        layers.append(module)
+        return
+    for child in module._modules.values():
+        _gather(child, layers, root)
 
 
-def has_hooks(module: nn.Module) -> bool:
-    """Whether calling the module would call something else as well."""
-    return bool(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-    )
-
-
-def _hooks_error(name: str, module: nn.Module) -> ValueError:
-    return ValueError(
-        f"layer {_called(name, module)} has hooks, which would not be called; accepted are layers "
-        "without"
-    )
-
-
-def _called(name: str, layer: Any) -> str:
-    kind = shown(layer) if isinstance(layer, nn.Module) else f"a {type(layer).__name__}"
-    return f"{name!r} ({kind})" if name else kind
+def _called(root: Any, layer: Any) -> str:
+    """A layer as errors call it: its name, and what it is."""
+    if not isinstance(layer, nn.Module):
+        return f"a {type(layer).__name__}"
+    name = next((name for name, each in root.named_modules() if each is layer), "")
+    return f"{name!r} ({shown(layer)})" if name else shown(layer)
 
 
 @lru_cache(maxsize=256)
@@ -190,11 +189,10 @@ def from_module(module: nn.Module) -> tuple[Network, NDArray[Any]]:
     (MLP([2, 16, 1], activation='tanh'), (65,))
     >>> from_module(nn.Sequential(nn.Linear(2, 16), nn.Dropout(), nn.Linear(16, 1)))
     Traceback (most recent call last):
-    TypeError: layer '1' (Dropout(p=0.5, inplace=False)) is not supported; accepted are nn.Linear, ...
+    TypeError: layer '1' (Dropout(p=0.5, inplace=False)) is not supported; accepted are ...
     """
     sizes, words, bias, parameters = structure(module)
-    require_cpu("module", *parameters)
-    require_dtype(parameters)
+    require_parameters("module", parameters)
     return model_of(sizes, words, bias), theta_of(parameters).copy()
 
 
@@ -250,23 +248,27 @@ def to_module(model: Network, theta: ArrayLike) -> nn.Sequential:
 # Checks -------------------------------------------------------------------------------------------
 
 
-def require_cpu(name: str, *tensors: Tensor) -> None:
+def require_cpu(name: str, tensor: Tensor) -> None:
     """Raise ValueError for a tensor on another device."""
-    for tensor in tensors:
-        if not tensor.is_cpu:
-            raise ValueError(
-                f"{name} is on {tensor.device}, and fastmaml computes on the CPU; accepted are "
-                f"tensors of the CPU: {name}.cpu()"
-            )
+    if not tensor.is_cpu:
+        raise ValueError(
+            f"{name} is on {tensor.device}, and fastmaml computes on the CPU; accepted are "
+            f"tensors of the CPU: {name}.cpu()"
+        )
 
 
-def require_dtype(parameters: list[Tensor]) -> None:
-    """Raise TypeError unless all parameters are float32, or all float64."""
+def require_parameters(name: str, parameters: list[Tensor]) -> None:
+    """Raise an error unless all are on the CPU, and all float32 or all float64."""
     dtype = parameters[0].dtype
     for each in parameters:
-        if each.dtype != dtype or dtype not in (torch.float32, torch.float64):
+        if not each.is_cpu:
+            require_cpu(name, each)
+        if each.dtype != dtype or dtype not in _DTYPES:
             found = sorted({str(each.dtype) for each in parameters})
             raise TypeError(
-                f"module has parameters of {', '.join(found)}; accepted are all torch.float32 or "
+                f"{name} has parameters of {', '.join(found)}; accepted are all torch.float32 or "
                 "all torch.float64"
             )
+
+
+_DTYPES = (torch.float32, torch.float64)

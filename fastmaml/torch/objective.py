@@ -15,7 +15,7 @@ from ..learner import Learner
 from ..maml import MAML
 from ..parameters import as_theta
 from .functions import arrays, as_tensors, loss_of
-from .modules import require_cpu, require_dtype
+from .modules import require_cpu, require_parameters
 from .operator import theta_of
 from .problems import problem_of, with_rate
 
@@ -103,9 +103,9 @@ class Objective(nn.Module):
         -------
         loss : Tensor, shape ()
         """
-        require_cpu("theta", self.theta)
-        require_dtype([self.theta])
-        return loss_of([self.theta], self.inner_lr, x, y, x_query, y_query, self._problem)
+        parameters: list[Tensor] = [self.theta]
+        require_parameters("theta", parameters)
+        return loss_of(parameters, self.inner_lr, x, y, x_query, y_query, self._problem)
 
     def adapt(self, x: Any, y: Any) -> Any:
         """Return each task's parameters (n_tasks, P), or the posterior of its last layer.

@@ -6,11 +6,12 @@ that arrives there. Else it is the value alone. (``torch.library.custom_op`` wou
 and adds 60 µs to each call.)
 
 All that is here works on lists of tensors and a text (`problems`): parameters in their order in
-theta, and the rows of the tasks, one tensor for all or one for each; no query rows are an empty list.
+theta, and the rows of the tasks, one tensor for all or one for each, or none for no query rows.
 """
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from .problems import with_rate
 
@@ -43,9 +45,20 @@ Tensors = Sequence[Tensor]
 
 
 def theta_of(parameters: Tensors) -> NDArray[Any]:
-    """Return theta: the memory of a single tensor (P,), or the numbers of several, one by one."""
-    if len(parameters) == 1 and parameters[0].dim() == 1:
-        return parameters[0].detach().numpy()  # type: ignore[no-any-return]
+    """Return theta: the memory of the parameters if it is one run, else a copy of their numbers."""
+    first = parameters[0]
+    if len(parameters) == 1 and first.dim() == 1:
+        return first.detach().numpy()  # type: ignore[no-any-return]
+    at, size = first.data_ptr(), first.element_size()
+    for each in parameters:
+        if each.data_ptr() != at or not each.is_contiguous():
+            break
+        at += size * each.numel()
+    else:
+        count = (at - first.data_ptr()) // size
+        memory = first.untyped_storage()
+        if first.data_ptr() + count * size <= memory.data_ptr() + memory.nbytes():
+            return first.detach().as_strided((count,), (1,)).numpy()  # type: ignore[no-any-return]
     flat = torch._C._nn.flatten_dense_tensors(parameters)
     return flat.detach().numpy()  # type: ignore[no-any-return]
 
@@ -53,8 +66,12 @@ def theta_of(parameters: Tensors) -> NDArray[Any]:
 def arrays_of(tensors: Tensors) -> Any:
     """Return the rows as fastmaml takes them: one array, a list of several, or None."""
     if len(tensors) == 1:
-        return tensors[0].detach().numpy()
-    return [each.detach().numpy() for each in tensors] or None
+        return _array(tensors[0])
+    return [_array(each) for each in tensors] or None
+
+
+def _array(tensor: Tensor) -> NDArray[Any]:
+    return (tensor.detach() if tensor.requires_grad else tensor).numpy()  # type: ignore[no-any-return]
 
 
 def _call(
@@ -68,10 +85,24 @@ def _call(
 
 
 def _scalar(value: float, dtype: torch.dtype) -> Tensor:
-    return torch.from_numpy(np.array(value)).to(dtype)  # inf where float32 cannot hold it
+    number = torch.from_numpy(np.array(value))
+    return number if dtype == torch.float64 else number.to(dtype)  # inf if float32 cannot hold it
 
 
-# What they compute --------------------------------------------------------------------------------
+def _value_and_gradients(
+    parameters: Tensors, inner_lr: Tensor | None, x: Tensors, y: Tensors, x_query: Tensors,
+    y_query: Tensors, problem: str, rates: bool,
+) -> tuple[Tensor, Tensor, Tensor | None]:  # fmt: skip
+    """The value, its gradient for theta, and with `rates` that for the inner rates."""
+    objective, theta, data = _call(parameters, inner_lr, x, y, x_query, y_query, problem)
+    dtype = parameters[0].dtype
+    if not rates:
+        value, gradient = objective.value_and_gradient(theta, *data)
+        return _scalar(value, dtype), torch.from_numpy(gradient), None
+    assert inner_lr is not None
+    value, gradient, _, slope, *_ = objective.evaluate(theta, *data)
+    by_rate = torch.from_numpy(np.array(slope)).to(inner_lr.dtype)
+    return _scalar(value, dtype), torch.from_numpy(gradient), by_rate
 
 
 @torch.library.impl(_library, "meta_loss", "CPU")
@@ -81,16 +112,9 @@ def _value(*arguments: Any) -> Tensor:
 
 
 @torch.library.impl(_library, "meta_gradient", "CPU")
-def _value_and_gradients(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
-    *arguments, rates = arguments  # type: ignore[assignment]
-    objective, theta, data = _call(*arguments)
-    dtype = arguments[0][0].dtype
-    if not rates:
-        value, gradient = objective.value_and_gradient(theta, *data)
-        return _scalar(value, dtype), torch.from_numpy(gradient), torch.empty(0)
-    value, gradient, _, slope, *_ = objective.evaluate(theta, *data)
-    by_rate = torch.from_numpy(np.array(slope)).to(arguments[1].dtype)
-    return _scalar(value, dtype), torch.from_numpy(gradient), by_rate
+def _all_three(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+    value, gradient, slope = _value_and_gradients(*arguments)
+    return value, gradient, torch.empty(0) if slope is None else slope
 
 
 @torch.library.register_fake("fastmaml::meta_loss", lib=_library)
@@ -118,27 +142,46 @@ class _MetaLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, data: Any, problem: str, inner_lr: Any, *parameters: Any) -> Tensor:
         rates = ctx.needs_input_grad[2]
-        with torch._C._AutoDispatchBelowAutograd():
-            value, gradient, slope = _meta_gradient(parameters, inner_lr, *data, problem, rates)
+        if _are_plain(parameters, *data):
+            value, gradient, slope = _value_and_gradients(
+                parameters, inner_lr, *data, problem, rates
+            )
+        else:
+            with torch._C._AutoDispatchBelowAutograd():
+                value, gradient, slope = _meta_gradient(parameters, inner_lr, *data, problem, rates)
         ctx.inner_lr, ctx.parameters = inner_lr, parameters
-        ctx.save_for_backward(gradient, slope)
-        return value  # type: ignore[no-any-return]
+        if rates:
+            ctx.save_for_backward(gradient, slope)
+        else:
+            ctx.save_for_backward(gradient)
+        return value
 
     @staticmethod
     def backward(ctx: Any, change: Tensor) -> Any:
-        gradient, slope = ctx.saved_tensors
-        parameters = ctx.parameters
+        gradients = ctx.saved_tensors
         if torch.is_grad_enabled():  # create_graph=True
-            sources = (ctx.inner_lr, *parameters)
-            gradient, slope = _Once.apply(gradient, *sources), _Once.apply(slope, *sources)
-        sizes = [each.numel() for each in parameters]
-        parts = torch.split_with_sizes(gradient * change, sizes)
-        shaped = [
-            part if each.dim() == 1 else part.view(each.shape)
-            for part, each in zip(parts, parameters, strict=True)
-        ]
-        rates = (slope * change.to(slope.dtype)) if ctx.needs_input_grad[2] else None
-        return None, None, rates, *shaped
+            sources = (ctx.inner_lr, *ctx.parameters)
+            gradients = [_Once.apply(each, *sources) for each in gradients]
+        gradient, *slope = gradients
+        by_parameter = torch._C._nn.unflatten_dense_tensors(gradient * change, ctx.parameters)
+        by_rate = slope[0] * change.to(slope[0].dtype) if slope else None
+        return None, None, by_rate, *by_parameter
+
+
+def _are_plain(*lists: Tensors) -> bool:
+    """Whether nothing stands between the operator and the memory of the tensors.
+
+    Then it need not be called through PyTorch's dispatcher, which takes 12 µs. It does where a
+    graph is traced: there tensors are of other types, or a mode is on that wants to see operators.
+    """
+    return (
+        all(map(_PLAIN.issuperset, [map(type, tensors) for tensors in lists]))
+        and not is_in_torch_dispatch_mode()
+        and not torch._C._are_functorch_transforms_active()
+    )
+
+
+_PLAIN = {Tensor, torch.nn.Parameter}
 
 
 class _Once(torch.autograd.Function):
@@ -156,6 +199,9 @@ class _Once(torch.autograd.Function):
         )
 
 
+_requires_grad = operator.attrgetter("requires_grad")
+
+
 @torch.library.impl(_library, "meta_loss", "Autograd")
 def differentiable(
     parameters: Tensors, inner_lr: Tensor | None, x: Tensors, y: Tensors, x_query: Tensors,
@@ -166,8 +212,7 @@ def differentiable(
     Outside compiled code a call of it is shorter by a way through PyTorch's dispatcher.
     """
     if torch.is_grad_enabled() and (
-        any(each.requires_grad for each in parameters)
-        or (inner_lr is not None and inner_lr.requires_grad)
+        any(map(_requires_grad, parameters)) or (inner_lr is not None and inner_lr.requires_grad)
     ):
         data = x, y, x_query, y_query
         return _MetaLoss.apply(data, problem, inner_lr, *parameters)  # type: ignore[no-any-return]

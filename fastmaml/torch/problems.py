@@ -1,9 +1,9 @@
 """What an operator is told of an objective: a text, from which any process builds it again.
 
-A compiled graph keeps its constants, and PyTorch keeps compiled graphs on disk. So the operator gets
-no object and no number of one, which in another process would stand for something else, but the
-objective as JSON. Of one that JSON cannot hold, with a model of the user's own, the text is a name
-that no other process has.
+A compiled graph keeps its constants, and PyTorch keeps compiled graphs on disk. So the operator
+gets no object and no number of one, which in another process would stand for something else, but
+the objective as JSON. Of one that JSON cannot hold, with a model of the user's own, the text is a
+name that no other process has.
 """
 
 from __future__ import annotations
