@@ -133,15 +133,13 @@ def _layers(model: Network, leaves: list[tuple[Any, Any]]) -> list[Layer]:
             if name == "value" and parent:  # a Param of Flax's nnx is a node of its own
                 name = parent.pop()
             nodes.setdefault(tuple(parent), {})[name] = i
-    found = []
-    for parent in sorted(nodes, key=lambda names: [_natural(name) for name in names]):
-        found.append(_layer(parent, nodes[parent]))
+    names = sorted(nodes, key=lambda names: [_natural(name) for name in names])
+    found = [_layer(where, nodes[where]) for where in names]
     if len(found) != model.n_layers:
         raise ValueError(
             f"the tree has {len(found)} layers, the model has {model.n_layers} ({model!r}); "
             f"{ACCEPTED}"
         )
-    names = sorted(nodes, key=lambda names: [_natural(name) for name in names])
     for where, layer, (n_in, n_out) in zip(names, found, model._layers, strict=True):
         wanted = (n_in, n_out) if layer.transposed else (n_out, n_in)
         _require_shape(model, where, leaves[layer.weight][1], wanted)

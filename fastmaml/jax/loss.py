@@ -85,7 +85,7 @@ def meta_loss(objective: Learner) -> Callable[..., jax.Array]:
         theta, rate = jnp.asarray(theta), None if inner_lr is None else jnp.asarray(inner_lr)
         data = jax.tree.map(jnp.asarray, (x, y, x_query, y_query))
         _require_shapes(objective, theta, data, rate)
-        return _loss(held, theta, data, rate)  # type: ignore[no-any-return]
+        return _loss(held, theta, data, rate)
 
     return loss
 
@@ -126,7 +126,7 @@ def _value(objective: _Objective, theta: Any, data: Any, rate: Any) -> jax.Array
         theta, data = jax.tree.map(np.asarray, (theta, data))
         return _in_dtype(objective.at(rate).value(theta, *data), theta.dtype)
 
-    return _call(host, jax.ShapeDtypeStruct((), theta.dtype), theta, data, rate)  # type: ignore[no-any-return]
+    return _call(host, jax.ShapeDtypeStruct((), theta.dtype), theta, data, rate)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 4))
@@ -149,7 +149,7 @@ def _value_and_gradients(
         jax.ShapeDtypeStruct(theta.shape, theta.dtype),
         jax.ShapeDtypeStruct(rate.shape, rate.dtype) if rates else None,
     )
-    return _call(host, shapes, theta, data, rate)  # type: ignore[no-any-return]
+    return _call(host, shapes, theta, data, rate)
 
 
 @_value_and_gradients.defjvp

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from .problems import problem_of, with_rate
 
 __all__ = ["adapt", "meta_loss", "predict"]
 
-Data = Tensor | Sequence[Tensor]
+Data: TypeAlias = Tensor | Sequence[Tensor]
 
 
 def meta_loss(
@@ -98,7 +98,7 @@ def loss_of(
     else:
         query = _rows("x_query", x_query), _rows("y_query", y_query)
     call = operator if torch.compiler.is_compiling() else differentiable
-    return call(parameters, rate, _rows("x", x), _rows("y", y), *query, problem)  # type: ignore[no-any-return]
+    return call(parameters, rate, _rows("x", x), _rows("y", y), *query, problem)
 
 
 def adapt(

@@ -71,8 +71,7 @@ class Objective(nn.Module):
                 f"objective is {shown(objective)}; accepted are a fastmaml.MAML and a "
                 "fastmaml.BayesianLastLayer"
             )
-        learn = as_flag("learn_inner_lr", learn_inner_lr)
-        if learn and not isinstance(objective, MAML):
+        if not isinstance(objective, MAML) and as_flag("learn_inner_lr", learn_inner_lr):
             raise ValueError(
                 f"learn_inner_lr is True, objective is a {type(objective).__name__}, which has no "
                 "inner rates; accepted is False"
@@ -84,8 +83,8 @@ class Objective(nn.Module):
         self.objective = objective
         self.theta = nn.Parameter(start)
         self.inner_lr = None
-        if learn:
-            rates = np.array(objective.inner_lr)  # type: ignore[attr-defined]
+        if isinstance(objective, MAML) and as_flag("learn_inner_lr", learn_inner_lr):
+            rates = np.array(objective.inner_lr)
             self.inner_lr = nn.Parameter(torch.from_numpy(rates).to(start.dtype))
         self._problem = problem_of(objective)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -38,7 +38,8 @@ for _schema in (
 meta_loss = torch.ops.fastmaml.meta_loss.default
 _meta_gradient = torch.ops.fastmaml.meta_gradient.default
 
-Tensors = Sequence[Tensor]
+Tensors: TypeAlias = Sequence[Tensor]
+_Data: TypeAlias = tuple[Tensors, Tensors, Tensors, Tensors]
 
 
 # Tensors as arrays, of the same memory ------------------------------------------------------------
@@ -48,7 +49,7 @@ def theta_of(parameters: Tensors) -> NDArray[Any]:
     """Return theta: the memory of the parameters if it is one run, else a copy of their numbers."""
     first = parameters[0]
     if len(parameters) == 1 and first.dim() == 1:
-        return first.detach().numpy()  # type: ignore[no-any-return]
+        return first.detach().numpy()
     at, size = first.data_ptr(), first.element_size()
     for each in parameters:
         if each.data_ptr() != at or not each.is_contiguous():
@@ -58,9 +59,9 @@ def theta_of(parameters: Tensors) -> NDArray[Any]:
         count = (at - first.data_ptr()) // size
         memory = first.untyped_storage()
         if first.data_ptr() + count * size <= memory.data_ptr() + memory.nbytes():
-            return first.detach().as_strided((count,), (1,)).numpy()  # type: ignore[no-any-return]
+            return first.detach().as_strided((count,), (1,)).numpy()
     flat = torch._C._nn.flatten_dense_tensors(parameters)
-    return flat.detach().numpy()  # type: ignore[no-any-return]
+    return flat.detach().numpy()
 
 
 def arrays_of(tensors: Tensors) -> Any:
@@ -71,7 +72,7 @@ def arrays_of(tensors: Tensors) -> Any:
 
 
 def _array(tensor: Tensor) -> NDArray[Any]:
-    return (tensor.detach() if tensor.requires_grad else tensor).numpy()  # type: ignore[no-any-return]
+    return (tensor.detach() if tensor.requires_grad else tensor).numpy()
 
 
 def _call(
@@ -140,7 +141,7 @@ class _MetaLoss(torch.autograd.Function):
     """The value, with the gradients for its way back."""
 
     @staticmethod
-    def forward(ctx: Any, data: Any, problem: str, inner_lr: Any, *parameters: Any) -> Tensor:
+    def forward(ctx: Any, data: _Data, problem: str, inner_lr: Any, *parameters: Any) -> Tensor:
         rates = ctx.needs_input_grad[2]
         if _are_plain(parameters, *data):
             value, gradient, slope = _value_and_gradients(
@@ -215,6 +216,6 @@ def differentiable(
         any(map(_requires_grad, parameters)) or (inner_lr is not None and inner_lr.requires_grad)
     ):
         data = x, y, x_query, y_query
-        return _MetaLoss.apply(data, problem, inner_lr, *parameters)  # type: ignore[no-any-return]
+        return _MetaLoss.apply(data, problem, inner_lr, *parameters)
     with torch._C._AutoDispatchBelowAutograd():
-        return meta_loss(parameters, inner_lr, x, y, x_query, y_query, problem)  # type: ignore[no-any-return]
+        return meta_loss(parameters, inner_lr, x, y, x_query, y_query, problem)

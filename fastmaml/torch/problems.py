@@ -39,7 +39,7 @@ def problem_of(objective: Learner) -> str:
 
 @lru_cache(maxsize=256)
 def _built(problem: str) -> Learner:
-    return build(json.loads(problem))  # type: ignore[no-any-return]
+    return build(json.loads(problem))
 
 
 def objective_of(problem: str) -> Learner:
