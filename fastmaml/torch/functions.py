@@ -182,8 +182,11 @@ def _of_module(
     sizes, words, bias, parameters = structure(module)
     require_parameters("module", parameters)
     rate, number = None, inner_lr
+    if torch.compiler.is_compiling() and isinstance(inner_lr, float):
+        # A float that changes from call to call is none of the constants that make a text.
+        inner_lr = torch.full((), inner_lr, dtype=torch.float64)
     if isinstance(inner_lr, Tensor):
-        require_cpu("inner_lr", inner_lr)
+        require_parameters("inner_lr", [inner_lr])
         rate, number = inner_lr, 0.0
     elif type(inner_lr) is not float:
         number = _frozen(inner_lr)
@@ -193,12 +196,19 @@ def _of_module(
 
 @torch.compiler.assume_constant_result
 def _problem(layers: Any, inner_lr: Any, options: Any) -> str:
-    return _remembered(layers, inner_lr, options)
+    try:
+        return _remembered(layers, inner_lr, options)[0]
+    except TypeError:  # what cannot be remembered, or an argument that is wrong
+        return _text_and_objective(layers, inner_lr, options)[0]
 
 
-@lru_cache(maxsize=256, typed=True)
-def _remembered(layers: Any, inner_lr: Any, options: Any) -> str:
-    return problem_of(MAML(model_of(*layers), inner_lr, **dict(options)))
+def _text_and_objective(layers: Any, inner_lr: Any, options: Any) -> tuple[str, MAML]:
+    """An objective's text, and the objective, which a text may only be the name of."""
+    objective = MAML(model_of(*layers), inner_lr, **dict(options))
+    return problem_of(objective), objective
+
+
+_remembered = lru_cache(maxsize=256, typed=True)(_text_and_objective)
 
 
 def _frozen(value: Any) -> Any:

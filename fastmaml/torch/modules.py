@@ -147,7 +147,9 @@ def _called(root: Any, layer: Any) -> str:
     if not isinstance(layer, nn.Module):
         return f"a {type(layer).__name__}"
     name = next((name for name, each in root.named_modules() if each is layer), "")
-    return f"{name!r} ({shown(layer)})" if name else shown(layer)
+    text = shown(layer)
+    text = type(layer).__name__ if "\n" in text else text
+    return f"{name!r} ({text})" if name else text
 
 
 @lru_cache(maxsize=256)
@@ -229,6 +231,7 @@ def to_module(model: Network, theta: ArrayLike) -> nn.Sequential:
     if not isinstance(model, Network):
         raise TypeError(f"model is {shown(model)}; accepted are MLP and Linear")
     if isinstance(theta, Tensor):
+        require_cpu("theta", theta)
         theta = theta.detach().numpy()
     packed = as_theta(model, theta)
     dtype = torch.float32 if packed.dtype == np.float32 else torch.float64
@@ -266,8 +269,8 @@ def require_parameters(name: str, parameters: list[Tensor]) -> None:
         if each.dtype != dtype or dtype not in _DTYPES:
             found = sorted({str(each.dtype) for each in parameters})
             raise TypeError(
-                f"{name} has parameters of {', '.join(found)}; accepted are all torch.float32 or "
-                "all torch.float64"
+                f"{name} is of {', '.join(found)}; accepted are torch.float32 or torch.float64, "
+                "one for all parameters"
             )
 
 

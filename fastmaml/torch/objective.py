@@ -88,6 +88,10 @@ class Objective(nn.Module):
             self.inner_lr = nn.Parameter(torch.from_numpy(rates).to(start.dtype))
         self._problem = problem_of(objective)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._problem = problem_of(self.objective)  # a copy's, or of another process
+
     def forward(self, x: Any, y: Any, x_query: Any = None, y_query: Any = None) -> Tensor:
         """Return the loss of the adapted tasks, to call ``backward()`` of; see `meta_loss`.
 

@@ -143,7 +143,8 @@ class _MetaLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, data: _Data, problem: str, inner_lr: Any, *parameters: Any) -> Tensor:
         rates = ctx.needs_input_grad[2]
-        if _are_plain(parameters, *data):
+        ctx.plain = _are_plain(parameters, *data)
+        if ctx.plain:
             value, gradient, slope = _value_and_gradients(
                 parameters, inner_lr, *data, problem, rates
             )
@@ -161,10 +162,15 @@ class _MetaLoss(torch.autograd.Function):
     def backward(ctx: Any, change: Tensor) -> Any:
         gradients = ctx.saved_tensors
         if torch.is_grad_enabled():  # create_graph=True
-            sources = (ctx.inner_lr, *ctx.parameters)
+            sources = ctx.inner_lr, *ctx.parameters
             gradients = [_Once.apply(each, *sources) for each in gradients]
         gradient, *slope = gradients
-        by_parameter = torch._C._nn.unflatten_dense_tensors(gradient * change, ctx.parameters)
+        flat, parameters = gradient * change, ctx.parameters
+        if ctx.plain:
+            by_parameter = torch._C._nn.unflatten_dense_tensors(flat, parameters)
+        else:
+            parts = flat.split([each.numel() for each in parameters])
+            by_parameter = [p.view(e.shape) for p, e in zip(parts, parameters, strict=True)]
         by_rate = slope[0] * change.to(slope[0].dtype) if slope else None
         return None, None, by_rate, *by_parameter
 
