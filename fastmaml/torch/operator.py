@@ -11,6 +11,7 @@ theta, and the rows of the tasks, one tensor for all or one for each, or none fo
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 from typing import Any, TypeAlias
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
+from ..checks import FLOAT32, LARGEST
 from .problems import with_rate
 
 __all__ = ["arrays_of", "differentiable", "meta_loss", "theta_of"]
@@ -85,9 +87,10 @@ def _call(
     return objective, theta_of(parameters), data
 
 
-def _scalar(value: float, dtype: torch.dtype) -> Tensor:
-    number = torch.from_numpy(np.array(value))
-    return number if dtype == torch.float64 else number.to(dtype)  # inf if float32 cannot hold it
+def _scalar(value: float, dtype: np.dtype[Any]) -> Tensor:
+    if dtype == FLOAT32 and abs(value) > LARGEST:  # of which NumPy would warn
+        value = math.copysign(math.inf, value)
+    return torch.from_numpy(np.array(value, dtype))
 
 
 def _value_and_gradients(
@@ -96,20 +99,19 @@ def _value_and_gradients(
 ) -> tuple[Tensor, Tensor, Tensor | None]:  # fmt: skip
     """The value, its gradient for theta, and with `rates` that for the inner rates."""
     objective, theta, data = _call(parameters, inner_lr, x, y, x_query, y_query, problem)
-    dtype = parameters[0].dtype
     if not rates:
         value, gradient = objective.value_and_gradient(theta, *data)
-        return _scalar(value, dtype), torch.from_numpy(gradient), None
+        return _scalar(value, theta.dtype), torch.from_numpy(gradient), None
     assert inner_lr is not None
     value, gradient, _, slope, *_ = objective.evaluate(theta, *data)
     by_rate = torch.from_numpy(np.array(slope)).to(inner_lr.dtype)
-    return _scalar(value, dtype), torch.from_numpy(gradient), by_rate
+    return _scalar(value, theta.dtype), torch.from_numpy(gradient), by_rate
 
 
 @torch.library.impl(_library, "meta_loss", "CPU")
 def _value(*arguments: Any) -> Tensor:
     objective, theta, data = _call(*arguments)
-    return _scalar(objective.value(theta, *data), arguments[0][0].dtype)
+    return _scalar(objective.value(theta, *data), theta.dtype)
 
 
 @torch.library.impl(_library, "meta_gradient", "CPU")
@@ -143,15 +145,15 @@ class _MetaLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, data: _Data, problem: str, inner_lr: Any, *parameters: Any) -> Tensor:
         rates = ctx.needs_input_grad[2]
-        ctx.plain = _are_plain(parameters, *data)
-        if ctx.plain:
+        if _are_plain(parameters, *data):
             value, gradient, slope = _value_and_gradients(
                 parameters, inner_lr, *data, problem, rates
             )
         else:
             with torch._C._AutoDispatchBelowAutograd():
                 value, gradient, slope = _meta_gradient(parameters, inner_lr, *data, problem, rates)
-        ctx.inner_lr, ctx.parameters = inner_lr, parameters
+        ctx.sources = inner_lr, *parameters
+        ctx.shapes = [each.shape for each in parameters]
         if rates:
             ctx.save_for_backward(gradient, slope)
         else:
@@ -162,15 +164,14 @@ class _MetaLoss(torch.autograd.Function):
     def backward(ctx: Any, change: Tensor) -> Any:
         gradients = ctx.saved_tensors
         if torch.is_grad_enabled():  # create_graph=True
-            sources = ctx.inner_lr, *ctx.parameters
-            gradients = [_Once.apply(each, *sources) for each in gradients]
+            gradients = [_Once.apply(each, *ctx.sources) for each in gradients]
         gradient, *slope = gradients
-        flat, parameters = gradient * change, ctx.parameters
-        if ctx.plain:
-            by_parameter = torch._C._nn.unflatten_dense_tensors(flat, parameters)
-        else:
-            parts = flat.split([each.numel() for each in parameters])
-            by_parameter = [p.view(e.shape) for p, e in zip(parts, parameters, strict=True)]
+        flat, shapes = gradient * change, ctx.shapes
+        parts = torch.split_with_sizes(flat, [shape.numel() for shape in shapes])
+        by_parameter = [
+            part if len(shape) == 1 else part.view(shape)
+            for part, shape in zip(parts, shapes, strict=True)
+        ]
         by_rate = slope[0] * change.to(slope[0].dtype) if slope else None
         return None, None, by_rate, *by_parameter
 
