@@ -107,6 +107,11 @@ def structure(module: Any) -> tuple[tuple[int, ...], tuple[str, ...], bool, list
             f"{len(sizes) - 1 - biases} of {len(sizes) - 1} nn.Linear have bias=False; accepted "
             "are biases in all, or a single nn.Linear without"
         )
+    if len(set(map(id, parameters))) < len(parameters):
+        raise ValueError(
+            "module has a parameter in two places, which would be adapted apart; accepted are "
+            "layers with parameters of their own"
+        )
     return tuple(sizes), tuple(words), biases > 0, parameters
 
 

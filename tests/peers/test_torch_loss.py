@@ -163,6 +163,29 @@ def test_an_optimizer_trains():
     assert losses[-1] < 0.3 * losses[0]
 
 
+def test_some_parameters_frozen():
+    """They are adapted as all others, and get no gradient."""
+    net, data = network(), tasks()
+    model, theta = bridge.from_module(net)
+    net[2].requires_grad_(False)
+    bridge.meta_loss(net, *data, inner_lr=0.05).backward()
+    want = model.unpack(fm.MAML(model, 0.05).gradient(theta, *arrays(data)))
+    assert net[2].weight.grad is None
+    assert same_bits(net[0].weight.grad, want[0][0])
+    assert same_bits(net[4].bias.grad, want[2][1])
+
+
+def test_diverged_tasks_are_infinite():
+    net, data = network(torch.float32), tasks(torch.float32)
+    net[4].weight.data.fill_(1e20)
+    loss = bridge.meta_loss(net, *data, inner_lr=1e10, steps=2)
+    assert not loss.isfinite()
+    with torch.no_grad():  # finite in float64, in which it is summed
+        net[4].weight.zero_()
+        loss = bridge.meta_loss(net, data[0], 1e25 * data[1], inner_lr=0.0)
+    assert loss.item() == float("inf")
+
+
 def test_through_what_comes_before_the_parameters():
     """Parameters that are themselves computed: gradients go on to what they are computed from."""
     net, data = network(), tasks()
@@ -185,7 +208,8 @@ def test_no_grad_computes_the_value_alone(monkeypatch):
     monkeypatch.setattr(fm.MAML, "evaluate", None)
     for context in (torch.no_grad, torch.inference_mode):
         with context():
-            loss = bridge.meta_loss(net, *data, inner_lr=0.05)
+            x = data[0].clone().requires_grad_()  # which is no matter here
+            loss = bridge.meta_loss(net, x, *data[1:], inner_lr=0.05)
         assert loss.item() == want
         assert not loss.requires_grad
     frozen = bridge.meta_loss(net.requires_grad_(False), *data, inner_lr=0.05)

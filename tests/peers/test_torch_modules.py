@@ -93,6 +93,11 @@ def hooked(register):
     return net
 
 
+def tied():
+    layer = nn.Linear(2, 2)
+    return nn.Sequential(layer, nn.Tanh(), layer)
+
+
 SUPPORTED = "is not supported; accepted are nn.Linear, nn.Sequential, and the activations nn.Ident"
 
 
@@ -133,6 +138,7 @@ SUPPORTED = "is not supported; accepted are nn.Linear, nn.Sequential, and the ac
          r"layer '1' \(Tanh\(\)\) has hooks, which would not be called"),
         (lambda: hooked("register_forward_pre_hook"), ValueError, "has hooks"),
         (lambda: hooked("register_full_backward_hook"), ValueError, "has hooks"),
+        (tied, ValueError, "module has a parameter in two places, which would be adapted apart"),
         (lambda: nn.Linear(2, 1, device="meta"), ValueError, "module is on meta"),
         (lambda: nn.Linear(2, 1, dtype=torch.float16), TypeError, "module is of torch.float16"),
     ],
