@@ -240,6 +240,12 @@ def as_tensors(result: NDArray[Any] | list[NDArray[Any]]) -> Any:
     return torch.from_numpy(np.asarray(result))
 
 
+_READABLE = {
+    torch.float64, torch.float32, torch.float16, torch.bool, torch.uint8, torch.int8, torch.int16,
+    torch.int32, torch.int64,
+}  # fmt: skip
+
+
 def _rows(name: str, given: Any) -> list[Tensor]:
     """The rows of tasks as a list of tensors: of one, unless a list is given."""
     tensors = [given] if isinstance(given, Tensor) or not isinstance(given, list | tuple) else given
@@ -248,7 +254,7 @@ def _rows(name: str, given: Any) -> list[Tensor]:
             not isinstance(each, Tensor)
             or not each.is_cpu
             or each.requires_grad
-            or each.dtype == torch.bfloat16
+            or each.dtype not in _READABLE
             or each.layout != torch.strided
         ):
             _require_rows(name, each)
@@ -265,8 +271,11 @@ def _require_rows(name: str, given: Any) -> None:
             "of them"
         )
     require_cpu(name, given)
-    if given.dtype == torch.bfloat16:
-        raise TypeError(f"{name} has dtype {given.dtype}; accepted is {name}.float()")
+    if given.dtype not in _READABLE:
+        raise TypeError(
+            f"{name} has dtype {given.dtype}; accepted are real numbers that NumPy has, such as "
+            f"{name}.float()"
+        )
     if given.layout != torch.strided:
         raise TypeError(f"{name} has layout {given.layout}; accepted is {name}.to_dense()")
     if given.requires_grad and torch.is_grad_enabled():

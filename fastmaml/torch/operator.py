@@ -74,7 +74,12 @@ def arrays_of(tensors: Tensors) -> Any:
 
 
 def _array(tensor: Tensor) -> NDArray[Any]:
-    return (tensor.detach() if tensor.requires_grad else tensor).numpy()
+    if tensor.requires_grad:
+        tensor = tensor.detach()
+    try:
+        return tensor.numpy()
+    except RuntimeError:  # the imaginary part of a conjugate, whose sign has yet to be turned
+        return tensor.resolve_neg().numpy()
 
 
 def _call(

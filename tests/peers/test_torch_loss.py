@@ -42,7 +42,7 @@ def tasks(dtype=torch.float64, n_tasks=4, rows=6, n_in=2, n_out=1, seed=0):
 
 def arrays(data):
     return [
-        [t.detach().numpy() for t in each] if isinstance(each, list) else each.detach().numpy()
+        [t.detach().numpy() for t in each] if isinstance(each, list) else each.resolve_neg().numpy()
         for each in data
     ]
 
@@ -118,7 +118,9 @@ def test_rates_alone_and_a_tensor_without_gradient():
     assert same_bits(gradient(net), want.gradient)
 
 
-@pytest.mark.parametrize("kind", ["ragged", "single", "no query", "flat", "transposed", "mixed"])
+@pytest.mark.parametrize(
+    "kind", ["ragged", "single", "no query", "flat", "transposed", "mixed", "negated"]
+)
 def test_forms_of_the_data(kind):
     net, (x, y, x_query, y_query) = network(), tasks()
     data = {
@@ -129,6 +131,7 @@ def test_forms_of_the_data(kind):
         "flat": [x, y[..., 0], x_query, y_query[..., 0]],
         "transposed": [x.mT.contiguous().mT, y, x_query.flip(0), y_query],
         "mixed": [x.float(), y, x_query.long(), y_query],
+        "negated": [x, torch.complex(x[..., :1], y).conj().imag, x_query, y_query],
     }[kind]  # fmt: skip
     model, theta = bridge.from_module(net)
     want = fm.MAML(model, 0.05).evaluate(theta, *arrays(data))
@@ -426,8 +429,10 @@ def test_workers_of_a_data_loader(start):
          lambda c: c["y_query"].requires_grad_()),
         (TypeError, "x is or holds a ndarray; accepted", lambda c: c.update(x=c["x"].numpy())),
         (TypeError, "y is or holds a float; accepted", lambda c: c.update(y=[1.0])),
-        (TypeError, r"x has dtype torch.bfloat16; accepted is x.float\(\)",
+        (TypeError, r"x has dtype torch.bfloat16; accepted are real numbers .* x.float\(\)",
          lambda c: c.update(x=c["x"].bfloat16())),
+        (TypeError, "y has dtype torch.complex128; accepted are real numbers",
+         lambda c: c.update(y=c["y"] + 1j)),
         (TypeError, r"x has layout torch.sparse_coo; accepted is x.to_dense\(\)",
          lambda c: c.update(x=c["x"].to_sparse())),
         (ValueError, "x has 0 tasks; accepted are one or more", lambda c: c.update(x=[])),
