@@ -190,7 +190,7 @@ def _of_module(
         rate, number = inner_lr, 0.0
     elif type(inner_lr) is not float:
         number = _frozen(inner_lr)
-    given = tuple([(name, _frozen(options[name])) for name in options])
+    given = tuple([(name, _frozen(options[name])) for name in options]) if options else ()
     return parameters, rate, _problem((sizes, words, bias), number, given)
 
 
