@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sympy
 from processes import python
 
 import fastmaml as fm
@@ -328,23 +329,19 @@ def test_objective_of_a_last_layer():
     assert same_bits(posterior.scale, head.adapt(theta, *arrays(data[:2])).scale)
 
 
-class Renamed(type(fm.MLP([1, 1]))):
-    """A model that no text describes."""
-
-
 def test_copies_pickles_and_states():
-    data, model = tasks(), fm.MLP([2, 7, 1])
-    mine = object.__new__(Renamed)
-    mine.__dict__.update(model.__dict__)
-    for each in (model, mine):
-        module = bridge.Objective(fm.MAML(each, 0.05), model.init(0))
+    a, b, c, d = sympy.symbols("a b c d")
+    formula = fm.Formula(c * sympy.sin(a + d * b), parameters=[c, d], inputs=[a, b])
+    data = tasks()
+    for model in (fm.MLP([2, 7, 1]), formula):  # the second is one that no text describes
+        module = bridge.Objective(fm.MAML(model, 0.05), model.init(0))
         want = module(*data).item()
         assert copy.deepcopy(module)(*data).item() == want
         assert pickle.loads(pickle.dumps(module))(*data).item() == want
-        other = bridge.Objective(fm.MAML(each, 0.05), model.init(1))
+        other = bridge.Objective(fm.MAML(model, 0.05), model.init(1))
         other.load_state_dict(module.state_dict())
         assert other(*data).item() == want
-    assert "MAML(model=MLP([2, 7, 1]" in repr(module)
+    assert "MAML(model=Formula(" in repr(module)
 
 
 def test_threads():
