@@ -159,8 +159,7 @@ class _MetaLoss(torch.autograd.Function):
         else:
             with torch._C._AutoDispatchBelowAutograd():
                 value, gradient, slope = _meta_gradient(parameters, inner_lr, *data, problem, rates)
-        ctx.sources = inner_lr, *parameters
-        ctx.shapes = [each.shape for each in parameters]
+        ctx.inner_lr, ctx.parameters = inner_lr, parameters
         if rates:
             ctx.save_for_backward(gradient, slope)
         else:
@@ -171,13 +170,14 @@ class _MetaLoss(torch.autograd.Function):
     def backward(ctx: Any, change: Tensor) -> Any:
         gradients = ctx.saved_tensors
         if torch.is_grad_enabled():  # create_graph=True
-            gradients = [_Once.apply(each, *ctx.sources) for each in gradients]
+            sources = ctx.inner_lr, *ctx.parameters
+            gradients = [_Once.apply(each, *sources) for each in gradients]
         gradient, *slope = gradients
-        flat, shapes = gradient * change, ctx.shapes
-        parts = torch.split_with_sizes(flat, [shape.numel() for shape in shapes])
+        parameters = ctx.parameters
+        parts = torch.split_with_sizes(gradient * change, [each.numel() for each in parameters])
         by_parameter = [
-            part if len(shape) == 1 else part.view(shape)
-            for part, shape in zip(parts, shapes, strict=True)
+            part if each.dim() == 1 else part.view_as(each)
+            for part, each in zip(parts, parameters, strict=True)
         ]
         by_rate = slope[0] * change.to(slope[0].dtype) if slope else None
         return None, None, None, by_rate, *by_parameter
