@@ -80,6 +80,15 @@ def test_numpy_training_loop() -> None:
     assert after < before / 10
 
 
+def test_pytorch_training_loop() -> None:
+    pytest.importorskip("torch")
+    slow, fast, ratio, new = run("pytorch_training_loop.py", "10").splitlines()
+    losses = [last_numbers(line)[0] for line in (slow, fast)]
+    assert abs(losses[0] - losses[1]) < 0.01 * losses[0]
+    assert re.fullmatch(r"\d+\.\d times as fast, batches and Adam included", ratio)
+    assert last_numbers(new)[0] < 5.0
+
+
 def test_ragged_tasks() -> None:
     before, *after = (last_numbers(line)[0] for line in run("ragged_tasks.py").splitlines())
     assert len(after) == 4
