@@ -35,6 +35,7 @@ from .version import __version__ as __version__
 
 if TYPE_CHECKING:
     from . import datasets as datasets
+    from . import distributed as distributed
     from . import equations as equations
     from . import learn as learn
     from .learn import BayesianLastLayerRegressor as BayesianLastLayerRegressor
@@ -45,15 +46,16 @@ if TYPE_CHECKING:
 __all__ = [
     "MAML", "MLP", "BayesianLastLayer", "ConvergenceWarning", "DivergenceWarning",
     "HeadMetaGradient", "ImplicitMetaGradient", "Linear", "MetaGradient", "Posterior",
-    "anil_inner_lr", "datasets", "equations", "learn", "load", "meta_gradient", "models", "save",
-    "set_num_threads", "threads", "warmup",
+    "anil_inner_lr", "datasets", "distributed", "equations", "learn", "load", "meta_gradient",
+    "models", "save", "set_num_threads", "threads", "warmup",
 ]  # fmt: skip
 
 
 #: imported when they are asked for: a gradient needs none of them, and a regressor scikit-learn
 _LATER = {
     "BayesianLastLayerRegressor": ".learn", "MAMLRegressor": ".learn", "datasets": ".datasets",
-    "equations": ".equations", "learn": ".learn", "load": ".saving", "save": ".saving",
+    "distributed": ".distributed", "equations": ".equations", "learn": ".learn",
+    "load": ".saving", "save": ".saving",
 }  # fmt: skip
 
 
