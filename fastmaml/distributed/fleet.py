@@ -395,6 +395,8 @@ def _gather(
                 )
         if lacking:
             for worker, answer in client.sync(_ask, client, lacking).items():
+                if isinstance(answer, Failed):
+                    raise _unloadable(worker, answer, cluster)
                 if answer is not None and not _is_loss(answer):
                     raise _refusal(worker, answer)
     total = sums.total
@@ -462,14 +464,26 @@ def _is_loss(answer: Any) -> bool:
     return isinstance(answer, OSError | asyncio.TimeoutError)
 
 
-def _refusal(worker: str, answer: Any) -> Exception:
-    """The error for a worker that cannot take part."""
-    accepted = f"accepted are workers with fastmaml {__version__}, as the client has"
-    if isinstance(answer, Other):
-        return RuntimeError(f"the worker {worker} has fastmaml {answer.version}; {accepted}")
-    if isinstance(answer, ImportError | AttributeError):  # it could not read what it was to do
-        return RuntimeError(f"the worker {worker} cannot load fastmaml ({answer}); {accepted}")
-    return answer if isinstance(answer, Exception) else TypeError(f"{worker} answered {answer!r}")
+def _refusal(worker: str, answer: Any) -> RuntimeError:
+    """The error for a worker that could not read what it was to do, or would not do it."""
+    has = (
+        f"has fastmaml {answer.version}"
+        if isinstance(answer, Other)
+        else (f"cannot take part ({answer!r:.200})")
+    )
+    return RuntimeError(
+        f"the worker {worker} {has}; accepted are workers with fastmaml {__version__}, as the "
+        "client has"
+    )
+
+
+def _unloadable(worker: str, failed: Failed, cluster: _Cluster) -> RuntimeError:
+    """The error for a user's function that is of a module which the worker does not have."""
+    assert cluster.source is not None
+    return RuntimeError(
+        f"the worker {worker} cannot load the {cluster.source[0]} ({failed.error}); accepted are "
+        "functions of modules that workers can import, and of the script or notebook itself"
+    )
 
 
 def _in_share(failed: Failed, n_shares: int) -> Exception:

@@ -103,12 +103,16 @@ async def work(version: str, asked: tuple[Any, ...], dask_worker: Any) -> Any:
 
 def keep(
     fleet: str, source: tuple[str, bytes] | None, tasks: dict[int, Any], dask_worker: Any
-) -> None:
+) -> Failed | None:
     """Take in the function that gives the tasks, or the tasks of some shares."""
     kept = _kept.setdefault(dask_worker, {}).setdefault(fleet, _Kept())
     if source is not None:
-        kept.source = source[0], loads(source[1])
+        try:
+            kept.source = source[0], loads(source[1])
+        except Exception as error:
+            return Failed(-1, _sendable(error))
     kept.tasks.update(tasks)
+    return None
 
 
 def forget(fleet: str, dask_worker: Any) -> None:
