@@ -561,5 +561,5 @@ def test_a_worker_that_is_about_to_end_counts_as_lost():
 
     ending = Worker(state=SimpleNamespace(nthreads=1), executors={"default": Closed()})
     request = worker_module.Request("key", b"", THETA, "value", False, None, 1, [], [])
-    answer = asyncio.run(worker_module.work(fm.__version__, tuple(request), ending))
+    answer = asyncio.run(worker_module.fleet_work(fm.__version__, tuple(request), ending))
     assert fleet_module._is_loss(answer)

@@ -29,7 +29,17 @@ from ..parameters import as_theta
 from ..version import __version__
 from .shares import as_shares, assign, cut
 from .sums import TreeSum
-from .worker import Failed, Lacking, Other, Request, Sums, as_tasks_of_share, forget, keep, work
+from .worker import (
+    Failed,
+    Lacking,
+    Other,
+    Request,
+    Sums,
+    as_tasks_of_share,
+    fleet_work,
+    forget,
+    keep,
+)
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -232,7 +242,8 @@ class Fleet:
     @property
     def _inner(self) -> Learner:
         """The objective, or the MAML that a Reptile wraps."""
-        return getattr(self._objective, "maml", self._objective)
+        objective = self._objective
+        return objective.maml if isinstance(objective, Reptile) else objective
 
     @property
     def _space(self) -> Any:
@@ -365,7 +376,11 @@ def _gather(
         for place, share in missing.items():
             wanted.setdefault(cluster.owners[share], []).append((place, share))
         asked = {
-            worker: (work, __version__, tuple(request._replace(own=own[worker], wanted=entries)))
+            worker: (
+                fleet_work,
+                __version__,
+                tuple(request._replace(own=own[worker], wanted=entries)),
+            )
             for worker, entries in wanted.items()
         }
         answers = client.sync(_ask, client, asked)
@@ -469,7 +484,7 @@ def _refusal(worker: str, answer: Any) -> RuntimeError:
     has = (
         f"has fastmaml {answer.version}"
         if isinstance(answer, Other)
-        else (f"cannot take part ({answer!r:.200})")
+        else (f"cannot take part ({answer!s:.200})")
     )
     return RuntimeError(
         f"the worker {worker} {has}; accepted are workers with fastmaml {__version__}, as the "

@@ -7,6 +7,7 @@ shares that it lacks, answers so, and is sent them.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -23,7 +24,7 @@ from ..runtime import threads
 from ..version import __version__
 from .sums import Node, TreeSum
 
-__all__ = ["Failed", "Lacking", "Other", "Request", "Sums", "forget", "keep", "work"]
+__all__ = ["Failed", "Lacking", "Other", "Request", "Sums", "fleet_work", "forget", "keep"]
 
 
 class Request(NamedTuple):
@@ -79,8 +80,9 @@ class _Kept:
 _kept: WeakKeyDictionary[Any, dict[str, _Kept]] = WeakKeyDictionary()
 
 
-async def work(version: str, asked: tuple[Any, ...], dask_worker: Any) -> Any:
+async def fleet_work(version: str, asked: tuple[Any, ...], dask_worker: Any) -> Any:
     """Compute a `Request` in the worker's own thread pool, so that its heart goes on beating."""
+    _quiet()
     if version != __version__:  # whose requests may have other fields
         return Other(__version__)
     request = Request(*asked)
@@ -118,6 +120,14 @@ def keep(
 def forget(fleet: str, dask_worker: Any) -> None:
     """Drop what was kept of a fleet."""
     _kept.get(dask_worker, {}).pop(fleet, None)
+
+
+@lru_cache(maxsize=1)
+def _quiet() -> None:
+    """Let Dask not log a line for each call."""
+    logging.getLogger("distributed.worker").addFilter(
+        lambda record: record.args != (fleet_work.__name__,)
+    )
 
 
 @lru_cache(maxsize=4)
@@ -160,7 +170,7 @@ def _tasks(kept: _Kept, share: int, seed: int | None) -> tuple[Any, ...]:
 def as_tasks_of_share(given: Any) -> tuple[Any, ...]:
     """Return a tuple of arrays or lists with an axis of tasks; a single task gets one."""
     try:
-        tasks = tuple(
+        tasks: tuple[Any, ...] = tuple(
             part if part is None or isinstance(part, list | tuple) else np.asarray(part)
             for part in given
         )
@@ -169,11 +179,9 @@ def as_tasks_of_share(given: Any) -> tuple[Any, ...]:
         raise TypeError(
             f"tasks is {shown(given)}; accepted are (x, y) and (x, y, x_query, y_query)"
         ) from None
-    return (
-        tuple(part if part is None else np.asarray(part)[None] for part in tasks)
-        if (single)
-        else tasks
-    )
+    if single:
+        return tuple(part if part is None else np.asarray(part)[None] for part in tasks)
+    return tasks
 
 
 def _term(
