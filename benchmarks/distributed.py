@@ -62,17 +62,20 @@ def gain(rounds: int) -> None:
     maml = fm.MAML(fm.MLP(list(p.layers), p.activation), inner_lr=p.inner_lr, steps=p.steps)
     tasks = (p.x, p.y, p.x_query, p.y_query)
 
-    def here() -> Any:
-        with fm.threads(1):
+    def here(n: int) -> Any:
+        with fm.threads(n):
             return maml.value_and_gradient(p.theta, *tasks)
 
+    # Alone, for threads that have had work keep a core busy for a while.
+    alone = milliseconds({"two threads here": lambda: here(2)}, rounds)
+    time.sleep(1.0)
     with ExitStack() as stack:
-        calls: dict[str, Callable[[], Any]] = {"one thread here": here}
+        calls: dict[str, Callable[[], Any]] = {"one thread here": lambda: here(1)}
         for name, n in (("one worker", 1), ("two workers", 2)):
             client = stack.enter_context(workers(n))
             fleet = stack.enter_context(fm.distributed.Fleet(client, maml, tasks))
             calls[name] = lambda fleet=fleet: fleet.value_and_gradient(p.theta)
-        found = milliseconds(calls, rounds)
+        found = milliseconds(calls, rounds) | alone
     print(f"{N_TASKS} tasks of `sin`, float64, relu, 64 shares:\n")
     print("| | median, ms | nine of ten, ms | one worker / this |\n| --- | --- | --- | --- |")
     for name, (median, most) in found.items():

@@ -270,7 +270,7 @@ def test_a_worker_of_another_version_and_one_without():
 
 @pytest.mark.parametrize("n_threads", [1, 2])
 def test_a_worker_computes_on_as_many_threads_as_it_has(client, n_threads):
-    """Dask sets the variables of OpenMP and MKL alone: https://github.com/dask/dask/issues/9075."""
+    """Dask sets the variables of OpenMP and MKL alone: dask/distributed issue 9075."""
 
     def loader(share):
         from fastmaml.kernels.compile import jit
