@@ -1,4 +1,4 @@
-"""What a fleet costs and what it gains on this machine: ``python -m benchmarks.distributed``.
+"""What a fleet costs and what it gains on this machine: ``python -m benchmarks.fleet``.
 
 * **Gain.** One batch of 20 000 ``sin`` tasks on clusters of one and of two single-threaded workers,
   which take turns, beside one thread of this process.
