@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pickle import dumps as pickle_dumps
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
@@ -166,7 +165,7 @@ class Fleet:
         sampler: Callable[[np.random.Generator], Any] | None = None,
         n_shares: int | None = None,
     ) -> None:
-        dumps = _check_client(client)
+        self._dumps = dumps = _check_client(client)
         if not isinstance(objective, Learner | Reptile):
             raise TypeError(
                 f"objective is a {type(objective).__name__}; accepted are a fastmaml.MAML, a "
@@ -204,7 +203,7 @@ class Fleet:
 
     def _set_objective(self, objective: Learner | Reptile) -> None:
         self._objective = objective
-        self._pickled = pickle_dumps(_summing(objective))
+        self._pickled = self._dumps(_summing(objective))
 
     @property
     def objective(self) -> Any:
