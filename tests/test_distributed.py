@@ -14,7 +14,7 @@ from same import bits
 
 import fastmaml as fm
 from fastmaml.datasets import Sinusoid
-from fastmaml.distributed import fleet as fleet_module
+from fastmaml.distributed import calls as calls_module
 from fastmaml.distributed import worker as worker_module
 from fastmaml.learn import (
     SGD,
@@ -233,7 +233,7 @@ def test_a_share_that_kills_its_workers_is_an_error(monkeypatch):
             os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
         return [[[1.0]]], [[[1.0]]]
 
-    monkeypatch.setattr(fleet_module, "MOST_LOSSES", 2)
+    monkeypatch.setattr(calls_module, "MOST_LOSSES", 2)
     with cluster_of(1) as client, Fleet(client, MAML, loader=loader, n_shares=3) as fleet:
         with pytest.raises(RuntimeError, match="was lost 2 times, each time with the worker that"):
             fleet.value(THETA)
@@ -301,7 +301,7 @@ def test_closing_drops_the_tasks(client):
 
     fleet = Fleet(client, MAML, TASKS, n_shares=4)
     fleet.value(THETA)
-    key = fleet._cluster.key
+    key = fleet._shared.key
     assert sorted(each[key] for each in client.run(kept).values()) == [[0, 1], [2, 3]]
     fleet.close()
     assert all(key not in each for each in client.run(kept).values())
@@ -458,6 +458,8 @@ def test_errors_of_a_call(client):
             fleet.value(THETA, 4)
         with pytest.raises(TypeError, match="learn_rates is True, maml is Fleet"):
             minimize(Fleet(client, HEAD, TASKS), HEAD.init(0), (), learn_rates=True)
+        with pytest.raises(TypeError, match=r"maml is a Fleet; accepted are a fastmaml\.MAML"):
+            minimize(Fleet(client, Reptile(MAML), TASKS), THETA, ())
         frozen = Fleet(client, fm.MAML(MODEL, steps=0), TASKS)
         with pytest.raises(ValueError, match="steps is 0"):
             train(frozen, THETA, lambda: (), SGD(0.1), 1, rate_optimizer=SGD(0.1))
@@ -562,4 +564,4 @@ def test_a_worker_that_is_about_to_end_counts_as_lost():
     ending = Worker(state=SimpleNamespace(nthreads=1), executors={"default": Closed()})
     request = worker_module.Request("key", b"", THETA, "value", False, None, 1, [], [])
     answer = asyncio.run(worker_module.fleet_work(fm.__version__, tuple(request), ending))
-    assert fleet_module._is_loss(answer)
+    assert calls_module._is_loss(answer)

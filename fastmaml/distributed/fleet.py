@@ -1,20 +1,11 @@
-"""Fleet: an objective whose tasks lie on the workers of a Dask cluster.
-
-A call is one message to each worker and one answer of each. What is missing from the answers,
-because a worker died, lacks tasks or has just come, is asked again, until every share is there.
-"""
+"""Fleet: an objective whose tasks lie on the workers of a Dask shared."""
 
 from __future__ import annotations
 
-import asyncio
 import copy
-import time
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from threading import Lock
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
-from uuid import uuid4
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,20 +16,9 @@ from ..learn.reptile import Reptile
 from ..learner import Learner
 from ..maml import MAML
 from ..parameters import as_theta
-from ..version import __version__
-from .shares import as_shares, assign, cut
-from .sums import TreeSum
-from .worker import (
-    Failed,
-    Lacking,
-    Other,
-    Request,
-    Sums,
-    as_tasks_of_share,
-    fleet_work,
-    forget,
-    keep,
-)
+from .calls import Shared, gather
+from .shares import as_shares, cut
+from .worker import Request, as_tasks_of_share, forget
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -47,10 +27,6 @@ __all__ = ["Fleet", "FleetGradient"]
 
 #: shares of tasks that are given: enough that 2 to 20 workers have nearly equal numbers of them
 N_SHARES = 64
-#: a share that was lost so often in one call, each time with its worker, is taken for the cause
-MOST_LOSSES = 10
-#: seconds until workers are looked for again: while there are none, and while answers are missing
-PAUSE, PATIENCE = 0.1, 0.5
 
 
 class FleetGradient(NamedTuple):
@@ -78,21 +54,8 @@ class FleetGradient(NamedTuple):
     diverged: tuple[int, ...] = ()
 
 
-@dataclass
-class _Cluster:
-    """What the fleets that differ in their rates share: the tasks, and who has which."""
-
-    client: Client
-    n_shares: int
-    tasks: list[tuple[Any, ...]] | None
-    source: tuple[str, bytes] | None
-    key: str = field(default_factory=lambda: uuid4().hex)
-    owners: dict[int, str] = field(default_factory=dict)
-    lock: Any = field(default_factory=Lock)
-
-
 class Fleet:
-    """An objective whose tasks lie on the workers of a Dask cluster.
+    """An objective whose tasks lie on the workers of a Dask shared.
 
     It has the methods that `fastmaml.learn.train`, SciPy's minimizers and checkpoints ask of an
     objective. Only theta travels to the workers, and the value and the gradients back.
@@ -198,7 +161,7 @@ class Fleet:
                     "number of tasks"
                 )
             shares = cut(whole, n_shares)
-        self._cluster = _Cluster(client, n_shares, shares, source)
+        self._shared = Shared(client, n_shares, shares, source)
         self._set_objective(objective)
 
     def _set_objective(self, objective: Learner | Reptile) -> None:
@@ -213,7 +176,7 @@ class Fleet:
     @property
     def n_shares(self) -> int:
         """Into how many parts a batch is cut."""
-        return self._cluster.n_shares
+        return self._shared.n_shares
 
     @property
     def inner_lr(self) -> Any:
@@ -234,7 +197,7 @@ class Fleet:
         -------
         Fleet
         """
-        other = copy.copy(self)  # and so with the same _cluster
+        other = copy.copy(self)  # and so with the same _shared
         other._set_objective(with_rates(self._objective, inner_lr))
         return other
 
@@ -246,7 +209,7 @@ class Fleet:
 
     @property
     def _space(self) -> Any:
-        return self._inner._space
+        return self._objective._space  # type: ignore[union-attr]  # a Reptile has none
 
     def value(self, theta: ArrayLike, batch: Any = None) -> float:
         """Return the meta-objective.
@@ -301,11 +264,11 @@ class Fleet:
 
     def close(self) -> None:
         """Let the workers drop the tasks; a later call would give or load them anew."""
-        cluster = self._cluster
-        with cluster.lock:
-            if cluster.client.status == "running":
-                cluster.client.run(forget, cluster.key, on_error="ignore")
-            cluster.owners = {}
+        shared = self._shared
+        with shared.lock:
+            if shared.client.status == "running":
+                shared.client.run(forget, shared.key, on_error="ignore")
+            shared.owners = {}
 
     def __enter__(self) -> Fleet:
         return self
@@ -321,18 +284,18 @@ class Fleet:
     def _evaluate(
         self, mode: str, theta: ArrayLike, batch: Any, others: bool = False
     ) -> FleetGradient:
-        parameters = as_theta(self._space, theta, check_finite=self._inner.check_finite)
-        cluster = self._cluster
-        if cluster.source is not None and cluster.source[0] == "sampler":
+        parameters = as_theta(self._inner._space, theta, check_finite=self._inner.check_finite)
+        shared = self._shared
+        if shared.source is not None and shared.source[0] == "sampler":
             seed = 0 if batch is None else as_count("batch", batch, 0)
-            shares = list(range(cluster.n_shares))
+            shares = list(range(shared.n_shares))
         else:
-            seed, shares = None, as_shares("batch", batch, cluster.n_shares)
+            seed, shares = None, as_shares("batch", batch, shared.n_shares)
         request = Request(
-            cluster.key, self._pickled, parameters, mode, others, seed, len(shares), [], []
+            shared.key, self._pickled, parameters, mode, others, seed, len(shares), [], []
         )
-        with cluster.lock:
-            total, found = _gather(cluster, request, shares)
+        with shared.lock:
+            total, found = gather(shared, request, shares)
         size = len(parameters) if mode != "value" else 0
         n_tasks = n_others = int(total[1])
         diverged: list[int] = []
@@ -353,93 +316,6 @@ class Fleet:
                 rates = total[2 + size :].reshape(own).astype(parameters.dtype)
                 rates = rates if own else float(total[-1])
         return FleetGradient(float(total[0]), gradient, rates, n_tasks, tuple(diverged))
-
-
-def _gather(
-    cluster: _Cluster, request: Request, shares: list[int]
-) -> tuple[NDArray[Any], dict[int, tuple[int, list[int]]]]:
-    """The sum over all shares, and which of their tasks diverged."""
-    client, sums = cluster.client, TreeSum(len(shares))
-    diverged: dict[int, tuple[int, list[int]]] = {}
-    missing = dict(enumerate(shares))  # place in the sum: share
-    losses: Counter[int] = Counter()
-    while missing:
-        workers = list(client.nthreads())
-        if not workers:
-            time.sleep(PAUSE)
-            continue
-        # Of all shares, also of those that are not asked for, so that they stay where they are.
-        own = assign(range(cluster.n_shares), workers, cluster.owners)
-        cluster.owners = {share: worker for worker, part in own.items() for share in part}
-        wanted: dict[str, list[tuple[int, int]]] = {}
-        for place, share in missing.items():
-            wanted.setdefault(cluster.owners[share], []).append((place, share))
-        asked = {
-            worker: (
-                fleet_work,
-                __version__,
-                tuple(request._replace(own=own[worker], wanted=entries)),
-            )
-            for worker, entries in wanted.items()
-        }
-        answers = client.sync(_ask, client, asked)
-        failed = [answer for answer in answers.values() if isinstance(answer, Failed)]
-        if failed:
-            raise _in_share(min(failed, key=lambda answer: answer.share), cluster.n_shares)
-        lacking = {}
-        for worker, answer in answers.items():
-            if isinstance(answer, Sums):
-                for node, term in answer.nodes.items():
-                    sums.put(node, term)
-                diverged |= answer.diverged
-                for place, _ in wanted[worker]:
-                    del missing[place]
-            elif isinstance(answer, Lacking):
-                tasks = cluster.tasks and {share: cluster.tasks[share] for share in answer.shares}
-                lacking[worker] = keep, cluster.key, cluster.source, tasks or {}
-            elif _is_loss(answer):
-                losses.update(share for _, share in wanted[worker])
-            else:
-                raise _refusal(worker, answer)
-        for share, times in losses.items():
-            if times >= MOST_LOSSES:
-                raise RuntimeError(
-                    f"share {share} was lost {times} times, each time with the worker that "
-                    "computed it, which may have too little memory: more shares are smaller ones"
-                )
-        if lacking:
-            for worker, answer in client.sync(_ask, client, lacking).items():
-                if isinstance(answer, Failed):
-                    raise _unloadable(worker, answer, cluster)
-                if answer is not None and not _is_loss(answer):
-                    raise _refusal(worker, answer)
-    total = sums.total
-    assert total is not None
-    return total, diverged
-
-
-async def _ask(client: Client, asked: dict[str, tuple[Any, ...]]) -> dict[str, Any]:
-    """What each worker answers to (function, *arguments): an OSError if it is gone."""
-    # Not as Dask's tasks, which take 10 ms to come and go: the scheduler passes a call on at once.
-    calls = {
-        asyncio.ensure_future(client.run(*call, workers=[worker], on_error="return")): worker
-        for worker, call in asked.items()
-    }
-    answers: dict[str, Any] = {}
-    while calls:
-        done, waiting = await asyncio.wait(calls, timeout=PATIENCE)
-        for call in done:
-            answers |= call.result()
-            del calls[call]
-        if waiting:  # The scheduler may wait 30 s for a worker that it knows to be gone.
-            present = await client.nthreads()
-            for call in [call for call in waiting if calls[call] not in present]:
-                call.cancel()
-                answers[calls.pop(call)] = ConnectionError("gone")
-    return answers
-
-
-# ---- errors
 
 
 def _check_client(client: Any) -> Callable[[Any], bytes]:
@@ -471,41 +347,6 @@ def _require_equal_lengths(tasks: tuple[Any, ...]) -> int:
     if not n_tasks:
         raise ValueError("tasks has 0 tasks; accepted are one or more")
     return n_tasks
-
-
-def _is_loss(answer: Any) -> bool:
-    """Whether a worker did not answer because it is gone."""
-    return isinstance(answer, OSError | asyncio.TimeoutError)
-
-
-def _refusal(worker: str, answer: Any) -> RuntimeError:
-    """The error for a worker that could not read what it was to do, or would not do it."""
-    has = (
-        f"has fastmaml {answer.version}"
-        if isinstance(answer, Other)
-        else (f"cannot take part ({answer!s:.200})")
-    )
-    return RuntimeError(
-        f"the worker {worker} {has}; accepted are workers with fastmaml {__version__}, as the "
-        "client has"
-    )
-
-
-def _unloadable(worker: str, failed: Failed, cluster: _Cluster) -> RuntimeError:
-    """The error for a user's function that is of a module which the worker does not have."""
-    assert cluster.source is not None
-    return RuntimeError(
-        f"the worker {worker} cannot load the {cluster.source[0]} ({failed.error}); accepted are "
-        "functions of modules that workers can import, and of the script or notebook itself"
-    )
-
-
-def _in_share(failed: Failed, n_shares: int) -> Exception:
-    """The error of a worker, which says in which share it came about."""
-    error = failed.error
-    if failed.share >= 0 and len(error.args) == 1 and isinstance(error.args[0], str):
-        error.args = (f"{error.args[0]} (in share {failed.share}, of {n_shares})",)
-    return error
 
 
 def _summing(objective: Learner | Reptile) -> Any:
