@@ -51,7 +51,7 @@ def as_shares(name: str, given: Any, n_shares: int) -> list[int]:
     if (
         not numbers
         or len(set(numbers)) < len(numbers)
-        or not 0 <= min(numbers) <= max(numbers) < (n_shares)
+        or not 0 <= min(numbers) <= max(numbers) < n_shares
     ):
         raise ValueError(
             f"{name} is {shown(given)}; accepted are distinct integers from 0 to {n_shares - 1}, "
