@@ -3,6 +3,7 @@
 import pickle
 import re
 import warnings
+from decimal import Decimal, localcontext
 
 import closed_form_reference as reference
 import numba
@@ -490,16 +491,100 @@ def test_what_is_not_finite_is_said_with_the_task():
     assert np.isnan(quiet.value(np.full_like(theta, np.nan), x[:1], y[:1]))
 
 
-def test_a_wide_prior_and_rows_that_repeat():
-    """Where A is far from I and of low rank, its factor is all rounding."""
-    for dtype in DTYPES:
-        for k in (3, 40):
-            head = fm.BayesianLastLayer(fm.MLP([1, 8, 1], "relu"))
-            theta = moved(head)
-            theta[head.model.n_params : -1] = np.log(1e12)
-            x, y = np.ones((1, k, 1)), np.linspace(-1, 1, k).reshape(1, k, 1)
-            theta, x, y = (part.astype(dtype) for part in (theta, x, y))
-            mean, std = head.predict(theta, x, y, x[:, :1], return_std=True)
-            assert np.isfinite(mean).all()
-            assert (std >= np.exp(theta[-1] / 2) * (1 - 1e-6)).all()
-            assert np.isfinite(head.gradient(theta, x, y)).all()
+def _decimal_value(numbers, task, loss):
+    """The loss, mean and std at the first new row of one task of a linear model, in 90 digits.
+
+    ``numbers`` are theta: the prior mean, log variances and log noise, each a `Decimal`.
+    """
+    p = (len(numbers) - 1) // 2
+    mean, s, noise = numbers[:p], [v.exp() for v in numbers[p:-1]], numbers[-1].exp()
+    rows, y, new, y_new = (
+        [[Decimal(float(v)) for v in row] for row in np.column_stack(part)] for part in task
+    )
+
+    def solve(right):  # (1 / s + phi^T phi)^-1 right, by elimination: positive, so without pivoting
+        a = [
+            [sum(r[i] * r[j] for r in rows) + (1 / s[i] if i == j else 0) for j in range(p)]
+            + [right[i]]
+            for i in range(p)
+        ]
+        for i in range(p):
+            for j in range(p):
+                if j != i:
+                    ratio = a[j][i] / a[i][i]
+                    a[j] = [b - ratio * c for b, c in zip(a[j], a[i], strict=True)]
+        return [a[i][p] / a[i][i] for i in range(p)]
+
+    def dot(one, two):
+        return sum(a * b for a, b in zip(one, two, strict=True))
+
+    off = [t[0] - dot(mean, r) for r, t in zip(rows, y, strict=True)]
+    moved = solve([dot([r[i] for r in rows], off) for i in range(p)])
+    w, total = [a + b for a, b in zip(mean, moved, strict=True)], Decimal(0)
+    found = []
+    for r, t in zip(new, y_new, strict=True):
+        variance = noise * (1 + dot(r, solve(r)))
+        square = (t[0] - dot(w, r)) ** 2
+        density = ((Decimal(2 * np.pi) * variance).ln() + square / variance) / 2
+        total += square if loss == "sse" else density
+        found.append((dot(w, r), variance.sqrt()))
+    return total, found[0]
+
+
+@compiled_only
+@pytest.mark.parametrize("loss", ["sse", "nll"])
+@pytest.mark.parametrize("exponent", [9, 14, 20])
+def test_a_wide_prior_and_rows_that_depend_on_each_other(exponent, loss, form):
+    """Where A is all rounding but for a few digits; against 90 digits."""
+    rng = np.random.default_rng(exponent)
+    x = rng.normal(size=(6, 4))
+    x[:, 3], x[4] = x[:, 0] + x[:, 1], x[1]
+    x, y, x_query, y_query = x[:5], rng.normal(size=(5, 1)), x[3:], rng.normal(size=(3, 1))
+    x_query = x_query + rng.normal(scale=1e-3, size=x_query.shape) * (exponent < 20)
+    head = fm.BayesianLastLayer(fm.Linear(4), loss)
+    theta = moved(head)
+    theta[5:10] = np.log(10.0**exponent) + rng.normal(size=5)
+    ones = [np.ones(5), np.ones(3)]
+    task = (x, ones[0]), (y,), (x_query, ones[1]), (y_query,)
+    with localcontext() as context:
+        context.prec = 90
+        numbers = [Decimal(v) for v in theta.tolist()]
+        want, (mean, std) = _decimal_value(numbers, task, loss)
+        slope, step = [], Decimal("1e-30")
+        for i in range(len(numbers)):
+            ends = []
+            for sign in (1, -1):
+                there = [*numbers[:i], numbers[i] + sign * step, *numbers[i + 1 :]]
+                ends.append(_decimal_value(there, task, loss)[0])
+            slope.append(float((ends[0] - ends[1]) / (2 * step)))
+    value, gradient = head.value_and_gradient(theta, x, y, x_query, y_query)
+    tolerance = {9: 1e-9, 14: 1e-5, 20: 1e-3}[exponent]  # of s^1/2 roundings
+    assert value == pytest.approx(float(want), rel=tolerance)
+    assert np.abs(gradient - slope).max() <= {9: 1e-8, 14: 1e-3, 20: 1e-2}[exponent]
+    found = head.predict(theta, x, y, x_query, return_std=True)
+    assert found[0][0, 0] == pytest.approx(float(mean), rel=tolerance)
+    assert found[1][0, 0] == pytest.approx(float(std), rel=tolerance)
+
+
+@compiled_only
+@pytest.mark.parametrize("variance", [1e12, 1e14, 1e16, 1e20])
+def test_a_wide_prior_and_rows_that_repeat(variance, form):
+    """Where A is of low rank, and much larger than I; the stream rotates row by row."""
+    head = fm.BayesianLastLayer(fm.MLP([1, 8, 1], "relu"))
+    theta = moved(head)
+    theta[head.model.n_params : -1] = np.log(variance)
+    for k in (3, 40):
+        x, y = np.ones((1, k, 1)), np.linspace(-1, 2, k).reshape(1, k, 1)
+        mean, std = head.predict(theta, x, y, x[:, :1], return_std=True)
+        stream = head.start(theta)
+        for row, target in zip(x[0], y[0], strict=True):
+            stream.update(row, target)
+        of_stream = stream.predict(x[0, 0], return_std=True)
+        assert mean.item() == pytest.approx(of_stream[0].item(), rel=1e-5)
+        assert std.item() == pytest.approx(of_stream[1].item(), rel=1e-5)
+        assert mean.item() == pytest.approx(y.mean(), rel=1e-5)
+        assert np.isfinite(head.gradient(theta, x, y)).all()
+        narrow = [part.astype("float32") for part in (theta, x, y, x[:, :1])]
+        found = head.predict(*narrow, return_std=True)
+        assert found[0].item() == pytest.approx(mean.item(), rel=1e-4)
+        assert found[1].item() == pytest.approx(std.item(), rel=1e-4)

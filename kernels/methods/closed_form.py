@@ -36,6 +36,7 @@ from .head import (
     Head,
     Task,
     add_variances,
+    clear,
     load,
     pull_back,
     residuals,
@@ -73,7 +74,7 @@ class Memory(NamedTuple):
     h: Any  # (Q,) of one task
     eta: Any  # (Q,)
     noise: Any  # (n_out,) the gradient of the noise
-    total: Any  # (ld,)
+    d_log_s: Any  # (ld,)
     system: Any  # of one task: see ``dual`` and ``primal``
     block: Any  # see ``Block``
 
@@ -118,11 +119,11 @@ def memory_of(head, room, worker):
     h = df + on_edge(room.rows * head.ld_out)
     eta = h + on_edge(room.longest)
     noise = eta + on_edge(room.longest)
-    total = noise + on_edge(head.n_out)
+    d_log_s = noise + on_edge(head.n_out)
     return Memory(
         systems, offset(systems, dz), offset(systems, f), offset(systems, df), offset(systems, h),
-        offset(systems, eta), offset(systems, noise), offset(systems, total),
-        offset(systems, total + on_edge(head.ld)),
+        offset(systems, eta), offset(systems, noise), offset(systems, d_log_s),
+        offset(systems, d_log_s + on_edge(head.ld)),
         offset(room.passes, worker * room.passes_stride),
     )  # fmt: skip
 
@@ -172,9 +173,10 @@ def work_block(net, head, start, support, query, first, last, memory, mode, add,
     block, back = Block(rows_between(support, query, first, last), memory.block), mode > VALUE
     shared = start.shared
     features(net, head, support, query, first, last, shared, block, memory, back)
-    places = Task(0, 0, memory.z, memory.dz, memory.f, memory.df)
+    places = Task(0, 0, memory.z, memory.dz, memory.f, memory.df, memory.d_log_s)
     for j in range(head.n_out):
         memory.noise[j] = 0
+    clear(head.ld, memory.d_log_s)
     for number in range(first, last):
         task = task_of(head, support, query, first, number, places)
         residuals(head, task, offset(support.y, support.offsets[number] * head.n_out))
@@ -187,10 +189,7 @@ def work_block(net, head, start, support, query, first, last, memory, mode, add,
     if back:
         write_deltas(net, head, block, memory.dz, memory.df)
         pull_back(net, block, Point(shared, offset(shared, net.n_padded)), row, add)
-        add_variances(
-            head, block.rows, memory.z, memory.dz, memory.total, memory.noise,
-            offset(row, net.n_padded), add,
-        )  # fmt: skip
+        add_variances(head, memory.d_log_s, memory.noise, offset(row, net.n_padded), add)
 
 
 @linked
@@ -221,8 +220,6 @@ def gather_head(net, start, total, out):
         of_noise[j] = 0
     for j in range(head.p):
         of_s[j if n_prior > 1 else 0] += g_s[j]
-    for j in range(n_prior):
-        of_s[j] /= 2
     for j in range(head.n_out):
         of_noise[j if head.n_noise > 1 else 0] += g_noise[j]
 

@@ -12,7 +12,8 @@ derivatives by z and by f; the rest is the ordinary backward pass:
 
 * delta of the output is the derivative by f, and gives the gradient of the prior mean
 * delta of the last hidden value is ``dz S^1/2``, plus what comes back from the output
-* ``d / d log s_j = 1/2 sum over the rows of z_j dz_j``
+* ``d / d log s`` is a sum over tasks, which their systems add to: what ``z dz`` sums up to over the
+  rows is the same number, but with a wide prior the difference of large ones
 
 The network is computed in the dtype of theta, and a task's system in float64 whatever that is: a
 wide prior makes it ill-conditioned, and it is the smaller part of the work. The rounding of the
@@ -42,7 +43,7 @@ from ..models.layers import (
 )
 from ..models.passes import load_rows
 from ..vectors.cholesky import whole
-from ..vectors.mixed import column_dots, scale_rows
+from ..vectors.mixed import scale_rows
 from ..vectors.pointers import offset
 
 #: kinds of values that a block has room for: values, phi', delta
@@ -74,6 +75,7 @@ class Task(NamedTuple):
     dz: Any
     f: Any  # (K + Q, ld_out) what the prior mean predicts, and then what the posterior mean does
     df: Any  # (K + Q, ld_out) Y - F_0 of the support rows; and then the loss's derivative by f
+    d_log_s: Any  # (ld,) of all tasks of a block
 
 
 @helper
@@ -85,6 +87,7 @@ def task_of(head, support, query, first, task, places):
         support.offsets[task + 1] - k0, query.offsets[task + 1] - q0,
         offset(places.z, row * head.ld), offset(places.dz, row * head.ld),
         offset(places.f, row * head.ld_out), offset(places.df, row * head.ld_out),
+        places.d_log_s,
     )  # fmt: skip
 
 
@@ -197,14 +200,10 @@ def pull_back(net, block, at, g, add):
 
 
 @linked
-def add_variances(head, rows, z, dz, total, noise, g, add):
-    """``g = [g +]`` twice the gradient of log s (ld,), and that of the noise (n_out,) behind it.
-
-    ``total`` (ld,) is to work in.
-    """
+def add_variances(head, d_log_s, noise, g, add):
+    """``g = [g +]`` the gradient of log s (ld,), and that of the noise (n_out,) behind it."""
     ld = head.ld
-    column_dots(rows, ld, total, z, dz, ld)
     for j in range(ld):
-        g[j] = g[j] + total[j] if add else total[j]
+        g[j] = g[j] + d_log_s[j] if add else d_log_s[j]
     for j in range(head.n_out):
         g[ld + j] = g[ld + j] + noise[j] if add else noise[j]

@@ -85,7 +85,7 @@ def _work(worker, n_workers, net, start, support, new, blocks, room, out):
         first, last = blocks[b], blocks[b + 1]
         block = Block(rows_between(support, new, first, last), memory.block)
         features(net, head, support, new, first, last, shared, block, memory, 0)
-        places = Task(0, 0, memory.z, memory.dz, memory.f, memory.df)
+        places = Task(0, 0, memory.z, memory.dz, memory.f, memory.df, memory.d_log_s)
         for number in range(first, last):
             task = task_of(head, support, new, first, number, places)
             residuals(head, task, offset(support.y, support.offsets[number] * n_out))

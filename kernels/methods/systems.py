@@ -25,7 +25,7 @@ def _signature() -> Types:
     """The types of each one's arguments: theta's dtype is not among them."""
     i, f, p = types.int64, types.float64, types.CPointer(types.float64)
     head = BaseTuple.from_types([i, i, i, i, p, p, i, i, i, f, i], Head)
-    return head, BaseTuple.from_types([i, i, p, p, p, p], Task), p, p
+    return head, BaseTuple.from_types([i, i, p, p, p, p, p], Task), p, p
 
 
 _call = by_address((_signature(),))
