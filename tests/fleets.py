@@ -31,8 +31,14 @@ def cluster_of(n_workers: int, n_threads: int = 1) -> Iterator[Any]:
 
 
 def wait_for(client: Any, n_workers: int) -> None:
-    """Return when there are as many workers, which is soon."""
+    """Return when there are as many workers, which have started: that is soon."""
     deadline = time.monotonic() + 120
-    while len(client.nthreads()) != n_workers:
+    while not (len(client.nthreads()) == n_workers == _started(client)):
         assert time.monotonic() < deadline, client.nthreads()
         time.sleep(0.05)
+
+
+def _started(client: Any) -> int:
+    """How many workers Dask would start again if they died; it gives up one that just begins."""
+    processes = [nanny.process for nanny in client.cluster.workers.values()]
+    return sum(each is not None and each.status.name == "running" for each in processes)

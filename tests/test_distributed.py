@@ -191,7 +191,7 @@ def test_the_bits_do_not_depend_on_the_workers(n_threads):
 _same_bits: list = []
 
 
-@pytest.mark.parametrize(("n_workers", "n_kills"), [(1, 1), (2, 3)])
+@pytest.mark.parametrize(("n_workers", "n_kills"), [(1, 1), (2, 2)])
 def test_a_worker_that_is_killed_costs_only_time(tmp_path, n_workers, n_kills):
     flag = str(tmp_path / "flag")
 
@@ -216,6 +216,7 @@ def test_a_worker_that_is_killed_costs_only_time(tmp_path, n_workers, n_kills):
         wanted = [bits(drawing.value_and_gradient(THETA, seed)) for seed in range(n_kills)]
         kept = bits(given.value_and_gradient(THETA))
         for expected, seed in zip(wanted, range(n_kills), strict=True):
+            wait_for(client, n_workers)
             os.mkdir(flag)
             assert bits(drawing.value_and_gradient(THETA, seed)) == expected
             assert not os.path.exists(flag)
@@ -233,9 +234,11 @@ def test_a_share_that_kills_its_workers_is_an_error(monkeypatch):
             os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
         return [[[1.0]]], [[[1.0]]]
 
-    monkeypatch.setattr(calls_module, "MOST_LOSSES", 2)
+    monkeypatch.setattr(calls_module, "MOST_LOSSES", 1)
     with cluster_of(1) as client, Fleet(client, MAML, loader=loader, n_shares=3) as fleet:
-        with pytest.raises(RuntimeError, match="was lost 2 times, each time with the worker that"):
+        with pytest.raises(
+            RuntimeError, match=r"3 of 3 shares \(0, 1, 2\) were lost 1 times, each time with the w"
+        ):
             fleet.value(THETA)
         wait_for(client, 1)
 

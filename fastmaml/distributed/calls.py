@@ -85,12 +85,14 @@ def gather(
                 losses.update(share for _, share in wanted[worker])
             else:
                 raise _refusal(worker, answer)
-        for share, times in losses.items():
-            if times >= MOST_LOSSES:
-                raise RuntimeError(
-                    f"share {share} was lost {times} times, each time with the worker that "
-                    "computed it, which may have too little memory: more shares are smaller ones"
-                )
+        lost = [share for share, times in losses.items() if times >= MOST_LOSSES]
+        if lost:
+            some = ", ".join(map(str, sorted(lost)[:5])) + (", ..." if len(lost) > 5 else "")
+            raise RuntimeError(
+                f"{len(lost)} of {shared.n_shares} shares ({some}) were lost {MOST_LOSSES} times, "
+                "each time with the worker that computed them, which may have too little memory: "
+                "more shares are smaller ones"
+            )
         if lacking:
             for worker, answer in client.sync(_ask, client, lacking).items():
                 if isinstance(answer, Failed):
