@@ -552,6 +552,29 @@ def test_dask_is_not_imported_until_it_is_needed():
     assert done.stdout.strip() == "[]", done.stderr
 
 
+def test_a_worker_that_is_gone_is_not_waited_for(monkeypatch):
+    """The scheduler itself tries for 30 s to reach one that died a moment ago."""
+    import asyncio
+
+    class Client:
+        looks = 0
+
+        async def run(self, name, workers, on_error):
+            while name == "gone" or (name == "slow" and self.looks < 3):
+                await asyncio.sleep(0.001)
+            return {workers[0]: name}
+
+        async def nthreads(self):
+            self.looks += 1
+            return {"fast": 1, "slow": 1}
+
+    monkeypatch.setattr(calls_module, "PATIENCE", 0.001)
+    asked = {name: (name,) for name in ("gone", "fast", "slow")}
+    answers = asyncio.run(calls_module._ask(Client(), asked))
+    assert calls_module._is_loss(answers.pop("gone"))
+    assert answers == {"fast": "fast", "slow": "slow"}
+
+
 def test_a_worker_that_is_about_to_end_counts_as_lost():
     """Its thread pool takes nothing more."""
     import asyncio
