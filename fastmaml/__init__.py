@@ -27,7 +27,11 @@ from .maml import anil_inner_lr as anil_inner_lr
 from .maml import meta_gradient as meta_gradient
 from .methods.implicit import ConvergenceWarning as ConvergenceWarning
 from .models import MLP as MLP
+from .models import Formula as Formula
+from .models import Frozen as Frozen
 from .models import Linear as Linear
+from .models import Scaled as Scaled
+from .models import Sum as Sum
 from .runtime import set_num_threads as set_num_threads
 from .runtime import threads as threads
 from .runtime import warmup as warmup
@@ -45,9 +49,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAML", "MLP", "BayesianLastLayer", "ConvergenceWarning", "DivergenceWarning",
-    "HeadMetaGradient", "ImplicitMetaGradient", "Linear", "MetaGradient", "Posterior",
-    "anil_inner_lr", "datasets", "distributed", "equations", "learn", "load", "meta_gradient",
-    "models", "save", "set_num_threads", "threads", "warmup",
+    "Formula", "Frozen", "HeadMetaGradient", "ImplicitMetaGradient", "Linear", "MetaGradient",
+    "Posterior", "Scaled", "Sum", "anil_inner_lr", "datasets", "distributed", "equations", "learn",
+    "load", "meta_gradient", "models", "save", "set_num_threads", "threads", "warmup",
 ]  # fmt: skip
 
 

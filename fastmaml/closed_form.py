@@ -19,16 +19,24 @@ from .checks import (
     real_array,
     require_finite,
     shape_text,
+    shown,
 )
 from .divergence import DivergenceWarning, called
-from .family import Family
+from .family import Family, is_model
 from .learner import Learner, option
 from .losses import LOSSES, loss_of
-from .methods.closed_form import CLOSED_FORM, HeadProblem, features_of, posterior, predict
+from .methods.closed_form import (
+    CLOSED_FORM,
+    HeadProblem,
+    features_of,
+    not_finite,
+    posterior,
+    predict,
+)
 from .parameters import as_theta
 from .plan import default_max_memory
 from .streaming import Posterior, Stream
-from .tasks import Rows, as_rows, by_task, split
+from .tasks import Rows, as_rows, by_task, offsets_of, split
 
 __all__ = ["BayesianLastLayer", "HeadMetaGradient", "HeadParameters", "Posterior"]
 
@@ -192,6 +200,8 @@ class BayesianLastLayer(Learner):
     _fewest = 0
 
     def __post_init__(self) -> None:
+        if not is_model(self.model):  # of those, refuses() says which do
+            raise TypeError(f"model is {shown(self.model)}; accepted are MLP and Linear")
         super().__post_init__()
         model, n_outputs = self.model, self.model.n_outputs
         density = self.loss in DENSITIES
@@ -335,11 +345,7 @@ class BayesianLastLayer(Learner):
         parameters = as_theta(self._space, theta, check_finite=check)
         dtype = parameters.dtype
         support = as_rows(self.model, x, y, dtype, check_finite=check, fewest=0)
-        mean, scale = posterior(self._problem, parameters, support)
-        noise = self._noise_variance(parameters)
-        if check:
-            _warn_unless_finite(support, (mean, scale), by_row=False)
-        return Posterior(by_task(mean, support), by_task(scale, support), noise)
+        return self._posterior(parameters, support, check)
 
     def predict(
         self, theta: ArrayLike, x: Any, y: Any, x_new: Any, return_std: bool = False
@@ -375,8 +381,11 @@ class BayesianLastLayer(Learner):
         if self.check_finite:
             as_theta(self._space, parameters)
         f, std = predict(self._problem, parameters, support, new, with_std)
-        if self.check_finite:
-            _warn_unless_finite(new, (f, std), by_row=True)
+        if self.check_finite and not (all_finite(f) and all_finite(std)):
+            noise = np.sqrt(self._noise_variance(parameters.astype(FLOAT64)))
+            with np.errstate(over="ignore"):
+                noise = noise.astype(parameters.dtype)
+            self._warn_of_overflow(parameters, new, (f, std), new.offsets, noise, 3)
         if not with_std:
             return split(f, new, support.flat)
         return split(f, new, support.flat), split(std, new, support.flat)
@@ -423,24 +432,38 @@ class BayesianLastLayer(Learner):
         Raises
         ------
         TypeError, ValueError
-            For another theta, or a posterior of another shape.
+            For another theta, or a posterior of another shape; and with ``check_finite`` for one
+            that is not finite, or whose factor or noise variance is none.
         """
         parameters = as_theta(self._space, theta)
         check = self.check_finite
         if posterior is None:
-            none = (np.empty((0, n)) for n in (self.model.n_inputs, self.model.n_outputs))
-            posterior = self.adapt(parameters, *none)
-        self._require_single(posterior)
+            x, y = np.empty((0, self.model.n_inputs)), np.empty((0, self.model.n_outputs))
+            rows = as_rows(self.model, x, y, parameters.dtype, fewest=0)
+            posterior = self._posterior(parameters, rows, check)
+        else:
+            posterior = self._single(posterior)
         return Stream(self.model, parameters, posterior, check)
 
-    def _require_single(self, given: Any) -> None:
+    def _posterior(self, theta: NDArray[Any], support: Rows, check: bool) -> Posterior:
+        mean, scale = posterior(self._problem, theta, support)
+        noise = self._noise_variance(theta)
+        if check and not (all_finite(mean) and all_finite(scale) and all_finite(noise)):
+            ends = offsets_of(support.n_tasks, 1)
+            self._warn_of_overflow(theta, support, (mean, scale), ends, noise, 4)
+        return Posterior(by_task(mean, support), by_task(scale, support), noise)
+
+    def _single(self, given: Any) -> Posterior:
+        """The posterior of one task, in float64; checked."""
         if not isinstance(given, Posterior):
             raise TypeError(
                 f"posterior is a {type(given).__name__}; accepted is a Posterior, as adapt returns"
             )
         m, p = self.model.n_outputs, self.n_features
+        parts = []
         for name, shape in zip(Posterior._fields, ((m, p), (p, p), (m,)), strict=True):
-            found = np.shape(getattr(given, name))
+            parts.append(as_array(f"posterior.{name}", getattr(given, name), FLOAT64))
+            found = parts[-1].shape
             if found != shape:
                 hint = ""
                 if found[1:] == shape:
@@ -449,6 +472,24 @@ class BayesianLastLayer(Learner):
                     f"posterior.{name} has shape {shape_text(found)}; accepted is "
                     f"{shape_text(shape)} ({self._space!r}){hint}"
                 )
+        if self.check_finite:
+            _require_posterior(*parts)
+        return Posterior(*parts)
+
+    def _warn_of_overflow(
+        self, theta: NDArray[Any], rows: Rows, results: tuple[NDArray[Any], ...],
+        ends: NDArray[np.int64], noise: NDArray[Any], stacklevel: int,
+    ) -> None:  # fmt: skip
+        """Warn of tasks, whose results are ``ends[i]:ends[i + 1]``, or of the noise of all."""
+        if all_finite(results[0]) and not all_finite(noise):
+            log = theta[self.n_params - self._problem.n_noise :].max()
+            what = f"the noise variance is inf: theta holds its logarithm, {log:.3g}"
+            advice = "targets scaled to about 1, or a smaller learning rate, usually help"
+        else:
+            first, who = called(not_finite(results, ends).tolist(), rows, "are not finite")
+            what = f"the posterior of {first} is not finite{who}"
+            advice = "data scaled to about 1, or prior variances nearer to 1, usually help"
+        warnings.warn(f"{what}; {advice}", DivergenceWarning, stacklevel=stacklevel)
 
     def _noise_variance(self, theta: NDArray[Any]) -> NDArray[Any]:
         with np.errstate(all="ignore"):
@@ -469,18 +510,25 @@ def _logs(name: str, variances: ArrayLike, count: int, dtype: np.dtype[Any]) -> 
     return np.broadcast_to(np.log(given), (count,)).astype(dtype)
 
 
-def _warn_unless_finite(rows: Rows, results: tuple[NDArray[Any], ...], by_row: bool) -> None:
-    """Warn of tasks whose results, arrays by row or by task, are not finite."""
-    if all(map(all_finite, results)):
-        return
-    bad = np.zeros(rows.n_tasks, bool)
-    for result in results:
-        wrong = np.flatnonzero([not np.isfinite(part).all() for part in result])
-        bad[np.searchsorted(rows.offsets, wrong, "right") - 1 if by_row else wrong] = True
-    first, who = called(np.flatnonzero(bad).tolist(), rows, "are not finite")
-    warnings.warn(
-        f"the posterior of {first} is not finite{who}; data scaled to about 1, or prior variances "
-        "nearer to 1, usually help",
-        DivergenceWarning,
-        stacklevel=3,
-    )
+def _require_posterior(
+    mean: NDArray[Any], scale: NDArray[Any], noise_variance: NDArray[Any]
+) -> None:
+    """Raise ValueError for numbers that are no posterior of one task."""
+    require_finite("posterior.mean", mean, ("output", "feature"))
+    require_finite("posterior.scale", scale, ("row", "column"))
+    require_finite("posterior.noise_variance", noise_variance, ("output",))
+    if (above := np.argwhere(np.triu(scale, 1))).size:
+        i, j = above[0]
+        raise ValueError(
+            f"posterior.scale holds {scale[i, j]} at row {i}, column {j}; accepted are lower "
+            "Cholesky factors, zero above the diagonal"
+        )
+    for name, numbers, place in (
+        ("scale", np.diagonal(scale), "on the diagonal, at row"),
+        ("noise_variance", noise_variance, "at output"),
+    ):
+        if not (numbers > 0).all():
+            i = int(np.argmin(numbers > 0))
+            raise ValueError(
+                f"posterior.{name} holds {numbers[i]} {place} {i}; accepted are numbers above 0"
+            )

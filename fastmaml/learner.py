@@ -47,7 +47,8 @@ class Learner:
 
     An objective has the fields ``model``, ``task_mean`` and ``check_finite``, other options as it
     needs, and ``_problem``: what its methods are given. The ``solve`` of ``_problem.methods[0]``
-    picks the one that suits. It defines ``_adapt``, and ``evaluate`` on top of `_evaluate`. What
+    picks the one that suits. It defines ``evaluate`` on top of `_evaluate`, and ``_adapt``; or
+    ``adapt`` and ``predict``, if a task adapts to something else than parameters of the model. What
     theta is, the model says, unless the objective has another ``_space``.
     """
 

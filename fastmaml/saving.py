@@ -56,7 +56,10 @@ class Saved(NamedTuple):
 
     @property
     def maml(self) -> MAML:
-        """How tasks adapt by gradient steps: the objective, or what a Reptile wraps."""
+        """How tasks adapt by gradient steps: the objective, or what a Reptile wraps.
+
+        A BayesianLastLayer takes none: a TypeError, and `objective` is the name for all.
+        """
         return maml_of(self.objective)
 
     def predict(self, x: Any, y: Any, x_new: Any, return_std: bool = False) -> Any:

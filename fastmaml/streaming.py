@@ -75,9 +75,9 @@ class Stream:
     """
 
     def __init__(
-        self, model: Family, theta: NDArray[Any], posterior: Any, check_finite: bool = True
+        self, model: Family, theta: NDArray[Any], posterior: Posterior, check_finite: bool = True
     ) -> None:
-        mean, scale = (as_array("posterior", part, FLOAT64) for part in posterior[:2])
+        mean, scale, noise = (part.astype(FLOAT64) for part in posterior)
         p, m, dtype = mean.shape[1], mean.shape[0], theta.dtype
         compiled = model.compiled(dtype)
         self._model, self._check, self._dtype = model, check_finite, dtype
@@ -88,7 +88,7 @@ class Stream:
         with np.errstate(all="ignore"):
             self._state[:, :p] = scale.T
             self._state[:, p : p + m] = scale.T @ mean.T
-        self._noise = as_array("posterior", posterior[2], FLOAT64).copy()
+        self._noise = noise
         self._memory = np.zeros(View(self._table).width, dtype)
         self._phi = np.zeros(self._state.shape[1])
         self.n_rows = 0
@@ -157,12 +157,14 @@ class Stream:
 
     @property
     def posterior(self) -> Posterior:
-        """The posterior given all rows so far: `BayesianLastLayer.start` goes on from it."""
+        """The posterior given all rows so far, in float64 whatever theta is.
+
+        `BayesianLastLayer.start` goes on from it.
+        """
         p = len(self._state)
-        sign = np.where(np.diagonal(self._state) < 0, -1.0, 1.0)[:, None]  # what a rotation leaves
-        scale, right = sign * self._state[:, :p], sign * self._state[:, p : p + len(self._noise)]
-        mean = np.linalg.solve(scale, right)
-        mean, scale = (np.ascontiguousarray(part.T) for part in (mean, np.triu(scale)))
+        upper, right = self._state[:, :p], self._state[:, p : p + len(self._noise)]
+        mean = np.linalg.solve(upper, right)
+        mean, scale = (np.ascontiguousarray(part.T) for part in (mean, np.triu(upper)))
         return Posterior(mean, scale, self._noise.copy())
 
     def copy(self) -> Stream:

@@ -902,6 +902,29 @@ def test_a_new_task_without_support_is_one_line(capsys: pytest.CaptureFixture[st
     assert said(capsys) == "n.csv has task 'b', s.csv has not"
 
 
+def test_a_support_without_rows_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "--config", "table.toml"]) == 0
+    Path("s.csv").write_text("t,u,v\n", encoding="utf-8")
+    Path("n.csv").write_text("t,u\n1,1\n", encoding="utf-8")
+    assert cli.main(["adapt", "table", "s.csv", "n.csv"]) == 2
+    assert said(capsys) == "s.csv has no rows; accepted are one or more"
+
+
+def test_a_column_that_adapt_writes_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = Path("data/rows.csv").read_text(encoding="utf-8")
+    text = Path("table.toml").read_text(encoding="utf-8")
+    for name, code in (("v_predicted", 2), ("v_std", 0)):  # MAML writes no deviation
+        head, rest = rows.split("\n", 1)
+        Path("data/rows.csv").write_text(head.replace("u", name) + "\n" + rest, encoding="utf-8")
+        Path("table.toml").write_text(text.replace('"u"', f'"{name}"'), encoding="utf-8")
+        assert cli.main(["train", "--config", "table.toml"]) == code
+        if code:
+            assert said(capsys) == (
+                "[tasks] task and inputs have 'v_predicted', which fastmaml adapt writes for the "
+                "output 'v'; accepted are other names"
+            )
+
+
 # ---- the configuration
 
 

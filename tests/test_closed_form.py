@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from cases import DTYPES, relative_error
 from closed_form_cases import FORMS, LOSSES, TOLERANCE, draw, options
+from processes import python
 from test_family import Decay
 
 import fastmaml as fm
@@ -292,10 +293,31 @@ def test_pickle_and_copies_give_the_same():
     assert again.n_params == head.n_params
 
 
+USED_ELSEWHERE = """
+import pickle, sys
+from pathlib import Path
+head, theta, x, y, x_query, y_query = pickle.loads(Path(sys.argv[1]).read_bytes())
+value, gradient = head.value_and_gradient(theta, x, y, x_query, y_query)
+mean, std = head.predict(theta, x, y, x_query, return_std=True)
+print(value.hex(), *(part.tobytes().hex() for part in (gradient, mean, std)))
+"""
+
+
+def test_a_head_that_was_used_works_in_another_process(tmp_path):
+    """Its plans hold addresses of this one."""
+    head = fm.BayesianLastLayer(fm.MLP([1, 3, 1]))
+    theta, data = moved(head), tasks()
+    value, gradient = head.value_and_gradient(theta, *data)
+    found = gradient, *head.predict(theta, *data[:3], return_std=True)
+    (tmp_path / "head.pickle").write_bytes(pickle.dumps((head, theta, *data)))
+    output = python(USED_ELSEWHERE, tmp_path / "head.pickle")
+    assert output.split() == [value.hex(), *(part.tobytes().hex() for part in found)]
+
+
 @pytest.mark.parametrize(
     ("options", "kind", "text"),
     [
-        ({"model": 3}, TypeError, "model is 3; accepted are MLP and Linear"),
+        ({"model": 3}, TypeError, "model is 3; accepted are MLP and Linear\n"),
         ({"loss": "hinge"}, ValueError, "loss is 'hinge'; accepted are 'nll', 'mean_nll', 'half_"),
         ({"prior": "full"}, ValueError, "prior is 'full'; accepted are 'diagonal', 'shared'"),
         ({"noise": 0.1}, TypeError, "noise is 0.1; accepted are the words 'shared', 'per_output'"),
@@ -305,8 +327,9 @@ def test_pickle_and_copies_give_the_same():
     ],
 )
 def test_options_are_checked(options, kind, text):
-    with pytest.raises(kind, match=re.escape(text)):
+    with pytest.raises(kind) as raised:
         fm.BayesianLastLayer(**{"model": fm.Linear(1), **options})
+    assert text in f"{raised.value}\n"
 
 
 def test_a_model_without_weight_layers_is_refused():
@@ -472,6 +495,74 @@ def test_float32_that_overflows_is_computed_again():
     found = head.predict(narrow, *data[:3], return_std=True)
     for mine, other in zip(found, head.predict(*wide[:4], return_std=True), strict=True):
         assert (mine == other.astype("float32")).all()
+
+
+@compiled_only
+@pytest.mark.parametrize("ragged", [False, True])
+@pytest.mark.parametrize("numbers", [1, 200, 1_000_000])
+def test_what_overflows_changes_no_other_task(ragged, numbers, monkeypatch):
+    """Only such tasks are computed again, in runs of so many numbers."""
+    monkeypatch.setattr(closed_form, "ANEW_NUMBERS", numbers)
+    head = fm.BayesianLastLayer(fm.MLP([1, 6, 6, 2], "relu"), noise="per_output")
+    (first, second, last), *variances = head.unpack(moved(head))
+    layers = [(1e25 * first[0], first[1]), (1e-36 * second[0], second[1]), last]
+    theta = head.pack(layers, *variances).astype("float32")
+    x, y, x_new, _ = (part.astype("float32") for part in tasks(9, 4, 5, n_out=2))
+    if ragged:
+        counts = [4, 0, 1, 4, 3, 2, 4, 1, 0]
+        x, y = ([rows[:k] for rows, k in zip(part, counts, strict=True)] for part in (x, y))
+        x_new = [rows[: 1 + k] for rows, k in zip(x_new, counts, strict=True)]
+
+    def everything(x, x_new):
+        found = head.predict(theta, x, y, x_new, return_std=True)
+        return [*found, *head.adapt(theta, x, y)[:2]]
+
+    # Of 1e15 the first layer, in float32, makes inf; of task 2 only a new row is so large.
+    far, far_new = ([rows.copy() for rows in part] for part in (x, x_new))
+    far[5], far[6], far_new[2] = 1e15 * far[5], 1e15 * far[6], 1e15 * far_new[2]
+    before, after = everything(x, x_new), everything(far, far_new)
+    wide = head.predict(theta.astype("float64"), far, y, far_new, return_std=True)
+    wide = [*wide, *head.adapt(theta.astype("float64"), far, y)[:2]]
+    for which, (one, other, want) in enumerate(zip(before, after, wide, strict=True)):
+        for i in range(9):
+            if i in (5, 6) or (i == 2 and which < 2):
+                assert np.isfinite(other[i]).all()
+                assert relative_error(other[i], want[i]) < 1e-6
+            else:
+                assert one[i].tobytes() == other[i].tobytes()
+
+
+@compiled_only
+def test_a_noise_that_overflows_is_named():
+    head = fm.BayesianLastLayer(fm.MLP([1, 3, 1]))
+    for dtype, log, in_std in (("float64", 900.0, True), ("float32", 100.0, False)):
+        theta, (x, y, x_new, _) = moved(head, dtype=dtype), tasks()
+        theta[-1] = log
+        said = f"the noise variance is inf: theta holds its logarithm, {log:.3g}; targets scaled"
+        with pytest.warns(fm.DivergenceWarning, match=re.escape(said)):
+            assert np.isinf(head.adapt(theta, x, y).noise_variance).all()
+        if in_std:
+            with pytest.warns(fm.DivergenceWarning, match=re.escape(said)):
+                head.predict(theta, x, y, x_new, return_std=True)
+        else:  # its root is a number of float32
+            std = head.predict(theta, x, y, x_new, return_std=True)[1]
+            assert (std >= np.float32(np.exp(50.0)) * (1 - 1e-6)).all()
+        assert np.isfinite(head.predict(theta, x, y, x_new)).all()
+
+
+@compiled_only
+def test_warnings_point_to_the_call():
+    head = fm.BayesianLastLayer(fm.MLP([1, 3, 1]))
+    theta, (x, y, x_new, _) = moved(head), tasks()
+    theta[-1] = 900.0
+    for call in (
+        lambda: head.adapt(theta, x, y),
+        lambda: head.predict(theta, x, y, x_new, return_std=True),
+        lambda: head.start(theta),
+    ):
+        with pytest.warns(fm.DivergenceWarning) as caught:
+            call()
+        assert [warning.filename for warning in caught] == [__file__]
 
 
 @compiled_only

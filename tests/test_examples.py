@@ -62,6 +62,16 @@ def test_million_tasks() -> None:
     assert before > after[0] > after[1]
 
 
+def test_grey_box(tmp_path: Path) -> None:
+    pytest.importorskip("scipy")
+    pytest.importorskip("sympy")
+    picture = tmp_path / "pendulum.png"
+    formula, network, both = map(last_numbers, run("grey_box.py", str(picture)).splitlines()[-3:])
+    assert both[0] < min(network[0], formula[0] / 4)
+    assert both[1] < network[1]
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
 def test_numpy_training_loop() -> None:
     before, after = last_numbers(run("numpy_training_loop.py").splitlines()[-1])
     assert after < before / 10

@@ -214,8 +214,7 @@ def learner(configuration: Mapping[str, Any], record: Record | None = None) -> L
         _require_width(model, layout, categories)
     elif len(layout.outputs) != model.n_outputs:
         _require_width(model, layout, {name: [""] for name in layout.categorical})
-    if isinstance(objective, BayesianLastLayer):
-        _require_free(layout)
+    _require_free(layout, objective)
     inputs = encoded_names(layout, categories) if record is not None else list(layout.inputs)
     return Learner(objective, layout, inputs, list(layout.outputs))
 
@@ -258,10 +257,11 @@ def _made_up(letter: str, width: int) -> list[str]:
     return [letter] if width == 1 else [f"{letter}{i}" for i in range(1, width + 1)]
 
 
-def _require_free(layout: Layout) -> None:
+def _require_free(layout: Layout, objective: Objective) -> None:
     """Raise CommandError if what `adapt` adds for an output is already the name of a column."""
+    kinds = ("predicted", "std") if isinstance(objective, BayesianLastLayer) else ("predicted",)
     for output in layout.outputs:
-        for name in (f"{output}_predicted", f"{output}_std"):
+        for name in (f"{output}_{kind}" for kind in kinds):
             if name in (*layout.task, *layout.inputs):
                 raise CommandError(
                     f"[tasks] task and inputs have {name!r:.60}, which fastmaml adapt writes for "

@@ -15,6 +15,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ..checks import require_finite
 from ..maml import MAML
 from ..models import MLP
 from .numbers import require_numbers
@@ -57,13 +58,14 @@ class StandardisedRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             )
         return X, y
 
-    def _scaled_inputs(self, X: NDArray[Any]) -> NDArray[Any]:
-        scaled: NDArray[Any] = self.scaling_.scale_x(X, self.theta_.dtype)
-        return scaled
+    def _scaled_inputs(self, X: NDArray[Any], dtype: Any = None) -> NDArray[Any]:
+        scaled = self.scaling_.scale_x(X, self.theta_.dtype if dtype is None else dtype)
+        return _finite("X", scaled, "feature")
 
-    def _scaled_targets(self, y: NDArray[Any]) -> NDArray[Any]:
-        scaled: NDArray[Any] = self.scaling_.scale_y(y.reshape(len(y), -1), self.theta_.dtype)
-        return scaled
+    def _scaled_targets(self, y: NDArray[Any], dtype: Any = None) -> NDArray[Any]:
+        columns = y.reshape(len(y), -1)
+        scaled = self.scaling_.scale_y(columns, self.theta_.dtype if dtype is None else dtype)
+        return _finite("y", scaled, "output")
 
     def _r2(self, X: Any, y: Any, sample_weight: Any) -> float:
         """R² of ``predict(X)``; to r2_score a date would be a number."""
@@ -93,6 +95,11 @@ class StandardisedRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         """The dtype of predictions: that of the network or of y, whichever has more digits."""
         own = y.dtype if y.dtype.kind == "f" else np.float64
         return np.dtype(np.float32 if own == self.theta_.dtype == np.float32 else np.float64)
+
+
+def _finite(name: str, scaled: NDArray[Any], column: str) -> NDArray[Any]:
+    require_finite(f"{name}, standardised,", scaled, ("row", column))
+    return scaled
 
 
 class AdaptedRegressor(StandardisedRegressor):

@@ -299,9 +299,9 @@ class GroupedRegressor(StandardisedRegressor):
         X, y : array_like
             As for ``fit``.
         groups : array_like, shape (rows,), optional
-            Labels, known or new. Each group is split as in training (`shots`, `shuffle`,
-            `random_state`), adapts to its support rows, and is judged on its query rows. Groups of
-            a single row are left out, with a warning.
+            Labels, known or new. Each group is split as in training (by the parameter that says how
+            many rows are support, `shuffle` and `random_state`), adapts to its support rows, and is
+            judged on its query rows. Groups of a single row are left out, with a warning.
         sample_weight : array_like, shape (rows,), optional
             Weights in R².
 

@@ -273,7 +273,9 @@ class BayesianLastLayerRegressor(GroupedRegressor):
         return self.loss == "mean_nll"
 
     def _objective(self) -> BayesianLastLayer:
-        return self._head(self.model_)
+        head = self._head(self.model_)
+        self._require_parameters(head, "this model is fitted")
+        return head
 
     def _head(self, model: MLP) -> BayesianLastLayer:
         loss = as_choice("loss", self.loss, LOSSES)
@@ -283,12 +285,16 @@ class BayesianLastLayerRegressor(GroupedRegressor):
         self, model: MLP, learning_rate: float, warm: bool
     ) -> tuple[BayesianLastLayer, None]:
         head = self._head(model)
-        if warm and head.n_params != len(self.theta_):
+        if warm:
+            self._require_parameters(head, "warm_start goes on")
+        return head, None
+
+    def _require_parameters(self, head: BayesianLastLayer, who: str) -> None:
+        if head.n_params != len(self.theta_):
             raise ValueError(
-                f"warm_start goes on with {len(self.theta_)} parameters, prior={self.prior!r} and "
+                f"{who} with {len(self.theta_)} parameters, prior={self.prior!r} and "
                 f"noise={self.noise!r} ask for {head.n_params}; accepted are those of the last fit"
             )
-        return head, None
 
     def _n_support(self) -> Any:
         given = None if self.n_support is None else as_n_support(self.n_support)

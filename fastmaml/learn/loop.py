@@ -125,8 +125,8 @@ class TrainResult(NamedTuple):
     state : TrainState
         The last state, for `resume`.
     maml : MAML or other objective
-        The objective with the rates after the last update, to adapt and predict with; that of the
-        best is ``best.maml``.
+        The objective with the rates after the last update, to adapt and predict with, of whatever
+        class it is; that of the best is ``best.maml``.
     """
 
     theta: np.ndarray

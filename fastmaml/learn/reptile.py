@@ -50,8 +50,7 @@ def reptile_gradient(maml: MAML, theta: ArrayLike, x: Any, y: Any) -> NDArray[An
     >>> reptile_gradient(maml, [1.0], [[[1.0]]], [[3.0]])
     array([-0.38])
     """
-    if not isinstance(maml, MAML):
-        raise TypeError(f"maml is a {type(maml).__name__}; accepted is a fastmaml.MAML")
+    _require_maml(maml)
     adapted = np.atleast_2d(maml.adapt(theta, x, y))
     moved: NDArray[Any] = np.asarray(theta, adapted.dtype) - adapted
     return moved.mean(axis=0) if maml.task_mean else moved.sum(axis=0)
@@ -65,6 +64,11 @@ class Reptile:
     ----------
     maml : MAML
         Says how a task adapts, and how the values are taken.
+
+    Raises
+    ------
+    TypeError
+        For another objective: what adapts in closed form has no adapted parameters to move to.
 
     Examples
     --------
@@ -80,6 +84,9 @@ class Reptile:
 
     maml: MAML
 
+    def __post_init__(self) -> None:
+        _require_maml(self.maml)
+
     def value(
         self, theta: ArrayLike, x: Any, y: Any, x_query: Any = None, y_query: Any = None
     ) -> float:
@@ -92,3 +99,8 @@ class Reptile:
         """Return `value` and `reptile_gradient` of the support rows."""
         gradient = reptile_gradient(self.maml, theta, x, y)
         return self.value(theta, x, y, x_query, y_query), gradient
+
+
+def _require_maml(maml: Any) -> None:
+    if not isinstance(maml, MAML):
+        raise TypeError(f"maml is a {type(maml).__name__}; accepted is a fastmaml.MAML")

@@ -1,7 +1,10 @@
 """The models: what f is."""
 
+from .around import Frozen, Scaled
 from .base import Network
+from .formula import Formula
 from .linear import Linear
 from .mlp import MLP
+from .sum import Sum
 
-__all__ = ["MLP", "Linear", "Network"]
+__all__ = ["MLP", "Formula", "Frozen", "Linear", "Network", "Scaled", "Sum"]

@@ -173,11 +173,14 @@ class _Compiled(CFunc):
 class _Piece:
     """One linked function and its compiled versions."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], made_of: str | None = None) -> None:
         self.name = f"{function.__module__}.{function.__qualname__}"
+        if made_of is not None:
+            self.name += f":{hashlib.sha256(made_of.encode()).hexdigest()}"
         # Of the package, a name stands for one function, and the store watches its source. There
         # may be many of a name from elsewhere, made by a function or an edit, and what they depend
-        # on nobody watches: they are compiled in every process.
+        # on nobody watches: they are compiled in every process. What the package itself makes of a
+        # text is named by that text.
         self._of_package = function.__module__.startswith(_PACKAGE)
         self._serial = 0 if self._of_package else next(_serials)
         self._function, self.result = function, _result_of(function)
@@ -269,8 +272,15 @@ def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def linked(function: Callable[..., Any]) -> Any:
+def linked(function: Callable[..., Any], made_of: str | None = None) -> Any:
     """Compile a function on its own, once for each set of argument types; see the module.
+
+    Parameters
+    ----------
+    function : callable
+    made_of : str, optional
+        Of a function that a function of the package makes: all that tells it from others made
+        there.
 
     Raises
     ------
@@ -280,7 +290,7 @@ def linked(function: Callable[..., Any]) -> Any:
     if config.DISABLE_JIT:
         _result_of(function)
         return _plain(function)
-    piece = _Piece(function)
+    piece = _Piece(function, made_of)
     _registry[piece.name] = piece
 
     def definition(typingctx, *arguments):

@@ -2,8 +2,9 @@
 
 A table describes a model, and the losses of its tasks. It is a record of the model, `NET`; for a
 stack of weight layers one more for each of them, `LAYER`; then one for each *piece* of its
-parameter vector, `PIECE`; and last, where there are losses, one for that of the support rows and
-one for that of the query rows, `LOSS`, and their numbers. Compiled code holds a pointer to the
+parameter vector, `PIECE`; of a model with parts one for each of these, `PART`, with their tables;
+and last, where there are losses, one for that of the support rows and one for that of the query
+rows, `LOSS`, and their numbers. Compiled code holds a pointer to the
 first and reads a field where it lies. (Before a loop that stores, read a field into a local: LLVM
 must assume that the store changes the record.) Numba would load a whole record to read one field of
 an array of them, so finding a record is an intrinsic here.
@@ -32,6 +33,9 @@ NET_FIELDS = (
     "n_layers",  # runs of parameters that have a rate of their own
     "n_pieces",  # runs of parameters that lie in a padded vector as they do in a plain one,
     "pieces",  # and where their records begin, in numbers
+    "n_parts",  # models that it is a sum of,
+    "parts",  # and where their records begin
+    "numbers",  # where the model's own numbers begin
     # What is kept of a row of data: numbers in all, and if only the value of f is wanted
     "row_size",
     "value_size",
@@ -89,14 +93,22 @@ LOSS_FIELDS = (
     "ld_y",  # and numbers in a row of y: these, and its weight where rows have weights
     "numbers",  # where its own numbers begin in the table
 )
+#: of a model that is a part of another
+PART_FIELDS = (
+    "net",  # where its own table begins
+    "padded",  # where its parameters begin in a padded vector,
+    "derived",  # and what is derived from them
+    "place",  # how many numbers of each row lie before its block, but for values alone
+)
 
 
 def _record(names: tuple[str, ...]) -> Any:
     return np.dtype((np.record, np.dtype([(name, np.int64) for name in names], align=True)))
 
 
-NET, LAYER, PIECE, LOSS = map(_record, (NET_FIELDS, LAYER_FIELDS, PIECE_FIELDS, LOSS_FIELDS))
-_NET, _LAYER, _PIECE, _LOSS = map(numpy_support.from_dtype, (NET, LAYER, PIECE, LOSS))
+NET, LAYER, PIECE = map(_record, (NET_FIELDS, LAYER_FIELDS, PIECE_FIELDS))
+PART, LOSS = map(_record, (PART_FIELDS, LOSS_FIELDS))
+_NET, _LAYER, _PIECE, _PART, _LOSS = map(numpy_support.from_dtype, (NET, LAYER, PIECE, PART, LOSS))
 _NUMBERS = types.CPointer(types.float64)
 
 
@@ -122,6 +134,12 @@ class View:
         return self.table[self.pieces : end].view(PIECE, np.recarray)
 
     @property
+    def all_parts(self) -> Any:
+        """The records of the parts."""
+        end = self.parts + self.n_parts * len(PART_FIELDS)
+        return self.table[self.parts : end].view(PART, np.recarray)
+
+    @property
     def all_losses(self) -> Any:
         """The records of the two losses."""
         return self.table[self.losses : self.losses + 2 * len(LOSS_FIELDS)].view(LOSS, np.recarray)
@@ -136,6 +154,24 @@ def table_of(
     fields = {**fields, "n_pieces": len(pieces), "pieces": pieces_at, "losses": losses_at}
     net = [fields.get(name, 0) for name in NET_FIELDS]
     return np.array([*net, *(n for record in layers + pieces for n in record)], np.int64)
+
+
+def with_parts(
+    table: np.ndarray, tables: list[np.ndarray], places: list[tuple[int, int, int]],
+    numbers: Any = (),
+) -> np.ndarray:  # fmt: skip
+    """A table with those of the model's parts, for each the rest of a `PART`, and its numbers."""
+    begin = View(table).losses
+    net_at, records = begin + len(tables) * len(PART_FIELDS), []
+    for part, rest in zip(tables, places, strict=True):
+        records += [net_at, *rest]
+        net_at += len(part)
+    own = np.array(numbers, np.float64).view(np.int64)
+    table = np.concatenate([table[:begin], np.array(records, np.int64), *tables, own])
+    fields = {"n_parts": len(tables), "parts": begin, "numbers": net_at}
+    for name, value in (*fields.items(), ("losses", net_at + len(own))):
+        table[NET_FIELDS.index(name)] = value
+    return table
 
 
 @intrinsic
@@ -182,12 +218,24 @@ def _plain_piece(net: View, number: int) -> Any:
     return net.all_pieces[number]
 
 
+def _plain_part(net: View, number: int) -> Any:
+    return net.all_parts[number]
+
+
+def _plain_net_at(net: View, place: int) -> View:
+    return View(net.table[place:])
+
+
 def _plain_loss(net: View, number: int) -> Any:
     return net.all_losses[number]
 
 
 def _plain_numbers(net: View, place: int) -> Any:
     return net.table[place:].view(np.float64)
+
+
+def _plain_own_numbers(net: View, number: int) -> Any:
+    return net.table[net.numbers + number :].view(np.float64)
 
 
 _LAYERS_BEGIN = len(NET_FIELDS) - len(LAYER_FIELDS)  # of a layer 0, which there is not
@@ -198,6 +246,11 @@ net_of = View if config.DISABLE_JIT else _emit_net
 layer_of = _plain_layer if config.DISABLE_JIT else _found(_LAYER, len(LAYER_FIELDS), _LAYERS_BEGIN)
 #: the record of a piece, from 0
 piece_of = _plain_piece if config.DISABLE_JIT else _found(_PIECE, len(PIECE_FIELDS), "pieces")
+#: the record of a part, from 0, and the model that is described from some place on
+part_of = _plain_part if config.DISABLE_JIT else _found(_PART, len(PART_FIELDS), "parts")
+net_at = _plain_net_at if config.DISABLE_JIT else _found(_NET, 1, 0)
+#: the model's own numbers from one of them on
+own_numbers = _plain_own_numbers if config.DISABLE_JIT else _found(_NUMBERS, 1, "numbers")
 #: the record of a loss: 0 of the support rows, 1 of the query rows
 loss_of = _plain_loss if config.DISABLE_JIT else _found(_LOSS, len(LOSS_FIELDS), "losses")
 #: the numbers that begin at a place of the table

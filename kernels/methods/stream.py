@@ -24,8 +24,8 @@ from ..models.passes import Block, Point, load_rows
 from ..vectors.cholesky import forward_row, take_in
 from ..vectors.pointers import offset
 
-#: a diagonal entry of the factor below which it forgets no more: a feature that no row shows any
-#: longer keeps a precision (the square) whose inverse is a number
+#: a diagonal entry of the factor down to which it forgets: a feature that no row shows any longer
+#: keeps a precision (the square) whose inverse is a number
 LEAST = 1e-140
 
 
@@ -61,8 +61,9 @@ def take_row(net, shared, x, y, forget, p, n, state, memory, phi):
         root = math.sqrt(forget)
         for i in range(p):
             row = offset(state, i * n)
-            for j in range(i, n if row[i] > LEAST else i):
-                row[j] *= root
+            by = root if row[i] * root > LEAST else min(1.0, LEAST / row[i])
+            for j in range(i, n):
+                row[j] *= by
     take_in(p, n, state, n, phi)
 
 
