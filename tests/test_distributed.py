@@ -118,6 +118,19 @@ def test_it_is_the_objective_on_all_tasks(client, name):
         assert whole.inner_lr_gradient is None
 
 
+def test_a_formula_is_compiled_on_the_workers(client):
+    sympy = pytest.importorskip("sympy")
+    x, a, p = sympy.symbols("x a p")
+    wave = fm.Formula(a * sympy.sin(x - p), parameters=[a, p], inputs=[x])
+    maml = fm.MAML(wave, inner_lr=0.01, task_mean=True)
+    theta = np.array([1.0, 0.5])
+    with Fleet(client, maml, TASKS) as fleet:
+        value, gradient = fleet.value_and_gradient(theta)
+    expected = maml.value_and_gradient(theta, *TASKS)
+    np.testing.assert_allclose(value, expected[0], rtol=1e-12)
+    np.testing.assert_allclose(gradient, expected[1], rtol=1e-9)
+
+
 def test_float32_and_tasks_in_other_forms(client):
     x, y = TASKS.x, TASKS.y
     value, gradient = MAML.value_and_gradient(THETA, x, y)
