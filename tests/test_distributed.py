@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import fastmaml as fm
 from fastmaml.datasets import Sinusoid
 from fastmaml.distributed import calls as calls_module
 from fastmaml.distributed import worker as worker_module
+from fastmaml.distributed.sums import TreeSum
 from fastmaml.learn import (
     SGD,
     Adam,
@@ -184,24 +186,30 @@ def test_a_sampler_draws_by_seed(client):
 # ---- whatever happens to the workers
 
 
+def computed_here(shares):
+    """What a fleet gives for MAML and THETA, share by share in this process."""
+    objective, sums = replace(MAML, task_mean=False), TreeSum(len(shares))
+    for place, tasks in enumerate(shares):
+        found = objective.evaluate(THETA, *tasks)
+        numbers = [[found.value, len(tasks[0])], found.gradient, [found.inner_lr_gradient]]
+        sums.put((0, place), np.concatenate(numbers))
+    mean = sums.total / sums.total[1]
+    return float(mean[0]), mean[2:-1], float(mean[-1])
+
+
 @pytest.mark.parametrize("n_threads", [1, 2])
 def test_the_bits_do_not_depend_on_the_workers(n_threads):
-    """Of 5, 3, 2 and 1 workers, as they go; and the same as of two single-threaded ones."""
-    found = []
+    """Of 5, 3, 2 and 1 workers, as they go."""
+    fixed = bits(computed_here(fm.distributed.shares.cut(TASKS, 11)))
+    drawn = bits(computed_here([sample(np.random.default_rng([5, i])) for i in range(11)]))
     with cluster_of(5, n_threads) as client:
         given = Fleet(client, MAML, TASKS, n_shares=11)
         drawing = Fleet(client, MAML, sampler=sampler_here(), n_shares=11)
         for n_workers in (5, 3, 2, 1):
             client.cluster.scale(n_workers)
             wait_for(client, n_workers)
-            found.append(bits((*given.evaluate(THETA)[:4], *drawing.evaluate(THETA, 5)[:4])))
-    assert found[0] == found[1] == found[2] == found[3]
-    _same_bits.append(found[0])
-    assert all(other == found[0] for other in _same_bits)
-
-
-#: of the runs of the test above, which are to agree whichever comes first
-_same_bits: list = []
+            assert bits(tuple(given.evaluate(THETA)[:3])) == fixed
+            assert bits(tuple(drawing.evaluate(THETA, 5)[:3])) == drawn
 
 
 @pytest.mark.parametrize(("n_workers", "n_kills"), [(1, 1), (2, 2)])
