@@ -39,6 +39,7 @@ from .version import __version__ as __version__
 
 if TYPE_CHECKING:
     from . import datasets as datasets
+    from . import distributed as distributed
     from . import equations as equations
     from . import export as export
     from . import learn as learn
@@ -61,8 +62,9 @@ __all__ = [
     "MAML", "MLP", "BayesianLastLayer", "ConvergenceWarning", "DivergenceWarning", "Formula",
     "Frozen", "GaussianNLL", "HeadMetaGradient", "Huber", "ImplicitMetaGradient", "Linear",
     "LogCosh", "Logistic", "Loss", "MetaGradient", "Poisson", "Posterior", "PseudoHuber",
-    "Quantile", "Scaled", "Softmax", "Sum", "anil_inner_lr", "datasets", "equations", "export",
-    "learn", "load", "meta_gradient", "models", "save", "set_num_threads", "threads", "warmup",
+    "Quantile", "Scaled", "Softmax", "Sum", "anil_inner_lr", "datasets", "distributed",
+    "equations", "export", "learn", "load", "meta_gradient", "models", "save", "set_num_threads",
+    "threads", "warmup",
 ]  # fmt: skip
 
 
@@ -74,7 +76,8 @@ _LOSSES = (
 _LATER = {
     **dict.fromkeys(_LOSSES, ".losses.kinds"),
     "BayesianLastLayerRegressor": ".learn", "MAMLClassifier": ".learn", "MAMLRegressor": ".learn",
-    "datasets": ".datasets", "equations": ".equations", "export": ".export", "learn": ".learn",
+    "datasets": ".datasets", "distributed": ".distributed", "equations": ".equations",
+    "export": ".export", "learn": ".learn",
     "load": ".saving", "save": ".saving",
 }  # fmt: skip
 

@@ -65,6 +65,15 @@ def test_fertility(tmp_path: Path) -> None:
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+def test_million_tasks() -> None:
+    pytest.importorskip("distributed")
+    small = ("--tasks", "8000", "--batch", "200", "--epochs", "2", "--workers", "2")
+    lines = run("million_tasks.py", *small).splitlines()
+    assert [line.split()[0] for line in lines] == ["before:", "8000", "16000"]
+    before, *after = (last_numbers(line)[-1] for line in lines)
+    assert before > after[0] > after[1]
+
+
 def test_grey_box(tmp_path: Path) -> None:
     pytest.importorskip("scipy")
     pytest.importorskip("sympy")
