@@ -108,7 +108,7 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="fastmaml",
-        description="Exact MAML meta-gradients for squared-error regression.",
+        description="Exact MAML meta-gradients.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"fastmaml {__version__}")
