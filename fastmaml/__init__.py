@@ -27,6 +27,7 @@ from .maml import anil_inner_lr as anil_inner_lr
 from .maml import meta_gradient as meta_gradient
 from .methods.implicit import ConvergenceWarning as ConvergenceWarning
 from .models import MLP as MLP
+from .models import Custom as Custom
 from .models import Formula as Formula
 from .models import Frozen as Frozen
 from .models import Linear as Linear
@@ -38,11 +39,14 @@ from .runtime import warmup as warmup
 from .version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from . import checking as checking
     from . import datasets as datasets
     from . import distributed as distributed
     from . import equations as equations
     from . import export as export
     from . import learn as learn
+    from .checking import check_gradient as check_gradient
+    from .checking import check_model as check_model
     from .learn import BayesianLastLayerRegressor as BayesianLastLayerRegressor
     from .learn import MAMLClassifier as MAMLClassifier
     from .learn import MAMLRegressor as MAMLRegressor
@@ -59,12 +63,12 @@ if TYPE_CHECKING:
     from .saving import save as save
 
 __all__ = [
-    "MAML", "MLP", "BayesianLastLayer", "ConvergenceWarning", "DivergenceWarning", "Formula",
-    "Frozen", "GaussianNLL", "HeadMetaGradient", "Huber", "ImplicitMetaGradient", "Linear",
-    "LogCosh", "Logistic", "Loss", "MetaGradient", "Poisson", "Posterior", "PseudoHuber",
-    "Quantile", "Scaled", "Softmax", "Sum", "anil_inner_lr", "datasets", "distributed",
-    "equations", "export", "learn", "load", "meta_gradient", "models", "save", "set_num_threads",
-    "threads", "warmup",
+    "MAML", "MLP", "BayesianLastLayer", "ConvergenceWarning", "Custom", "DivergenceWarning",
+    "Formula", "Frozen", "GaussianNLL", "HeadMetaGradient", "Huber", "ImplicitMetaGradient",
+    "Linear", "LogCosh", "Logistic", "Loss", "MetaGradient", "Poisson", "Posterior", "PseudoHuber",
+    "Quantile", "Scaled", "Softmax", "Sum", "anil_inner_lr", "check_gradient", "check_model",
+    "datasets", "distributed", "equations", "export", "learn", "load", "meta_gradient", "models",
+    "save", "set_num_threads", "threads", "warmup",
 ]  # fmt: skip
 
 
@@ -76,9 +80,9 @@ _LOSSES = (
 _LATER = {
     **dict.fromkeys(_LOSSES, ".losses.kinds"),
     "BayesianLastLayerRegressor": ".learn", "MAMLClassifier": ".learn", "MAMLRegressor": ".learn",
+    "check_gradient": ".checking", "check_model": ".checking", "checking": ".checking",
     "datasets": ".datasets", "distributed": ".distributed", "equations": ".equations",
-    "export": ".export", "learn": ".learn",
-    "load": ".saving", "save": ".saving",
+    "export": ".export", "learn": ".learn", "load": ".saving", "save": ".saving",
 }  # fmt: skip
 
 
