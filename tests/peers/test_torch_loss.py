@@ -120,7 +120,7 @@ def test_rates_alone_and_a_tensor_without_gradient():
 
 
 @pytest.mark.parametrize(
-    "kind", ["ragged", "single", "no query", "flat", "transposed", "mixed", "negated"]
+    "kind", ["ragged", "single", "no query", "flat", "transposed", "mixed", "negated", "one", "two"]
 )
 def test_forms_of_the_data(kind):
     net, (x, y, x_query, y_query) = network(), tasks()
@@ -132,6 +132,8 @@ def test_forms_of_the_data(kind):
         "flat": [x, y[..., 0], x_query, y_query[..., 0]],
         "transposed": [x.mT.contiguous().mT, y, x_query.flip(0), y_query],
         "mixed": [x.float(), y, x_query.long(), y_query],
+        "one": [[x[0]], y[:1], x_query[:1], [y_query[0, :, 0]]],
+        "two": [[x[0], x[1]], y[:2], x_query[:2], list(y_query[:2])],
         "negated": [x, torch.complex(x[..., :1], y).conj().imag, x_query, y_query],
     }[kind]  # fmt: skip
     model, theta = bridge.from_module(net)
@@ -282,6 +284,8 @@ def test_adapt_and_predict():
     found = bridge.predict(net, *ragged, inner_lr=0.05, **options)
     want = maml.predict(theta, *arrays(ragged))
     assert all(map(same_bits, found, want))
+    one = bridge.predict(net, [x[0]], y[:1], [x_new[0]], inner_lr=0.05, **options)
+    assert same_bits(one, maml.predict(theta, *arrays([x[:1], y[:1], x_new[:1]])))
     alone = bridge.adapt(net, x[0], y[0], inner_lr=0.05, **options)
     assert same_bits(alone, maml.adapt(theta, *arrays([x[0], y[0]])))
 
