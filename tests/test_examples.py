@@ -34,6 +34,18 @@ def test_there_is_a_test_for_each() -> None:
     assert {path.stem for path in EXAMPLES.glob("*.py")} <= tested
 
 
+def test_digits() -> None:
+    pytest.importorskip("sklearn")
+    pairs, _, *of_pairs, fives, _, a, b, c = run("digits.py", "--quick").splitlines()
+    assert (pairs.split(":")[0], fives.split(":")[0]) == ("pairs", "fives")
+    for chance, lines in ((0.5, of_pairs), (0.2, [a, b, c])):
+        assert len(lines) == 3
+        for line in lines:
+            one, one_error, five, five_error = last_numbers(line)
+            assert chance < one + 2 * one_error
+            assert five - one > -2 * (one_error + five_error)
+
+
 def test_fertility(tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
     pytest.importorskip("statsmodels")
@@ -51,6 +63,15 @@ def test_fertility(tmp_path: Path) -> None:
         < 0.8 * error["last value"]
     )
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_million_tasks() -> None:
+    pytest.importorskip("distributed")
+    small = ("--tasks", "8000", "--batch", "200", "--epochs", "2", "--workers", "2")
+    lines = run("million_tasks.py", *small).splitlines()
+    assert [line.split()[0] for line in lines] == ["before:", "8000", "16000"]
+    before, *after = (last_numbers(line)[-1] for line in lines)
+    assert before > after[0] > after[1]
 
 
 def test_grey_box(tmp_path: Path) -> None:
