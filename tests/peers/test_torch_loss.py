@@ -65,6 +65,7 @@ FORMS = {
     "first": {"inner_lr": [0.1, 0.05, 0.0], "order": "first"},
     "momentum": {"inner_lr": 0.05, "steps": 3, "inner_momentum": 0.5},
     "multi-step": {"inner_lr": 0.05, "steps": 2, "step_weights": [0.2, 0.3, 0.5]},
+    "huber": {"inner_lr": 0.05, "loss": fm.Huber(0.5)},
     "array": {"inner_lr": np.array([[0.1, 0.05, 0.02]]), "steps": 2, "method": "dense"},
 }
 
@@ -81,6 +82,15 @@ def test_loss_and_gradient(form, dtype):
     assert loss.dtype == DTYPES[dtype]
     assert same_bits(loss.detach(), np.asarray(want.value, dtype))
     assert same_bits(gradient(net), want.gradient)
+
+
+def test_labels():
+    net, (x, *_) = network(sizes=(2, 7, 3)), tasks()
+    labels = torch.arange(24).reshape(4, 6) % 3
+    model, theta = bridge.from_module(net)
+    maml = fm.MAML(model, 0.05, loss="softmax")
+    bridge.meta_loss(net, x, labels, inner_lr=0.05, loss="softmax").backward()
+    assert same_bits(gradient(net), maml.gradient(theta, x.numpy(), labels.numpy()))
 
 
 RATES = {
