@@ -226,11 +226,7 @@ def _outside(parameters: list[Tensor], rate: Tensor | None, problem: str) -> tup
 def arrays(**data: Any) -> list[Any]:
     """Return data as fastmaml takes them, without a copy, by their names."""
     with torch.no_grad():
-        rows = {name: _rows(name, given) for name, given in data.items()}
-    return [
-        arrays_of(rows[name]) if isinstance(given, Tensor) else [arrays_of([t]) for t in rows[name]]
-        for name, given in data.items()
-    ]
+        return [arrays_of(_rows(name, given)) for name, given in data.items()]
 
 
 def as_tensors(result: NDArray[Any] | list[NDArray[Any]]) -> Any:
@@ -247,7 +243,7 @@ _READABLE = {
 
 
 def _rows(name: str, given: Any) -> list[Tensor]:
-    """The rows of tasks as a list of tensors: of one, unless a list is given."""
+    """The rows of tasks as a list of tensors: of one, or of one for each task."""
     tensors = [given] if isinstance(given, Tensor) or not isinstance(given, list | tuple) else given
     for each in tensors:
         if (
@@ -258,9 +254,12 @@ def _rows(name: str, given: Any) -> list[Tensor]:
             or each.layout != torch.strided
         ):
             _require_rows(name, each)
+    if tensors is not given:
+        return [given]
     if not tensors:
         raise ValueError(f"{name} has 0 tasks; accepted are one or more")
-    return list(tensors)
+    # A list of one is a batch of one task, and a tensor alone must say so by its axes.
+    return list(tensors) if len(tensors) > 1 else [tensors[0][None]]
 
 
 def _require_rows(name: str, given: Any) -> None:

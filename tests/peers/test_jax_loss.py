@@ -46,6 +46,7 @@ FORMS = {
     "all": {"inner_lr": 0.05},
     "mse": {"inner_lr": 0.05, "loss": "mse", "task_mean": True, "steps": 3},
     "first": {"inner_lr": [0.1, 0.05, 0.0], "order": "first"},
+    "huber": {"inner_lr": 0.05, "loss": fm.Huber(0.5)},
     "multi-step": {"inner_lr": 0.05, "steps": 2, "step_weights": [0.2, 0.3, 0.5]},
 }
 
@@ -61,6 +62,16 @@ def test_value_and_gradient(form, dtype):
         assert same_bits(value, np.asarray(want.value, dtype))
         assert same_bits(gradient, want.gradient)
     assert same_bits(jax.jit(loss)(theta, *data), np.asarray(maml.value(theta, *data), dtype))
+
+
+def test_labels(dtype):
+    model, labels = fm.MLP([2, 7, 3]), np.arange(24).reshape(4, 6) % 3
+    theta, x = model.init(0, dtype), tasks(dtype)[0]
+    maml = fm.MAML(model, 0.05, loss="softmax")
+    gradient = jax.jit(jax.grad(meta_loss(maml)))(theta, x, labels)
+    assert same_bits(gradient, maml.gradient(theta, x, labels))
+    with pytest.raises(ValueError, match="y has 2 columns, Softmax"):
+        jax.jit(meta_loss(maml))(theta, x, np.zeros((4, 6, 2), dtype))
 
 
 RATES = {

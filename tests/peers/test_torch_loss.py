@@ -65,6 +65,7 @@ FORMS = {
     "first": {"inner_lr": [0.1, 0.05, 0.0], "order": "first"},
     "momentum": {"inner_lr": 0.05, "steps": 3, "inner_momentum": 0.5},
     "multi-step": {"inner_lr": 0.05, "steps": 2, "step_weights": [0.2, 0.3, 0.5]},
+    "huber": {"inner_lr": 0.05, "loss": fm.Huber(0.5)},
     "array": {"inner_lr": np.array([[0.1, 0.05, 0.02]]), "steps": 2, "method": "dense"},
 }
 
@@ -81,6 +82,15 @@ def test_loss_and_gradient(form, dtype):
     assert loss.dtype == DTYPES[dtype]
     assert same_bits(loss.detach(), np.asarray(want.value, dtype))
     assert same_bits(gradient(net), want.gradient)
+
+
+def test_labels():
+    net, (x, *_) = network(sizes=(2, 7, 3)), tasks()
+    labels = torch.arange(24).reshape(4, 6) % 3
+    model, theta = bridge.from_module(net)
+    maml = fm.MAML(model, 0.05, loss="softmax")
+    bridge.meta_loss(net, x, labels, inner_lr=0.05, loss="softmax").backward()
+    assert same_bits(gradient(net), maml.gradient(theta, x.numpy(), labels.numpy()))
 
 
 RATES = {
@@ -120,7 +130,7 @@ def test_rates_alone_and_a_tensor_without_gradient():
 
 
 @pytest.mark.parametrize(
-    "kind", ["ragged", "single", "no query", "flat", "transposed", "mixed", "negated"]
+    "kind", ["ragged", "single", "no query", "flat", "transposed", "mixed", "negated", "one", "two"]
 )
 def test_forms_of_the_data(kind):
     net, (x, y, x_query, y_query) = network(), tasks()
@@ -132,6 +142,8 @@ def test_forms_of_the_data(kind):
         "flat": [x, y[..., 0], x_query, y_query[..., 0]],
         "transposed": [x.mT.contiguous().mT, y, x_query.flip(0), y_query],
         "mixed": [x.float(), y, x_query.long(), y_query],
+        "one": [[x[0]], y[:1], x_query[:1], [y_query[0, :, 0]]],
+        "two": [[x[0], x[1]], y[:2], x_query[:2], list(y_query[:2])],
         "negated": [x, torch.complex(x[..., :1], y).conj().imag, x_query, y_query],
     }[kind]  # fmt: skip
     model, theta = bridge.from_module(net)
@@ -282,6 +294,8 @@ def test_adapt_and_predict():
     found = bridge.predict(net, *ragged, inner_lr=0.05, **options)
     want = maml.predict(theta, *arrays(ragged))
     assert all(map(same_bits, found, want))
+    one = bridge.predict(net, [x[0]], y[:1], [x_new[0]], inner_lr=0.05, **options)
+    assert same_bits(one, maml.predict(theta, *arrays([x[:1], y[:1], x_new[:1]])))
     alone = bridge.adapt(net, x[0], y[0], inner_lr=0.05, **options)
     assert same_bits(alone, maml.adapt(theta, *arrays([x[0], y[0]])))
 
