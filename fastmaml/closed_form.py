@@ -25,6 +25,7 @@ from .divergence import DivergenceWarning, called
 from .family import Family, is_model
 from .learner import Learner, option
 from .losses import LOSSES, loss_of
+from .losses.task import SQUARED_LOSSES
 from .methods.closed_form import (
     CLOSED_FORM,
     HeadProblem,
@@ -35,6 +36,7 @@ from .methods.closed_form import (
 )
 from .parameters import as_theta
 from .plan import default_max_memory
+from .row_weights import with_weights
 from .streaming import Posterior, Stream
 from .tasks import Rows, as_rows, by_task, offsets_of, split
 
@@ -43,6 +45,17 @@ __all__ = ["BayesianLastLayer", "HeadMetaGradient", "HeadParameters", "Posterior
 #: the losses that need the predictive variance
 DENSITIES = ("nll", "mean_nll")
 PRIORS, NOISES = ("diagonal", "shared"), ("shared", "per_output")
+
+
+def _as_head_loss(name: str, value: Any) -> str:
+    accepted = (*DENSITIES, *SQUARED_LOSSES)
+    known = value in LOSSES if isinstance(value, str) else hasattr(type(value), "task_loss")
+    if known and value not in accepted:
+        raise ValueError(
+            f"{name} is {shown(value)}, a closed form is there for squared errors alone; accepted "
+            f"are {', '.join(map(repr, accepted))} (fastmaml.MAML takes the others)"
+        )
+    return as_choice(name, value, accepted)
 
 
 class HeadMetaGradient(NamedTuple):
@@ -163,6 +176,12 @@ class BayesianLastLayer(Learner):
     w minimises ½ Σ (φᵀw - y)² + ½ Σ (w - W_0)² / s, which is where gradient steps on the last layer
     alone would end. Tasks with fewer rows than features are solved by a K × K system instead.
 
+    With `sample_weight`, given as to `MAML`, a support row of weight w is an observation of noise
+    variance σ² / w: as good as w rows. With `sample_weight_query` a query row's share in the loss
+    is multiplied by its weight, and the means are divided by the sum of these in place of Q. A row
+    of weight 0 counts as if it were not there, to rounding. Without a query set the weights of the
+    support rows are for both. Predictions are those of observations of weight 1.
+
     Data are given as for `MAML`. Here a task may also have no support rows: then the prior
     predicts. Without a query set the support set serves as both, which is seldom wanted: a prior
     that is learned so need only explain rows that it has seen. float32 that overflowed on its way
@@ -189,7 +208,7 @@ class BayesianLastLayer(Learner):
     """
 
     model: Family
-    loss: str = option("nll", as_choice, (*DENSITIES, *LOSSES))
+    loss: str = option("nll", _as_head_loss)
     prior: str = option("diagonal", as_choice, PRIORS)
     noise: str = option("shared", as_choice, NOISES)
     task_mean: bool = option(False, as_flag)
@@ -223,6 +242,10 @@ class BayesianLastLayer(Learner):
         space = HeadSpace(model, self.prior, self.noise, problem.n_prior, problem.n_noise, n_params)
         object.__setattr__(self, "_problem", problem)
         object.__setattr__(self, "_space", space)
+
+    @property
+    def _averages(self) -> tuple[bool, bool]:
+        return False, self._problem.mean
 
     @property
     def n_params(self) -> int:
@@ -322,7 +345,9 @@ class BayesianLastLayer(Learner):
             prior, noise = np.exp(array[..., ends[0] : ends[1]]), np.exp(array[..., ends[1] :])
         return HeadParameters(layers, prior, noise)
 
-    def adapt(self, theta: ArrayLike, x: Any, y: Any) -> Posterior:  # type: ignore[override]
+    def adapt(  # type: ignore[override]
+        self, theta: ArrayLike, x: Any, y: Any, *, sample_weight: Any = None
+    ) -> Posterior:
         """Return the posterior of each task's last layer, given its rows.
 
         Parameters
@@ -330,6 +355,8 @@ class BayesianLastLayer(Learner):
         theta : array_like, shape (n_params,)
         x, y : array_like or list of array_like
             Support rows of each task, none or more; see the class.
+        sample_weight : array_like or list of array_like, optional
+            Of each support row; see the class.
 
         Returns
         -------
@@ -345,11 +372,14 @@ class BayesianLastLayer(Learner):
         parameters = as_theta(self._space, theta, check_finite=check)
         dtype = parameters.dtype
         support = as_rows(self.model, x, y, dtype, check_finite=check, fewest=0)
+        if sample_weight is not None:
+            support = with_weights(support, sample_weight, averaged=False)
         return self._posterior(parameters, support, check)
 
     def predict(
-        self, theta: ArrayLike, x: Any, y: Any, x_new: Any, return_std: bool = False
-    ) -> Any:
+        self, theta: ArrayLike, x: Any, y: Any, x_new: Any, return_std: bool = False,
+        *, sample_weight: Any = None,
+    ) -> Any:  # fmt: skip
         """Predict at `x_new` from each task's support rows (x, y).
 
         Parameters
@@ -362,6 +392,8 @@ class BayesianLastLayer(Learner):
             all tasks.
         return_std : bool
             Whether to return standard deviations, too.
+        sample_weight : array_like or list of array_like, optional
+            Of each support row; see the class.
 
         Returns
         -------
@@ -375,9 +407,9 @@ class BayesianLastLayer(Learner):
         ------
         TypeError, ValueError
             For data of the wrong kind or shape, or that is not finite.
-        """
+        """  # fmt: skip
         with_std = as_flag("return_std", return_std)
-        parameters, support, new = self._to_predict(theta, x, y, x_new)
+        parameters, support, new = self._to_predict(theta, x, y, x_new, sample_weight)
         if self.check_finite:
             as_theta(self._space, parameters)
         f, std = predict(self._problem, parameters, support, new, with_std)
@@ -391,8 +423,9 @@ class BayesianLastLayer(Learner):
         return split(f, new, support.flat), split(std, new, support.flat)
 
     def evaluate(
-        self, theta: ArrayLike, x: Any, y: Any, x_query: Any = None, y_query: Any = None
-    ) -> HeadMetaGradient:
+        self, theta: ArrayLike, x: Any, y: Any, x_query: Any = None, y_query: Any = None,
+        *, sample_weight: Any = None, sample_weight_query: Any = None,
+    ) -> HeadMetaGradient:  # fmt: skip
         """Return the meta-objective, per task too, and its gradient.
 
         Parameters
@@ -402,6 +435,8 @@ class BayesianLastLayer(Learner):
             Support rows of each task; see the class.
         x_query, y_query : array_like or list of array_like, optional
             Query rows of each task, one or more. Without them the support rows serve as both.
+        sample_weight, sample_weight_query : array_like or list of array_like, optional
+            Of each support and query row; see the class.
 
         Returns
         -------
@@ -412,8 +447,9 @@ class BayesianLastLayer(Learner):
         ------
         TypeError, ValueError
             For data of the wrong kind or shape, or that is not finite.
-        """
-        value, task_values, result, _ = self._evaluate(theta, x, y, x_query, y_query)
+        """  # fmt: skip
+        weights = sample_weight, sample_weight_query
+        value, task_values, result, _ = self._evaluate(theta, x, y, x_query, y_query, weights)
         return HeadMetaGradient(value, result.gradient, task_values)
 
     def start(self, theta: ArrayLike, posterior: Posterior | None = None) -> Stream:

@@ -152,8 +152,8 @@ def as_model(model: Any) -> Family:
     """Return `model`, which must be one."""
     if not is_model(model):
         raise TypeError(
-            f"model is {shown(model)}; accepted are MLP and Linear, and what has the names of "
-            "fastmaml.family.Family"
+            f"model is {shown(model)}; accepted are MLP and Linear, other models of "
+            "fastmaml.models, and what has the names of fastmaml.family.Family"
         )
     require_agreement(model, model.compiled(FLOAT64))
     return model

@@ -96,7 +96,9 @@ class Stream:
     def __repr__(self) -> str:
         return f"<Stream of {self._model!r}, {self.n_rows} rows>"
 
-    def update(self, x_row: ArrayLike, y_row: ArrayLike, forget: float = 1.0) -> None:
+    def update(
+        self, x_row: ArrayLike, y_row: ArrayLike, forget: float = 1.0, *, sample_weight: float = 1.0
+    ) -> None:
         """Take in one row.
 
         Parameters
@@ -108,6 +110,8 @@ class Stream:
             What all that was known counts before this row, prior included: the precision is
             multiplied by it. Above 0, at most 1; 0.99 remembers about 100 rows. Where rows bring
             nothing on a feature, its variance then grows without bound.
+        sample_weight : float
+            How often the row counts, 0 or more: its noise variance is divided by it.
 
         Raises
         ------
@@ -119,9 +123,16 @@ class Stream:
             forget = as_number("forget", forget)
             if not 0.0 < forget <= 1.0:
                 raise ValueError(f"forget is {forget}; accepted are numbers above 0, up to 1")
+        if sample_weight != 1.0:
+            sample_weight = as_number("sample_weight", sample_weight)
+            if sample_weight < 0.0:
+                raise ValueError(
+                    f"sample_weight is {sample_weight}; accepted are numbers of at least 0"
+                )
         kernels.update(
-            self._table, self._shared, x, y, float(forget), self._state, self._memory, self._phi
-        )
+            self._table, self._shared, x, y, float(sample_weight), float(forget), self._state,
+            self._memory, self._phi,
+        )  # fmt: skip
         self.n_rows += 1
 
     def predict(self, x_row: ArrayLike, return_std: bool = False) -> Any:

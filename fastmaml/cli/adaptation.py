@@ -24,7 +24,7 @@ from .parquet import is_parquet, require_parquet, write_parquet
 from .sheet import Sheet, read_sheet
 from .table import Layout, say_of_missing, tasks_of
 
-__all__ = ["add"]
+__all__ = ["add", "add_layout", "layout_of"]
 
 
 def add(commands: Any) -> None:
@@ -34,20 +34,25 @@ def add(commands: Any) -> None:
     runs.add_folder(parser)
     parser.add_argument("support", type=Path, help="CSV or Parquet with inputs and outputs")
     parser.add_argument("new", type=Path, help="CSV or Parquet with inputs to predict at")
+    parser.add_argument("--steps", type=count(0), metavar="N", help="inner steps of a MAML")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="CSV or Parquet (default: standard output)"
+    )
+    add_layout(parser)
+    runs.add_last(parser)
+
+
+def add_layout(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say how files of rows are read."""
     parser.add_argument(
         "--task", action="append", metavar="COLUMN",
         help="says whose a row is; may be given several times (default: the configuration's, if "
         "the support has it; else all rows are of one task)",
     )  # fmt: skip
-    parser.add_argument("--steps", type=count(0), metavar="N", help="inner steps of a MAML")
-    parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="CSV or Parquet (default: standard output)"
-    )
     group = parser.add_argument_group("how the files are written (default: as in training)")
     group.add_argument("--missing", choices=("error", "drop"), help="rows with missing cells")
     for name in Format._fields:
         group.add_argument(f"--{name}", metavar="TEXT")
-    runs.add_last(parser)
 
 
 def _adapt(arguments: argparse.Namespace) -> None:
@@ -57,7 +62,7 @@ def _adapt(arguments: argparse.Namespace) -> None:
         what = what._replace(objective=runs.with_steps(what.objective, arguments.steps))
     if arguments.out is not None and is_parquet(arguments.out):
         require_parquet(arguments.out)
-    layout = _layout(arguments, run.learner, what)
+    layout = layout_of(arguments, run.learner, what)
     categories = {} if run.record is None else run.record.categories
     # Of a head, the prior predicts tasks without support rows.
     fewest = 0 if isinstance(what.objective, BayesianLastLayer) else 1
@@ -87,7 +92,7 @@ def _adapt(arguments: argparse.Namespace) -> None:
     _write(arguments.out, columns)
 
 
-def _layout(arguments: argparse.Namespace, learner: Learner, what: runs.Trained) -> Layout:
+def layout_of(arguments: argparse.Namespace, learner: Learner, what: runs.Trained) -> Layout:
     """How the files are to be read: as in training, but for what the command line says."""
     layout = learner.layout or Layout((), tuple(learner.inputs), tuple(learner.outputs))
     given = {name: getattr(arguments, name) for name in Format._fields}

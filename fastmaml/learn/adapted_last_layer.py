@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..checks import as_flag
 from ..closed_form import BayesianLastLayer
+from ..datasets.columns import as_weights
 from ..models import MLP
 from ..streaming import Posterior, Stream
 from .adapted import AdaptedRegressor
@@ -65,10 +66,13 @@ class AdaptedBayesianRegressor(AdaptedRegressor):
     _prior: tuple[BayesianLastLayer, NDArray[Any]] | None  # of predictions, None until there is one
     _stream: Stream | None
 
-    def fit(self, X: Any = None, y: Any = None) -> AdaptedBayesianRegressor:
+    def fit(
+        self, X: Any = None, y: Any = None, sample_weight: Any = None
+    ) -> AdaptedBayesianRegressor:
         """Adapt to rows X (rows, n_features) and y (rows,) or (rows, n_outputs).
 
-        Without both there are no rows: the prior predicts.
+        Without both there are no rows: the prior predicts. The noise variance of each row is
+        divided by its `sample_weight` (rows,).
         """
         meta = self.meta.estimator
         if (X is None) != (y is None):
@@ -83,19 +87,27 @@ class AdaptedBayesianRegressor(AdaptedRegressor):
         if X is not None:
             rows, dtype = self._scaled_rows(X, y)
         head, theta = meta._objective(), meta.theta_.astype(np.float64)
-        posterior = head.adapt(theta, *rows)
+        weights = None
+        if sample_weight is not None:
+            weights = as_weights("sample_weight", sample_weight, len(rows[0]), some=False)
+        posterior = head.adapt(theta, *rows, sample_weight=weights)
         self._share(dtype)
         self._keep(posterior, None, len(rows[0]))
         return self
 
-    def partial_fit(self, X: Any, y: Any) -> AdaptedBayesianRegressor:
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> AdaptedBayesianRegressor:
         """Adapt to more rows; before ``fit``, to the first. To all of them or, in an error, none.
+
+        `sample_weight` is as for ``fit``.
 
         A row takes some microseconds, however many there were before. Each call takes more than
         that, for its checks and `posterior_`, and so does the first ``predict`` after it: many rows
         in one call are faster than many calls.
         """
         rows, dtype = self._scaled_rows(X, y)
+        weights = np.ones(len(rows[0]))
+        if sample_weight is not None:
+            weights = as_weights("sample_weight", sample_weight, len(rows[0]), some=False)
         if not hasattr(self, "posterior_"):
             self.fit()
         meta = self.meta.estimator
@@ -104,8 +116,8 @@ class AdaptedBayesianRegressor(AdaptedRegressor):
             stream = meta._objective().start(theta, self.posterior_)
         else:
             stream = self._stream.copy()
-        for x_row, y_row in zip(*rows, strict=True):
-            stream.update(x_row, y_row)
+        for x_row, y_row, weight in zip(*rows, weights.tolist(), strict=True):
+            stream.update(x_row, y_row, sample_weight=weight)
         if not self.n_rows_:
             self._dtype = dtype
         self._keep(stream.posterior, stream, self.n_rows_ + len(rows[0]))

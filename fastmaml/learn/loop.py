@@ -165,7 +165,9 @@ def train(
     theta : array_like, shape (P,)
         Parameters to start from; float32 stays float32, anything else computes in float64.
     sampler : callable
-        Called without arguments once an iteration; returns (x, y) or (x, y, x_query, y_query).
+        Called without arguments once an iteration; returns (x, y) or (x, y, x_query, y_query), or
+        where rows have weights (x, y, x_query, y_query, sample_weight, sample_weight_query), of
+        which the last four may be None.
         If that has `names`, as the batches of a ``TaskTable`` have, errors call the tasks by them.
         For a `fastmaml.distributed.Fleet`, whose tasks are elsewhere: (), (shares,) or (seed,).
     optimizer : SGD, Adam or AdamW
@@ -339,7 +341,8 @@ def train(
                 )
         validation_value = None
         if validation_tasks is not None and iteration % validate_every == 0:
-            validation_value = float(problem.value(theta, *validation_tasks))
+            rows, weights = arguments(problem, validation_tasks)
+            validation_value = float(problem.value(theta, *rows, **weights))
             # Written so that NaN is never the best.
             if validation_value < (math.inf if best is None else best.value):
                 best = Best(iteration, validation_value, theta, inner_lr)
@@ -362,15 +365,25 @@ def train(
 
 
 def as_batch(name: str, tasks: Any, maml: Any) -> tuple[Any, ...]:
-    """Return a tuple of what an objective takes after theta; for a MAML, two or four entries."""
-    accepted = "accepted are (x, y) and (x, y, x_query, y_query)"
+    """Return a tuple of what an objective takes after theta; for a MAML, 2, 4 or 6 entries."""
+    accepted = (
+        "accepted are (x, y) and (x, y, x_query, y_query), and with weights of rows (x, y, "
+        "x_query, y_query, sample_weight, sample_weight_query)"
+    )
     try:
         batch = tuple(tasks)
     except TypeError:
         raise TypeError(f"{name} is a {type(tasks).__name__}; {accepted}") from None
-    if isinstance(maml, Learner | Reptile) and len(batch) not in (2, 4):
+    if isinstance(maml, Learner | Reptile) and len(batch) not in (2, 4, 6):
         raise ValueError(f"{name} has {len(batch)} entries; {accepted}")
     return batch
+
+
+def arguments(maml: Any, tasks: Sequence[Any]) -> tuple[Sequence[Any], dict[str, Any]]:
+    """Return a batch as an objective takes it: rows by their places, and weights by name."""
+    if len(tasks) != 6 or not isinstance(maml, Learner | Reptile):
+        return tasks, {}
+    return tasks[:4], {"sample_weight": tasks[4], "sample_weight_query": tasks[5]}
 
 
 def _require_callable(name: str, given: Any, accepted: str) -> None:
@@ -486,10 +499,11 @@ def _meta_gradient(
     maml: Any, theta: np.ndarray, tasks: Sequence[Any], with_rates: bool
 ) -> tuple[float, Any, Any]:
     """Value, gradient, and the gradient of the rates, which is None if they stay as they are."""
+    rows, weights = arguments(maml, tasks)
     if with_rates:
-        result = maml.evaluate(theta, *tasks)
+        result = maml.evaluate(theta, *rows, **weights)
         return result.value, result.gradient, result.inner_lr_gradient
-    return *maml.value_and_gradient(theta, *tasks), None
+    return *maml.value_and_gradient(theta, *rows, **weights), None
 
 
 def _finite(value: float, gradient: np.ndarray, slope: Any) -> bool:
@@ -604,10 +618,13 @@ def _how(
     """In which inner step a task diverged, at which rate, as far as `adapt` knows."""
     if not hasattr(maml, "adapt"):
         return ""
-    x, y = _some(tasks[:2], [task])
+    x, y, *others = _some(tasks, [task])
+    weights = {}
+    if len(tasks) == 6 and isinstance(maml, Learner):
+        weights = {"sample_weight": others[2]}
     with warnings.catch_warnings(record=True) as caught, np.errstate(all="ignore"):
         warnings.simplefilter("always")
         with named_tasks([task if names is None else names[task]]):
-            maml.adapt(theta, x, y)
+            maml.adapt(theta, x, y, **weights)
     found = [str(w.message) for w in caught if issubclass(w.category, DivergenceWarning)]
     return "".join(f"; {message.rpartition('; ')[0]}" for message in found)

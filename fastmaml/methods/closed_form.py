@@ -7,7 +7,7 @@ or what is known after the support rows: predictions at new rows, or the posteri
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +58,7 @@ class HeadProblem:
     n_noise: int  # log noise variances, 1 or one for each output
     max_memory: int  # bytes
     methods: tuple[Any, ...] = ()
+    targets: ClassVar[tuple[None, None]] = (None, None)  # a number for each output, on both sides
     _plans: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -281,11 +282,12 @@ def _plan_for(
     if max(len(support.offsets), len(query.offsets)) > REMEMBERED_TASKS and (
         support.ragged or query.ragged
     ):
-        return _plan(problem, dtype, Sizes.of(support.offsets, query.offsets), what)
-    key = dtype, sizes_key(support), sizes_key(query), what
+        return _plan(problem, dtype, Sizes.of(support, query), what)
+    weighted = support.weighted, query.weighted
+    key = dtype, sizes_key(support), sizes_key(query), weighted, what
     plan: HeadPlan | None = problem._plans.get(key)
     if plan is None:
-        plan = _plan(problem, dtype, Sizes.of(support.offsets, query.offsets), what)
+        plan = _plan(problem, dtype, Sizes.of(support, query), what)
         if len(problem._plans) >= REMEMBERED_PLANS:
             problem._plans.clear()
         problem._plans[key] = plan
@@ -317,6 +319,8 @@ def _plan(problem: HeadProblem, dtype: np.dtype[Any], sizes: Sizes, what: int | 
         "density": problem.density if isinstance(what, int) else what == PREDICT_STD,
         "rows": int(np.diff(offsets[blocks]).max()),
         "longest": int(sizes.query_counts.max()),
+        "ld_y": m + sizes.weighted[0],
+        "ld_y_query": m + sizes.weighted[1],
     }
     numbers["system"] = on_line(kernels.system_size(p, m, numbers, counts))
     passes, systems = kernels.room_for(View(compiled.table), numbers)

@@ -27,6 +27,7 @@ import functools
 import hashlib
 import inspect
 import itertools
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -162,9 +163,11 @@ class _Compiled(CFunc):
         body_type = context.call_conv.get_function_type(described.restype, described.argtypes)
         body = ir.Function(module, body_type, described.llvm_func_name)
         builder = ir.IRBuilder(entry.append_basic_block("entry"))
-        _, value = context.call_conv.call_function(
+        status, value = context.call_conv.call_function(
             builder, body, described.restype, described.argtypes, entry.args
         )
+        if described.restype == types.float64:  # a user's function may raise
+            value = builder.select(status.is_ok, value, ir.Constant(result, math.nan))
         builder.ret(value)
         compiled.library.add_ir_module(module)
         return compiled

@@ -29,7 +29,7 @@ from ..models.passes import Block, Point
 from ..vectors.emitter import LANES, on_line
 from ..vectors.pointers import offset
 from ..vectors.reduce import add_rows
-from .density import query_loss
+from .density import loss_weight, query_loss
 from .dual import dual_size, on_edge
 from .head import (
     KINDS,
@@ -43,6 +43,7 @@ from .head import (
     rows_between,
     scale_features,
     task_of,
+    weigh,
     write_deltas,
     write_prior,
 )
@@ -81,9 +82,11 @@ class Memory(NamedTuple):
 
 #: what the ``sizes`` of a call are, in this order: features and outputs with padding, the limit of
 #: the dual form, the numbers of log variances of prior and noise, whether variances are asked for;
-#: and of ``Room`` the rows, the query rows of a task, and the numbers of its system
+#: of ``Room`` the rows, the query rows of a task, and the numbers of its system; and the numbers in
+#: a row of y
 SIZES = (
-    "ld", "ld_out", "limit", "n_prior", "n_noise", "density", "rows", "longest", "system",
+    "ld", "ld_out", "limit", "n_prior", "n_noise", "density", "rows", "longest", "system", "ld_y",
+    "ld_y_query",
 )  # fmt: skip
 
 #: where the addresses of ``systems`` begin, behind these
@@ -145,7 +148,7 @@ def head_of(net, start):
     p = layer.n_in + (1 if layer.bias >= 0 else 0)
     return Head(
         p, sizes[0], layer.n_out, sizes[1], start.prior, offset(start.prior, sizes[0]), sizes[4],
-        sizes[5], sizes[2], start.scale, start.mean,
+        sizes[5], sizes[2], start.scale, start.mean, sizes[9], sizes[10],
     )  # fmt: skip
 
 
@@ -179,17 +182,21 @@ def work_block(net, head, start, support, query, first, last, memory, mode, add,
     clear(head.ld, memory.d_log_s)
     for number in range(first, last):
         task = task_of(head, support, query, first, number, places)
-        residuals(head, task, offset(support.y, support.offsets[number] * head.n_out))
+        residuals(head, task, offset(support.y, support.offsets[number] * head.ld_y))
         solve(head, task, offset(start.sizes, ADDRESSES), memory.system, memory.h)
-        y = offset(query.y, query.offsets[number] * head.n_out)
-        weight = head.scale / task.q if head.mean else head.scale
-        values[number] = query_loss(head, task, y, weight, memory.h, memory.eta, memory.noise)
+        y = offset(query.y, query.offsets[number] * head.ld_y_query)
+        scale = loss_weight(head, task, y)
+        values[number] = query_loss(head, task, y, scale, memory.h, memory.eta, memory.noise)
         if back:
             solve_back(head, task, offset(start.sizes, ADDRESSES), memory.system, memory.eta)
     if back:
+        add_variances(head, memory.d_log_s, memory.noise, offset(row, net.n_padded), add)
+        for number in range(first, last if head.ld_y > head.n_out else first):
+            task = task_of(head, support, query, first, number, places)
+            y = offset(support.y, support.offsets[number] * head.ld_y)
+            weigh(head, task, y, task.dz, task.df)
         write_deltas(net, head, block, memory.dz, memory.df)
         pull_back(net, block, Point(shared, offset(shared, net.n_padded)), row, add)
-        add_variances(head, memory.d_log_s, memory.noise, offset(row, net.n_padded), add)
 
 
 @linked

@@ -15,6 +15,9 @@ derivatives by z and by f; the rest is the ordinary backward pass:
 * ``d / d log s`` is a sum over tasks, which their systems add to: what ``z dz`` sums up to over the
   rows is the same number, but with a wide prior the difference of large ones
 
+A support row of weight w is an observation of noise sigma^2 / w: its z and its residual Y - F_0 are
+multiplied by the root of w, and so are, on the way back, the derivatives by them.
+
 The network is computed in the dtype of theta, and a task's system in float64 whatever that is: a
 wide prior makes it ill-conditioned, and it is the smaller part of the work. The rounding of the
 features does no harm, it is as if other features had been learned.
@@ -63,7 +66,9 @@ class Head(NamedTuple):
     density: bool  # whether the loss, or a result, needs the predictive variance
     limit: int  # support rows up to which a task is worked in the dual form
     scale: float  # of the loss
-    mean: bool  # whether it is divided by a task's number of query rows
+    mean: bool  # whether it is divided by a task's query rows, or the sum of their weights
+    ld_y: int  # numbers in a row of y: the targets, and its weight where rows have weights
+    ld_y_query: int
 
 
 class Task(NamedTuple):
@@ -154,12 +159,26 @@ def scale_features(net, head, block, z, f):
 
 @linked
 def residuals(head, task, y):
-    """``df = Y - F_0`` of a task's support rows."""
-    n, ld, f, df = head.n_out, head.ld_out, task.f, task.df
+    """``df = Y - F_0`` of a task's support rows; where these have weights, it and z are weighed."""
+    n, ld, f, df, ld_y = head.n_out, head.ld_out, task.f, task.df, head.ld_y
     clear(task.k * ld, df)
     for i in range(task.k):
         for j in range(n):
-            df[i * ld + j] = y[i * n + j] - f[i * ld + j]
+            df[i * ld + j] = y[i * ld_y + j] - f[i * ld + j]
+    if ld_y > n:
+        weigh(head, task, y, task.z, df)
+
+
+@linked
+def weigh(head, task, y, of_z, of_f):
+    """Multiply a task's support rows, (K, ld) and (K, ld_out), by the roots of their weights."""
+    n, ld_y, ld, ld_out = head.n_out, head.ld_y, head.ld, head.ld_out
+    for i in range(task.k):
+        root = math.sqrt(np.float64(y[i * ld_y + n]))
+        for j in range(i * ld, (i + 1) * ld):
+            of_z[j] *= root
+        for j in range(i * ld_out, (i + 1) * ld_out):
+            of_f[j] *= root
 
 
 @linked

@@ -80,7 +80,7 @@ def _work(worker, n_workers, net, start, support, new, blocks, room, out):
     """One worker's blocks."""
     head, shared = head_of(net, start), start.shared
     memory = memory_of(head, room, worker)
-    p, n_out = head.p, head.n_out
+    p, n_out, ld_y = head.p, head.n_out, head.ld_y
     for b in range(out.first + worker, out.last, n_workers):
         first, last = blocks[b], blocks[b + 1]
         block = Block(rows_between(support, new, first, last), memory.block)
@@ -88,7 +88,7 @@ def _work(worker, n_workers, net, start, support, new, blocks, room, out):
         places = Task(0, 0, memory.z, memory.dz, memory.f, memory.df, memory.d_log_s)
         for number in range(first, last):
             task = task_of(head, support, new, first, number, places)
-            residuals(head, task, offset(support.y, support.offsets[number] * n_out))
+            residuals(head, task, offset(support.y, support.offsets[number] * ld_y))
             if out.predict:
                 at = new.offsets[number] * n_out
                 solve(head, task, offset(start.sizes, ADDRESSES), memory.system, memory.h)
