@@ -15,7 +15,11 @@ import pytest
 def cluster_of(n_workers: int, n_threads: int = 1) -> Iterator[Any]:
     """The client of so many workers, each a process with so many threads."""
     distributed = pytest.importorskip("distributed")
+    import dask
+
     with (
+        # Else a worker that is not back 15 s after it died, because it died again, is given up.
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "1h"}),
         distributed.LocalCluster(
             n_workers=n_workers,
             threads_per_worker=n_threads,

@@ -148,6 +148,18 @@ def test_float32_and_tasks_in_other_forms(client):
         assert fleet.value(THETA) == MAML.value(THETA, x[0], y[0])
 
 
+def test_rows_may_have_weights(client):
+    rng = np.random.default_rng(0)
+    weights = rng.uniform(0.5, 1.0, (23, 5)), rng.uniform(0.5, 1.0, (23, 6))
+    named = dict(zip(("sample_weight", "sample_weight_query"), weights, strict=True))
+    expected = MAML.value_and_gradient(THETA, *TASKS, **named)
+    with Fleet(client, MAML, (*TASKS, *weights), n_shares=4) as fleet:
+        value, gradient = fleet.value_and_gradient(THETA)
+        assert fleet.evaluate(THETA).value == fleet.value(THETA) == value
+    np.testing.assert_allclose(value, expected[0], rtol=1e-12)
+    np.testing.assert_allclose(gradient, expected[1], rtol=1e-9, atol=1e-12)
+
+
 def test_given_tasks_are_those_of_the_moment(client):
     tasks = tuple(part.copy() for part in TASKS)
     with Fleet(client, MAML, tasks, n_shares=4) as fleet:

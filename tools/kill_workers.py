@@ -16,6 +16,7 @@ import signal
 import threading
 import time
 
+import dask
 from distributed import Client, LocalCluster
 
 import fastmaml as fm
@@ -53,6 +54,8 @@ def main() -> None:
     maml = fm.MAML(fm.MLP([1, 40, 40, 1]), task_mean=True)
     theta = maml.model.init(0)
     with (
+        # Else a worker that is not back 15 s after it died, because it died again, is given up.
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "1h"}),
         LocalCluster(
             n_workers=options.workers, threads_per_worker=1, host="127.0.0.1",
             dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL,

@@ -67,8 +67,9 @@ class Fleet:
     objective : MAML, BayesianLastLayer or Reptile
         What is computed of the tasks.
     tasks : tuple, optional
-        The tasks themselves, (x, y) or (x, y, x_query, y_query). They are copied, cut into
-        `n_shares` runs, and each run is sent to a worker once, and once more if that is lost.
+        The tasks themselves, (x, y) or (x, y, x_query, y_query), or with weights of rows as
+        `fastmaml.learn.train` takes them. They are copied, cut into `n_shares` runs, and each run
+        is sent to a worker once, and once more if that is lost.
     loader : callable, optional
         Instead: of the number of a share, 0 to ``n_shares - 1``, its tasks. A worker calls it once
         for each share that it has, and keeps what comes. It must return the same whenever and

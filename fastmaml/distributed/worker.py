@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ..checks import shown
 from ..kernels.compile import jit
+from ..learn.loop import arguments
 from ..runtime import threads
 from ..version import __version__
 from .sums import Node, TreeSum
@@ -188,13 +189,14 @@ def _term(
     objective: Any, theta: NDArray[Any], tasks: tuple[Any, ...], mode: str
 ) -> NDArray[np.float64]:
     n_tasks = len(tasks[0])
+    rows, weights = arguments(objective, tasks)
     if mode == "value":
-        return np.array([objective.value(theta, *tasks), n_tasks])
+        return np.array([objective.value(theta, *rows, **weights), n_tasks])
     if mode == "rates":
-        result = objective.evaluate(theta, *tasks)
+        result = objective.evaluate(theta, *rows, **weights)
         rates = np.ravel(result.inner_lr_gradient)
         return np.concatenate([[result.value, n_tasks], result.gradient, rates], dtype=np.float64)
-    value, gradient = objective.value_and_gradient(theta, *tasks)
+    value, gradient = objective.value_and_gradient(theta, *rows, **weights)
     return np.concatenate([[value, n_tasks], gradient], dtype=np.float64)
 
 
