@@ -11,7 +11,8 @@ EXTRA ?=
 TESTS ?=
 # What `make nojit` runs: all of the mathematics, less what takes minutes in plain Python.
 NOJIT_TESTS ?= tests/test_equations.py tests/test_methods.py tests/test_variants.py \
-  tests/test_divergence.py tests/test_family.py tests/test_closed_form.py tests/test_streaming.py \
+  tests/test_divergence.py tests/test_family.py tests/test_losses.py tests/test_closed_form.py \
+  tests/test_streaming.py tests/test_row_weights.py tests/test_closed_form_weights.py \
   -k 'not float32 and not width and not (test_meta_gradient and explicit)'
 # What `make steady` hands to tools/steady.py: make steady STEADY="--random 2 --load 1"
 STEADY ?=
@@ -57,9 +58,9 @@ coverage: $(call needs,dev) ## the lines that `make nojit` runs (the JIT hides t
 
 doctest: $(wheel)/.stamp ## the examples in the docstrings, on the built wheel
 	cd $(wheel) && $(bin)/pytest -c $(CURDIR)/pyproject.toml --rootdir=. -p no:cacheprovider \
-	  --doctest-modules fastmaml
+	  --doctest-modules --doctest-ignore-import-errors fastmaml
 
-peers: $(call needs,peers) ## the results against JAX (and PyTorch where it is installed)
+peers: $(call needs,peers) ## the results against and in JAX (and PyTorch where it is installed)
 	$(bin)/pytest -m peers
 
 fuzz: $(call needs,test) ## random calls and damaged files, two minutes; longer: make fuzz SEED=7 TIMES=20

@@ -16,7 +16,7 @@ from .startup import StartUp
 from .workloads import WORKLOADS, useful_flops
 
 FOLDER = Path(__file__).parent.parent / "docs" / "benchmarks"
-COLOURS = {"jax": "C1", "torch": "C3", "torch-compile": "C4", "numpy": "C0"}
+COLOURS = {"jax": "C1", "torch": "C3", "torch-loop": "C5", "torch-compile": "C4", "numpy": "C0"}
 
 
 class Cell(NamedTuple):

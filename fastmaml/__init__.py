@@ -1,4 +1,4 @@
-"""The exact MAML meta-gradient for squared-error regression, from NumPy arrays.
+"""The exact MAML meta-gradient, from NumPy arrays.
 
 >>> import fastmaml as fm
 >>> model = fm.MLP([1, 40, 40, 1], activation="relu")
@@ -28,7 +28,11 @@ from .maml import meta_gradient as meta_gradient
 from .methods.implicit import ConvergenceWarning as ConvergenceWarning
 from .models import MLP as MLP
 from .models import Custom as Custom
+from .models import Formula as Formula
+from .models import Frozen as Frozen
 from .models import Linear as Linear
+from .models import Scaled as Scaled
+from .models import Sum as Sum
 from .runtime import set_num_threads as set_num_threads
 from .runtime import threads as threads
 from .runtime import warmup as warmup
@@ -37,29 +41,48 @@ from .version import __version__ as __version__
 if TYPE_CHECKING:
     from . import checking as checking
     from . import datasets as datasets
+    from . import distributed as distributed
     from . import equations as equations
+    from . import export as export
     from . import learn as learn
     from .checking import check_gradient as check_gradient
     from .checking import check_model as check_model
     from .learn import BayesianLastLayerRegressor as BayesianLastLayerRegressor
+    from .learn import MAMLClassifier as MAMLClassifier
     from .learn import MAMLRegressor as MAMLRegressor
+    from .losses.kinds import GaussianNLL as GaussianNLL
+    from .losses.kinds import Huber as Huber
+    from .losses.kinds import LogCosh as LogCosh
+    from .losses.kinds import Logistic as Logistic
+    from .losses.kinds import Loss as Loss
+    from .losses.kinds import Poisson as Poisson
+    from .losses.kinds import PseudoHuber as PseudoHuber
+    from .losses.kinds import Quantile as Quantile
+    from .losses.kinds import Softmax as Softmax
     from .saving import load as load
     from .saving import save as save
 
 __all__ = [
     "MAML", "MLP", "BayesianLastLayer", "ConvergenceWarning", "Custom", "DivergenceWarning",
-    "HeadMetaGradient", "ImplicitMetaGradient", "Linear", "MetaGradient", "Posterior",
-    "anil_inner_lr", "check_gradient", "check_model", "datasets", "equations", "learn", "load",
-    "meta_gradient", "models", "save", "set_num_threads", "threads", "warmup",
+    "Formula", "Frozen", "GaussianNLL", "HeadMetaGradient", "Huber", "ImplicitMetaGradient",
+    "Linear", "LogCosh", "Logistic", "Loss", "MetaGradient", "Poisson", "Posterior", "PseudoHuber",
+    "Quantile", "Scaled", "Softmax", "Sum", "anil_inner_lr", "check_gradient", "check_model",
+    "datasets", "distributed", "equations", "export", "learn", "load", "meta_gradient", "models",
+    "save", "set_num_threads", "threads", "warmup",
 ]  # fmt: skip
 
 
-#: imported when they are asked for: a gradient needs none of them, and a regressor scikit-learn
+_LOSSES = (
+    "GaussianNLL", "Huber", "LogCosh", "Logistic", "Loss", "Poisson", "PseudoHuber", "Quantile",
+    "Softmax",
+)  # fmt: skip
+#: imported when they are asked for: few gradients need any of them, and a regressor scikit-learn
 _LATER = {
-    "BayesianLastLayerRegressor": ".learn", "MAMLRegressor": ".learn",
+    **dict.fromkeys(_LOSSES, ".losses.kinds"),
+    "BayesianLastLayerRegressor": ".learn", "MAMLClassifier": ".learn", "MAMLRegressor": ".learn",
     "check_gradient": ".checking", "check_model": ".checking", "checking": ".checking",
-    "datasets": ".datasets", "equations": ".equations", "learn": ".learn", "load": ".saving",
-    "save": ".saving",
+    "datasets": ".datasets", "distributed": ".distributed", "equations": ".equations",
+    "export": ".export", "learn": ".learn", "load": ".saving", "save": ".saving",
 }  # fmt: skip
 
 

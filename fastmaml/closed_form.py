@@ -19,22 +19,43 @@ from .checks import (
     real_array,
     require_finite,
     shape_text,
+    shown,
 )
 from .divergence import DivergenceWarning, called
-from .family import Family
+from .family import Family, is_model
 from .learner import Learner, option
 from .losses import LOSSES, loss_of
-from .methods.closed_form import CLOSED_FORM, HeadProblem, features_of, posterior, predict
+from .losses.task import SQUARED_LOSSES
+from .methods.closed_form import (
+    CLOSED_FORM,
+    HeadProblem,
+    features_of,
+    not_finite,
+    posterior,
+    predict,
+)
 from .parameters import as_theta
 from .plan import default_max_memory
+from .row_weights import with_weights
 from .streaming import Posterior, Stream
-from .tasks import Rows, as_rows, by_task, split
+from .tasks import Rows, as_rows, by_task, offsets_of, split
 
 __all__ = ["BayesianLastLayer", "HeadMetaGradient", "HeadParameters", "Posterior"]
 
 #: the losses that need the predictive variance
 DENSITIES = ("nll", "mean_nll")
 PRIORS, NOISES = ("diagonal", "shared"), ("shared", "per_output")
+
+
+def _as_head_loss(name: str, value: Any) -> str:
+    accepted = (*DENSITIES, *SQUARED_LOSSES)
+    known = value in LOSSES if isinstance(value, str) else hasattr(type(value), "task_loss")
+    if known and value not in accepted:
+        raise ValueError(
+            f"{name} is {shown(value)}, a closed form is there for squared errors alone; accepted "
+            f"are {', '.join(map(repr, accepted))} (fastmaml.MAML takes the others)"
+        )
+    return as_choice(name, value, accepted)
 
 
 class HeadMetaGradient(NamedTuple):
@@ -155,6 +176,12 @@ class BayesianLastLayer(Learner):
     w minimises ½ Σ (φᵀw - y)² + ½ Σ (w - W_0)² / s, which is where gradient steps on the last layer
     alone would end. Tasks with fewer rows than features are solved by a K × K system instead.
 
+    With `sample_weight`, given as to `MAML`, a support row of weight w is an observation of noise
+    variance σ² / w: as good as w rows. With `sample_weight_query` a query row's share in the loss
+    is multiplied by its weight, and the means are divided by the sum of these in place of Q. A row
+    of weight 0 counts as if it were not there, to rounding. Without a query set the weights of the
+    support rows are for both. Predictions are those of observations of weight 1.
+
     Data are given as for `MAML`. Here a task may also have no support rows: then the prior
     predicts. Without a query set the support set serves as both, which is seldom wanted: a prior
     that is learned so need only explain rows that it has seen. float32 that overflowed on its way
@@ -181,7 +208,7 @@ class BayesianLastLayer(Learner):
     """
 
     model: Family
-    loss: str = option("nll", as_choice, (*DENSITIES, *LOSSES))
+    loss: str = option("nll", _as_head_loss)
     prior: str = option("diagonal", as_choice, PRIORS)
     noise: str = option("shared", as_choice, NOISES)
     task_mean: bool = option(False, as_flag)
@@ -192,6 +219,8 @@ class BayesianLastLayer(Learner):
     _fewest = 0
 
     def __post_init__(self) -> None:
+        if not is_model(self.model):  # of those, refuses() says which do
+            raise TypeError(f"model is {shown(self.model)}; accepted are MLP and Linear")
         super().__post_init__()
         model, n_outputs = self.model, self.model.n_outputs
         density = self.loss in DENSITIES
@@ -213,6 +242,10 @@ class BayesianLastLayer(Learner):
         space = HeadSpace(model, self.prior, self.noise, problem.n_prior, problem.n_noise, n_params)
         object.__setattr__(self, "_problem", problem)
         object.__setattr__(self, "_space", space)
+
+    @property
+    def _averages(self) -> tuple[bool, bool]:
+        return False, self._problem.mean
 
     @property
     def n_params(self) -> int:
@@ -312,7 +345,9 @@ class BayesianLastLayer(Learner):
             prior, noise = np.exp(array[..., ends[0] : ends[1]]), np.exp(array[..., ends[1] :])
         return HeadParameters(layers, prior, noise)
 
-    def adapt(self, theta: ArrayLike, x: Any, y: Any) -> Posterior:  # type: ignore[override]
+    def adapt(  # type: ignore[override]
+        self, theta: ArrayLike, x: Any, y: Any, *, sample_weight: Any = None
+    ) -> Posterior:
         """Return the posterior of each task's last layer, given its rows.
 
         Parameters
@@ -320,6 +355,8 @@ class BayesianLastLayer(Learner):
         theta : array_like, shape (n_params,)
         x, y : array_like or list of array_like
             Support rows of each task, none or more; see the class.
+        sample_weight : array_like or list of array_like, optional
+            Of each support row; see the class.
 
         Returns
         -------
@@ -335,15 +372,14 @@ class BayesianLastLayer(Learner):
         parameters = as_theta(self._space, theta, check_finite=check)
         dtype = parameters.dtype
         support = as_rows(self.model, x, y, dtype, check_finite=check, fewest=0)
-        mean, scale = posterior(self._problem, parameters, support)
-        noise = self._noise_variance(parameters)
-        if check:
-            _warn_unless_finite(support, (mean, scale), by_row=False)
-        return Posterior(by_task(mean, support), by_task(scale, support), noise)
+        if sample_weight is not None:
+            support = with_weights(support, sample_weight, averaged=False)
+        return self._posterior(parameters, support, check)
 
     def predict(
-        self, theta: ArrayLike, x: Any, y: Any, x_new: Any, return_std: bool = False
-    ) -> Any:
+        self, theta: ArrayLike, x: Any, y: Any, x_new: Any, return_std: bool = False,
+        *, sample_weight: Any = None,
+    ) -> Any:  # fmt: skip
         """Predict at `x_new` from each task's support rows (x, y).
 
         Parameters
@@ -356,6 +392,8 @@ class BayesianLastLayer(Learner):
             all tasks.
         return_std : bool
             Whether to return standard deviations, too.
+        sample_weight : array_like or list of array_like, optional
+            Of each support row; see the class.
 
         Returns
         -------
@@ -369,21 +407,25 @@ class BayesianLastLayer(Learner):
         ------
         TypeError, ValueError
             For data of the wrong kind or shape, or that is not finite.
-        """
+        """  # fmt: skip
         with_std = as_flag("return_std", return_std)
-        parameters, support, new = self._to_predict(theta, x, y, x_new)
+        parameters, support, new = self._to_predict(theta, x, y, x_new, sample_weight)
         if self.check_finite:
             as_theta(self._space, parameters)
         f, std = predict(self._problem, parameters, support, new, with_std)
-        if self.check_finite:
-            _warn_unless_finite(new, (f, std), by_row=True)
+        if self.check_finite and not (all_finite(f) and all_finite(std)):
+            noise = np.sqrt(self._noise_variance(parameters.astype(FLOAT64)))
+            with np.errstate(over="ignore"):
+                noise = noise.astype(parameters.dtype)
+            self._warn_of_overflow(parameters, new, (f, std), new.offsets, noise, 3)
         if not with_std:
             return split(f, new, support.flat)
         return split(f, new, support.flat), split(std, new, support.flat)
 
     def evaluate(
-        self, theta: ArrayLike, x: Any, y: Any, x_query: Any = None, y_query: Any = None
-    ) -> HeadMetaGradient:
+        self, theta: ArrayLike, x: Any, y: Any, x_query: Any = None, y_query: Any = None,
+        *, sample_weight: Any = None, sample_weight_query: Any = None,
+    ) -> HeadMetaGradient:  # fmt: skip
         """Return the meta-objective, per task too, and its gradient.
 
         Parameters
@@ -393,6 +435,8 @@ class BayesianLastLayer(Learner):
             Support rows of each task; see the class.
         x_query, y_query : array_like or list of array_like, optional
             Query rows of each task, one or more. Without them the support rows serve as both.
+        sample_weight, sample_weight_query : array_like or list of array_like, optional
+            Of each support and query row; see the class.
 
         Returns
         -------
@@ -403,8 +447,9 @@ class BayesianLastLayer(Learner):
         ------
         TypeError, ValueError
             For data of the wrong kind or shape, or that is not finite.
-        """
-        value, task_values, result, _ = self._evaluate(theta, x, y, x_query, y_query)
+        """  # fmt: skip
+        weights = sample_weight, sample_weight_query
+        value, task_values, result, _ = self._evaluate(theta, x, y, x_query, y_query, weights)
         return HeadMetaGradient(value, result.gradient, task_values)
 
     def start(self, theta: ArrayLike, posterior: Posterior | None = None) -> Stream:
@@ -423,24 +468,38 @@ class BayesianLastLayer(Learner):
         Raises
         ------
         TypeError, ValueError
-            For another theta, or a posterior of another shape.
+            For another theta, or a posterior of another shape; and with ``check_finite`` for one
+            that is not finite, or whose factor or noise variance is none.
         """
         parameters = as_theta(self._space, theta)
         check = self.check_finite
         if posterior is None:
-            none = (np.empty((0, n)) for n in (self.model.n_inputs, self.model.n_outputs))
-            posterior = self.adapt(parameters, *none)
-        self._require_single(posterior)
+            x, y = np.empty((0, self.model.n_inputs)), np.empty((0, self.model.n_outputs))
+            rows = as_rows(self.model, x, y, parameters.dtype, fewest=0)
+            posterior = self._posterior(parameters, rows, check)
+        else:
+            posterior = self._single(posterior)
         return Stream(self.model, parameters, posterior, check)
 
-    def _require_single(self, given: Any) -> None:
+    def _posterior(self, theta: NDArray[Any], support: Rows, check: bool) -> Posterior:
+        mean, scale = posterior(self._problem, theta, support)
+        noise = self._noise_variance(theta)
+        if check and not (all_finite(mean) and all_finite(scale) and all_finite(noise)):
+            ends = offsets_of(support.n_tasks, 1)
+            self._warn_of_overflow(theta, support, (mean, scale), ends, noise, 4)
+        return Posterior(by_task(mean, support), by_task(scale, support), noise)
+
+    def _single(self, given: Any) -> Posterior:
+        """The posterior of one task, in float64; checked."""
         if not isinstance(given, Posterior):
             raise TypeError(
                 f"posterior is a {type(given).__name__}; accepted is a Posterior, as adapt returns"
             )
         m, p = self.model.n_outputs, self.n_features
+        parts = []
         for name, shape in zip(Posterior._fields, ((m, p), (p, p), (m,)), strict=True):
-            found = np.shape(getattr(given, name))
+            parts.append(as_array(f"posterior.{name}", getattr(given, name), FLOAT64))
+            found = parts[-1].shape
             if found != shape:
                 hint = ""
                 if found[1:] == shape:
@@ -449,6 +508,24 @@ class BayesianLastLayer(Learner):
                     f"posterior.{name} has shape {shape_text(found)}; accepted is "
                     f"{shape_text(shape)} ({self._space!r}){hint}"
                 )
+        if self.check_finite:
+            _require_posterior(*parts)
+        return Posterior(*parts)
+
+    def _warn_of_overflow(
+        self, theta: NDArray[Any], rows: Rows, results: tuple[NDArray[Any], ...],
+        ends: NDArray[np.int64], noise: NDArray[Any], stacklevel: int,
+    ) -> None:  # fmt: skip
+        """Warn of tasks, whose results are ``ends[i]:ends[i + 1]``, or of the noise of all."""
+        if all_finite(results[0]) and not all_finite(noise):
+            log = theta[self.n_params - self._problem.n_noise :].max()
+            what = f"the noise variance is inf: theta holds its logarithm, {log:.3g}"
+            advice = "targets scaled to about 1, or a smaller learning rate, usually help"
+        else:
+            first, who = called(not_finite(results, ends).tolist(), rows, "are not finite")
+            what = f"the posterior of {first} is not finite{who}"
+            advice = "data scaled to about 1, or prior variances nearer to 1, usually help"
+        warnings.warn(f"{what}; {advice}", DivergenceWarning, stacklevel=stacklevel)
 
     def _noise_variance(self, theta: NDArray[Any]) -> NDArray[Any]:
         with np.errstate(all="ignore"):
@@ -469,18 +546,25 @@ def _logs(name: str, variances: ArrayLike, count: int, dtype: np.dtype[Any]) -> 
     return np.broadcast_to(np.log(given), (count,)).astype(dtype)
 
 
-def _warn_unless_finite(rows: Rows, results: tuple[NDArray[Any], ...], by_row: bool) -> None:
-    """Warn of tasks whose results, arrays by row or by task, are not finite."""
-    if all(map(all_finite, results)):
-        return
-    bad = np.zeros(rows.n_tasks, bool)
-    for result in results:
-        wrong = np.flatnonzero([not np.isfinite(part).all() for part in result])
-        bad[np.searchsorted(rows.offsets, wrong, "right") - 1 if by_row else wrong] = True
-    first, who = called(np.flatnonzero(bad).tolist(), rows, "are not finite")
-    warnings.warn(
-        f"the posterior of {first} is not finite{who}; data scaled to about 1, or prior variances "
-        "nearer to 1, usually help",
-        DivergenceWarning,
-        stacklevel=3,
-    )
+def _require_posterior(
+    mean: NDArray[Any], scale: NDArray[Any], noise_variance: NDArray[Any]
+) -> None:
+    """Raise ValueError for numbers that are no posterior of one task."""
+    require_finite("posterior.mean", mean, ("output", "feature"))
+    require_finite("posterior.scale", scale, ("row", "column"))
+    require_finite("posterior.noise_variance", noise_variance, ("output",))
+    if (above := np.argwhere(np.triu(scale, 1))).size:
+        i, j = above[0]
+        raise ValueError(
+            f"posterior.scale holds {scale[i, j]} at row {i}, column {j}; accepted are lower "
+            "Cholesky factors, zero above the diagonal"
+        )
+    for name, numbers, place in (
+        ("scale", np.diagonal(scale), "on the diagonal, at row"),
+        ("noise_variance", noise_variance, "at output"),
+    ):
+        if not (numbers > 0).all():
+            i = int(np.argmin(numbers > 0))
+            raise ValueError(
+                f"posterior.{name} holds {numbers[i]} {place} {i}; accepted are numbers above 0"
+            )

@@ -72,7 +72,8 @@ def warn_of_divergence(problem: Problem, theta: NDArray[Any], support: Rows) -> 
         tasks = range(support.n_tasks)[first : first + block]
         rows = support.part(tasks.start, tasks.stop)
         before, after = _losses(problem, theta, rows, 0, problem.steps)
-        found = np.flatnonzero([_grew(*pair) for pair in zip(before, after, strict=True)])
+        pairs = zip(before, after, strict=True)
+        found = np.flatnonzero([_grew(*pair, problem.loss.signed) for pair in pairs])
         diverged += [(tasks[int(i)], float(before[i]), float(after[i])) for i in found]
     if diverged:
         task, before_first, after_first = diverged[0]
@@ -85,7 +86,9 @@ def warn_of_divergence(problem: Problem, theta: NDArray[Any], support: Rows) -> 
         warnings.warn(message, DivergenceWarning, stacklevel=4)
 
 
-def _grew(before: float, after: float) -> bool:
+def _grew(before: float, after: float, signed: bool) -> bool:
+    if signed:  # what may be below 0 has no ratio; it is of the size of 1 a row
+        return not (math.isfinite(after) and (after - before) / GROWTH <= max(1.0, abs(before)))
     return not (math.isfinite(after) and after / GROWTH <= before)
 
 
@@ -94,12 +97,17 @@ def _first_step(problem: Problem, theta: NDArray[Any], task: Rows) -> int:
 
     By doubling and halving: each look takes all steps until there.
     """
+
+    def grown_after(steps: int) -> bool:
+        before, after = _losses(problem, theta, task, 0, steps)[:, 0].tolist()
+        return _grew(before, after, problem.loss.signed)
+
     low, high = 0, 1
-    while high < problem.steps and not _grew(*_losses(problem, theta, task, 0, high)[:, 0]):
+    while high < problem.steps and not grown_after(high):
         low, high = high, min(2 * high, problem.steps)
     while high - low > 1:
         middle = (low + high) // 2
-        if _grew(*_losses(problem, theta, task, 0, middle)[:, 0]):
+        if grown_after(middle):
             high = middle
         else:
             low = middle

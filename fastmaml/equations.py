@@ -65,11 +65,13 @@ from .checks import (
     shape_text,
 )
 from .family import Family, as_model
-from .losses import loss_of
+from .learner import in_dtype
+from .losses import TaskLoss, loss_of
 from .methods.dense import hessian_products
 from .methods.explicit import Derivatives, derivatives
 from .parameters import as_direction, as_theta
 from .rates import as_inner_lr
+from .row_weights import with_weights, with_weights_of_both
 from .tasks import NO_Y, Rows, as_rows, as_tasks, by_task, split
 
 __all__ = [
@@ -87,17 +89,21 @@ __all__ = [
 ]
 
 
-def _prepare(model: Family, theta: Any, x: Any, y: Any) -> tuple[NDArray[Any], Rows]:
-    rows = as_rows(as_model(model), x, y, as_dtype("theta", theta))
+def _prepare(
+    model: Family, theta: Any, x: Any, y: Any, loss: TaskLoss, sample_weight: Any = None
+) -> tuple[NDArray[Any], Rows]:
+    rows = as_rows(model, x, y, as_dtype("theta", theta), targets=loss.targets)
+    if sample_weight is not None:
+        rows = with_weights(rows, sample_weight, loss.mean)
     return as_theta(model, theta, rows.n_tasks), rows
 
 
 def _derive(
-    model: Family, theta: Any, x: Any, y: Any, loss: str, *wanted: str
+    model: Family, theta: Any, x: Any, y: Any, loss: Any, *wanted: str, sample_weight: Any = None
 ) -> tuple[Derivatives, Rows]:
-    scale = loss_of(loss, as_model(model).n_outputs)
-    parameters, rows = _prepare(model, theta, x, y)
-    return derivatives(model, parameters, rows, scale, wanted), rows
+    kind = loss_of(loss, as_model(model).n_outputs)
+    parameters, rows = _prepare(model, theta, x, y, kind, sample_weight)
+    return derivatives(model, parameters, rows, kind, wanted), rows
 
 
 def _rates(model: Family, inner_lr: Any) -> NDArray[np.float64]:
@@ -155,8 +161,9 @@ def jacobian(model: Family, theta: ArrayLike, x: Any) -> NDArray[Any] | list[NDA
 
 
 def task_loss(
-    model: Family, theta: ArrayLike, x: Any, y: Any, *, loss: str = "half_sse"
-) -> NDArray[Any]:
+    model: Family, theta: ArrayLike, x: Any, y: Any, *, loss: Any = "half_sse",
+    sample_weight: Any = None,
+) -> NDArray[Any]:  # fmt: skip
     """Return the loss of each task (equations 2 and 3).
 
     Parameters
@@ -165,23 +172,26 @@ def task_loss(
     theta : array_like, shape (P,) or (n_tasks, P)
     x, y : array_like or list of array_like
         Rows of each task; see `fastmaml.MAML`.
-    loss : {"half_sse", "half_mse", "sse", "mse"}
-        ½ Σ r² (the derivation's own); that divided by K; Σ r²; Σ r² / (K n_outputs).
+    loss : {"half_sse", "half_mse", "sse", "mse", ...} or object
+        ½ Σ r² (the derivation's own); that divided by K; Σ r²; Σ r² / (K n_outputs). Others are
+        those of `fastmaml.MAML`.
+    sample_weight : array_like or list of array_like, optional
+        Of each row, by which its loss is multiplied; K is then their sum. See `fastmaml.MAML`.
 
     Returns
     -------
     L : ndarray, shape (n_tasks,)
     """
-    found, rows = _derive(model, theta, x, y, loss, "residuals")
-    scale = loss_of(loss, model.n_outputs)
-    squares = np.add.reduceat((found.residuals**2).sum(axis=1), rows.offsets[:-1])
-    factor = scale.scale / 2 / (np.diff(rows.offsets) if scale.mean else 1)
-    return by_task((factor * squares).astype(squares.dtype), rows)
+    kind = loss_of(loss, as_model(model).n_outputs)
+    parameters, rows = _prepare(model, theta, x, y, kind, sample_weight)
+    values = hessian_products(model, parameters, None, rows, kind).values
+    return by_task(in_dtype(values, parameters.dtype), rows)
 
 
 def task_gradient(
-    model: Family, theta: ArrayLike, x: Any, y: Any, *, loss: str = "half_sse"
-) -> NDArray[Any]:
+    model: Family, theta: ArrayLike, x: Any, y: Any, *, loss: Any = "half_sse",
+    sample_weight: Any = None,
+) -> NDArray[Any]:  # fmt: skip
     """Return dL/dtheta = sum_j r_j df/dtheta (x_j) of each task (equations 5 and 11).
 
     Parameters are those of `task_loss`.
@@ -190,13 +200,14 @@ def task_gradient(
     -------
     g : ndarray, shape (n_tasks, P)
     """
-    found, rows = _derive(model, theta, x, y, loss, "gradients")
+    found, rows = _derive(model, theta, x, y, loss, "gradients", sample_weight=sample_weight)
     return by_task(found.gradients, rows)
 
 
 def task_hessian(
-    model: Family, theta: ArrayLike, x: Any, y: Any, *, loss: str = "half_sse"
-) -> NDArray[Any]:
+    model: Family, theta: ArrayLike, x: Any, y: Any, *, loss: Any = "half_sse",
+    sample_weight: Any = None,
+) -> NDArray[Any]:  # fmt: skip
     """Return H = sum_j [r_j d2f/dtheta2 + (df/dtheta)^T df/dtheta] of each task (10 and 12).
 
     Parameters are those of `task_loss`. At a kink of relu or leaky_relu the curvature counts as 0.
@@ -206,20 +217,21 @@ def task_hessian(
     H : ndarray, shape (n_tasks, P, P)
         Symmetric.
     """
-    found, rows = _derive(model, theta, x, y, loss, "hessians")
+    found, rows = _derive(model, theta, x, y, loss, "hessians", sample_weight=sample_weight)
     return by_task(found.hessians, rows)
 
 
 def task_hessp(
-    model: Family, theta: ArrayLike, v: ArrayLike, x: Any, y: Any, *, loss: str = "half_sse"
-) -> NDArray[Any]:
+    model: Family, theta: ArrayLike, v: ArrayLike, x: Any, y: Any, *, loss: Any = "half_sse",
+    sample_weight: Any = None,
+) -> NDArray[Any]:  # fmt: skip
     """Return H v of each task, H as in `task_hessian` but never formed (equations 10 and 12).
 
     The cost is that of about two gradients, whatever P is.
 
     Parameters
     ----------
-    model, theta, x, y, loss
+    model, theta, x, y, loss, sample_weight
         As for `task_loss`.
     v : array_like, shape (P,) or (n_tasks, P)
         One direction, or one for each task.
@@ -238,20 +250,21 @@ def task_hessp(
     >>> fm.equations.task_hessp(fm.Linear(1), [1.0, 2.0], [1.0, 0.0], [[[3.0]]], [[4.0]])
     array([[9., 3.]])
     """
-    parameters, rows = _prepare(model, theta, x, y)
+    kind = loss_of(loss, as_model(model).n_outputs)
+    parameters, rows = _prepare(model, theta, x, y, kind, sample_weight)
     direction = as_direction(model, v, parameters.dtype, rows.n_tasks)
-    scale = loss_of(loss, model.n_outputs)
-    return by_task(hessian_products(model, parameters, direction, rows, scale).products, rows)
+    return by_task(hessian_products(model, parameters, direction, rows, kind).products, rows)
 
 
 def adapted_parameters(
-    model: Family, theta: ArrayLike, x: Any, y: Any, *, inner_lr: Any, loss: str = "half_sse"
-) -> NDArray[Any]:
+    model: Family, theta: ArrayLike, x: Any, y: Any, *, inner_lr: Any, loss: Any = "half_sse",
+    sample_weight: Any = None,
+) -> NDArray[Any]:  # fmt: skip
     """Return theta' = theta - alpha dL/dtheta of each task (equation 8).
 
     Parameters
     ----------
-    model, theta, x, y, loss
+    model, theta, x, y, loss, sample_weight
         As for `task_loss`.
     inner_lr : float or array_like, shape (P,)
         alpha, for all parameters or for each.
@@ -261,13 +274,14 @@ def adapted_parameters(
     adapted : ndarray, shape (n_tasks, P)
     """
     alpha = _rates(model, inner_lr)
-    gradient = task_gradient(model, theta, x, y, loss=loss)
+    gradient = task_gradient(model, theta, x, y, loss=loss, sample_weight=sample_weight)
     return as_theta(model, theta, -1) - (alpha * gradient).astype(gradient.dtype)
 
 
 def adaptation_jacobian(
-    model: Family, theta: ArrayLike, x: Any, y: Any, *, inner_lr: Any, loss: str = "half_sse"
-) -> NDArray[Any]:
+    model: Family, theta: ArrayLike, x: Any, y: Any, *, inner_lr: Any, loss: Any = "half_sse",
+    sample_weight: Any = None,
+) -> NDArray[Any]:  # fmt: skip
     """Return dtheta'/dtheta = I - alpha H of each task (equations 7 and 9).
 
     Parameters are those of `adapted_parameters`.
@@ -278,7 +292,7 @@ def adaptation_jacobian(
         Row p is the derivative of parameter p of theta'.
     """
     alpha = _rates(model, inner_lr)
-    hessian = task_hessian(model, theta, x, y, loss=loss)
+    hessian = task_hessian(model, theta, x, y, loss=loss, sample_weight=sample_weight)
     scaled = alpha * hessian if np.ndim(alpha) == 0 else alpha[:, None] * hessian
     return np.eye(model.n_params, dtype=hessian.dtype) - scaled.astype(hessian.dtype)
 
@@ -292,27 +306,48 @@ def task_meta_gradient(
     y_query: Any = None,
     *,
     inner_lr: Any,
-    loss: str = "half_sse",
+    loss: Any = "half_sse",
+    query_loss: Any = None,
+    sample_weight: Any = None,
+    sample_weight_query: Any = None,
 ) -> NDArray[Any]:
     """Return dL(theta')/dtheta = dL/dtheta' (I - alpha H) of each task (equations 4 and 13).
 
     Parameters
     ----------
-    model, theta, x, y, inner_lr, loss
+    model, theta, x, y, inner_lr, loss, sample_weight
         As for `adapted_parameters`; x and y are the support rows.
     x_query, y_query : array_like or list of array_like, optional
         Query rows, on which dL/dtheta' is taken. By default the support rows.
+    query_loss : as loss, optional
+        The loss that is taken of them, if it is another.
+    sample_weight_query : array_like or list of array_like, optional
+        Of each query row. Where the support rows serve as both, so do their weights.
 
     Returns
     -------
     g : ndarray, shape (n_tasks, P)
     """
     # Checks them together.
-    as_tasks(as_model(model), x, y, x_query, y_query, as_dtype("theta", theta))
-    adapted = adapted_parameters(model, theta, x, y, inner_lr=inner_lr, loss=loss)
-    query = (x, y) if x_query is None else (x_query, y_query)
-    outer = task_gradient(model, adapted, *query, loss=loss)
-    inner = adaptation_jacobian(model, theta, x, y, inner_lr=inner_lr, loss=loss)
+    n_outputs = as_model(model).n_outputs
+    kind = query_kind = loss_of(loss, n_outputs)
+    if query_loss is not None:
+        query_kind = loss_of(query_loss, n_outputs, "query_loss")
+    targets = kind.targets, query_kind.targets
+    dtype = as_dtype("theta", theta)
+    tasks = as_tasks(model, x, y, x_query, y_query, dtype, True, 1, *targets)
+    if sample_weight is not None or sample_weight_query is not None:
+        means = kind.mean, query_kind.mean
+        with_weights_of_both(*tasks, sample_weight, sample_weight_query, means)
+    if x_query is None:
+        x_query, y_query, sample_weight_query = x, y, sample_weight
+    support: Any = {"inner_lr": inner_lr, "loss": loss, "sample_weight": sample_weight}
+    adapted = adapted_parameters(model, theta, x, y, **support)
+    outer = task_gradient(
+        model, adapted, x_query, y_query, loss=loss if query_loss is None else query_loss,
+        sample_weight=sample_weight_query,
+    )  # fmt: skip
+    inner = adaptation_jacobian(model, theta, x, y, **support)
     return np.einsum("...p,...pq->...q", outer, inner)
 
 
@@ -325,8 +360,11 @@ def meta_gradient(
     y_query: Any = None,
     *,
     inner_lr: Any,
-    loss: str = "half_sse",
+    loss: Any = "half_sse",
+    query_loss: Any = None,
     task_mean: bool = False,
+    sample_weight: Any = None,
+    sample_weight_query: Any = None,
 ) -> NDArray[Any]:
     """Return the sum over tasks of `task_meta_gradient` (the mean, if `task_mean`).
 
@@ -337,7 +375,10 @@ def meta_gradient(
     g : ndarray, shape (P,)
     """
     mean = as_flag("task_mean", task_mean)
-    each = task_meta_gradient(model, theta, x, y, x_query, y_query, inner_lr=inner_lr, loss=loss)
+    each = task_meta_gradient(
+        model, theta, x, y, x_query, y_query, inner_lr=inner_lr, loss=loss, query_loss=query_loss,
+        sample_weight=sample_weight, sample_weight_query=sample_weight_query,
+    )  # fmt: skip
     each = each.reshape(-1, each.shape[-1])  # a single task, too
     total: NDArray[Any] = each.mean(axis=0) if mean else each.sum(axis=0)
     return total

@@ -7,6 +7,7 @@ more: it is for stacks of weight layers.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol, TypeGuard
@@ -33,11 +34,17 @@ class Compiled:
     passes : Passes
         The model's five functions.
     dtype : dtype
+    parts : tuple of Compiled
+        Models whose passes these call, and whose tables are in this one.
+    table_of : callable, optional
+        Makes the table from the list of theirs.
     """
 
     table: NDArray[np.int64]
     passes: Passes
     dtype: np.dtype[Any]
+    parts: tuple[Compiled, ...] = ()
+    table_of: Callable[[list[NDArray[np.int64]]], NDArray[np.int64]] | None = None
 
     @cached_property
     def n_padded(self) -> int:
@@ -69,7 +76,10 @@ class Compiled:
         if order is None:
             return self.table
         if order not in self._reaching:
-            self._reaching[order] = with_passes(self.table, self.passes, self.dtype, order)
+            table = self.table
+            if self.table_of is not None:
+                table = self.table_of([part.reaching(order) for part in self.parts])
+            self._reaching[order] = with_passes(table, self.passes, self.dtype, order)
         return self._reaching[order]
 
     @cached_property
@@ -142,8 +152,8 @@ def as_model(model: Any) -> Family:
     """Return `model`, which must be one."""
     if not is_model(model):
         raise TypeError(
-            f"model is {shown(model)}; accepted are MLP and Linear, and what has the names of "
-            "fastmaml.family.Family"
+            f"model is {shown(model)}; accepted are MLP and Linear, other models of "
+            "fastmaml.models, and what has the names of fastmaml.family.Family"
         )
     require_agreement(model, model.compiled(FLOAT64))
     return model

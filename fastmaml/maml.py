@@ -14,7 +14,7 @@ from .checks import as_choice, as_count, as_flag, as_number, as_positive, requir
 from .divergence import SUSPICIOUS, warn_of_divergence
 from .family import Family, as_model, is_model
 from .learner import Learner, in_dtype, option
-from .losses import LOSSES, loss_of
+from .losses import loss_of
 from .methods.base import Problem
 from .methods.choose import METHODS, ORDERS, choose
 from .methods.dense import adapt
@@ -80,7 +80,7 @@ def _as_momentum(name: str, value: Any) -> float:
 
 @dataclass(frozen=True, eq=False)
 class MAML(Learner):
-    """Model-agnostic meta-learning for squared-error regression [1]_: a frozen specification.
+    """Model-agnostic meta-learning [1]_: a frozen specification.
 
     Each task adapts the meta-parameters by gradient steps on its support rows, ``theta_{s+1} =
     theta_s - inner_lr * dL/dtheta (theta_s)``. The meta-objective is the sum over tasks of the
@@ -100,9 +100,13 @@ class MAML(Learner):
         ``"exact"`` differentiates through the inner gradients. ``"first"`` takes them as constants:
         first-order MAML, whose gradient is an approximation. ``"implicit"`` takes the adapted
         parameters for the minimiser of the inner problem (implicit MAML [4]_, see Notes).
-    loss : {"half_sse", "half_mse", "sse", "mse"}
-        Loss of a task with K rows and residuals r, for the inner steps and the meta-objective: ½ Σ
-        r²; ½ Σ r² / K; Σ r²; Σ r² / (K n_outputs), which is PyTorch's and scikit-learn's MSE. The
+    loss : {"half_sse", "half_mse", "sse", "mse", "huber", "logistic", ...} or object
+        Loss of a task with K rows and residuals r, for the inner steps and, unless `query_loss` is
+        given, the meta-objective: ½ Σ r²; ½ Σ r² / K; Σ r²; Σ r² / (K n_outputs), which is
+        PyTorch's and scikit-learn's MSE. Others are ``"huber"``, ``"pseudo_huber"``,
+        ``"log_cosh"``, ``"quantile"``, ``"gaussian_nll"``, ``"logistic"``, ``"softmax"`` and
+        ``"poisson"``, means over rows and outputs (``docs/losses.md``): the defaults of objects
+        such as `fastmaml.Huber`, which have parameters. `fastmaml.Loss` is one of your own. The
         loss scales the inner gradient, so the same `inner_lr` means another step size under
         another loss.
     task_mean : bool
@@ -129,6 +133,8 @@ class MAML(Learner):
     max_memory : int, optional
         Bytes that a meta-gradient tries not to exceed while it works, by default a quarter of the
         machine's. The result is the same bits; see ``docs/memory.md``.
+    query_loss : as loss, optional
+        Loss of the query rows, if it is another than that of the inner steps.
 
     Raises
     ------
@@ -160,10 +166,20 @@ class MAML(Learner):
     the residuals.
 
     In every method, `x` is (n_tasks, K, n_inputs) and `y` is (n_tasks, K, n_outputs), or
-    (n_tasks, K) if the model has one output; predictions then have no axis of outputs either.
+    (n_tasks, K) if the model has one output; predictions then have no axis of outputs either. (Of
+    labels and means with variances, `y` has what the loss takes; predictions are the outputs.)
     Tasks with different numbers of rows are given as lists of arrays (K_i, n_inputs) and (K_i,
     n_outputs). A single task is `x` (K, n_inputs) with `y` (K, n_outputs) or (K,), its query rows
     alike; then no result has an axis of tasks. Without a query set the support set serves as both.
+
+    `sample_weight` and `sample_weight_query` multiply each row's share in the loss: (n_tasks, K), a
+    list of arrays (K_i,), or (K,) for a single task, of numbers of at least 0. Those of the support
+    rows are for the inner steps, those of the query rows for the meta-objective; without a query
+    set the former are for both. A mean (``"mse"``) is divided by the sum of the weights in place of
+    K. So, to rounding, a row of weight 0 counts as if it were not there, and one of weight 2 as if
+    it were there twice. A task whose weights are all 0 has no mean, which is an error; under a sum
+    (``"sse"``) it does not adapt, or counts nothing.
+
     `theta` (P,) decides the dtype: float32 is computed in float32, everything else in float64.
 
     `adapt` and `predict` warn (`fastmaml.DivergenceWarning`) of tasks whose parameters ran away and
@@ -198,7 +214,7 @@ class MAML(Learner):
     inner_lr: Any = 0.01
     steps: int = option(1, as_count, 0, MAX_STEPS)
     order: str = option("exact", as_choice, tuple(ORDERS))
-    loss: str = option("half_sse", as_choice, LOSSES)
+    loss: Any = "half_sse"
     task_mean: bool = option(False, as_flag)
     method: str = option("auto", as_choice, tuple(METHODS))
     step_weights: Any = None
@@ -208,16 +224,22 @@ class MAML(Learner):
     cg_maxiter: int = option(100, as_count, 1)
     check_finite: bool = option(True, as_flag)
     max_memory: int | None = option(None, as_count, 1)
+    query_loss: Any = None
     _problem: Problem = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        n_outputs = self.model.n_outputs
+        loss = query_loss = loss_of(self.loss, n_outputs)
+        if self.query_loss is not None:
+            query_loss = loss_of(self.query_loss, n_outputs, "query_loss")
         problem = Problem(
             model=self.model,
             rate=as_inner_lr(self.model, self.inner_lr, self.steps),
             steps=self.steps,
             order=self.order,
-            loss=loss_of(self.loss, self.model.n_outputs),
+            loss=loss,
+            query_loss=query_loss,
             step_weights=as_step_weights(self.step_weights, self.steps),
             weighted=self.step_weights is not None,
             method=self.method,
@@ -236,6 +258,10 @@ class MAML(Learner):
                 put(self, name, np.array(value, np.float64))
                 getattr(self, name).flags.writeable = False
 
+    @property
+    def _averages(self) -> tuple[bool, bool]:
+        return self._problem.loss.mean, self._problem.query_loss.mean
+
     def _adapt(self, theta: NDArray[Any], support: Rows, new: Rows | None = None) -> NDArray[Any]:
         if not self.check_finite:
             return adapt(self._problem, theta, support, new)[0]
@@ -246,8 +272,9 @@ class MAML(Learner):
         return result
 
     def evaluate(
-        self, theta: ArrayLike, x: Any, y: Any, x_query: Any = None, y_query: Any = None
-    ) -> MetaGradient | ImplicitMetaGradient:
+        self, theta: ArrayLike, x: Any, y: Any, x_query: Any = None, y_query: Any = None,
+        *, sample_weight: Any = None, sample_weight_query: Any = None,
+    ) -> MetaGradient | ImplicitMetaGradient:  # fmt: skip
         """Return the meta-objective, per task too, and its gradients for theta and the inner rate.
 
         Parameters
@@ -257,6 +284,8 @@ class MAML(Learner):
             Support rows of each task; see the class.
         x_query, y_query : array_like or list of array_like, optional
             Query rows of each task. Without them the support rows serve as both.
+        sample_weight, sample_weight_query : array_like or list of array_like, optional
+            Of each support and query row; see the class.
 
         Returns
         -------
@@ -269,15 +298,17 @@ class MAML(Learner):
         ------
         TypeError, ValueError
             For data of the wrong kind or shape, or that is not finite.
-        """
-        value, task_values, result, support = self._evaluate(theta, x, y, x_query, y_query)
+        """  # fmt: skip
+        weights = sample_weight, sample_weight_query
+        found = self._evaluate(theta, x, y, x_query, y_query, weights)
+        value, task_values, result, support = found
         slope = rate_gradient(self._problem.rate, result.rate_gradient)
         if not isinstance(slope, float):
             slope = in_dtype(slope, result.gradient.dtype)
-        found = MetaGradient(value, result.gradient, task_values, slope)
+        meta = MetaGradient(value, result.gradient, task_values, slope)
         if result.residuals is not None:
-            return ImplicitMetaGradient(*found, by_task(result.residuals, support))
-        return found
+            return ImplicitMetaGradient(*meta, by_task(result.residuals, support))
+        return meta
 
 
 def anil_inner_lr(model: Family, inner_lr: float) -> NDArray[np.float64]:
@@ -327,6 +358,8 @@ def meta_gradient(
     y_query: Any = None,
     *,
     inner_lr: Any,
+    sample_weight: Any = None,
+    sample_weight_query: Any = None,
     out: NDArray[Any] | None = None,
     **options: Any,
 ) -> NDArray[Any]:
@@ -342,6 +375,8 @@ def meta_gradient(
         The specification: the parameters of `MAML`.
     theta, x, y, x_query, y_query
         Meta-parameters (P,) and the tasks' rows; see `MAML.evaluate`.
+    sample_weight, sample_weight_query : array_like or list of array_like, optional
+        Of each support and query row; see `MAML`.
     out : ndarray, shape (P,), optional
         Receives the gradient; see `MAML.gradient`.
 
@@ -365,7 +400,10 @@ def meta_gradient(
     plain = all(o is None or isinstance(o, str | int | float) for o in options.values())
     fixed = plain and isinstance(inner_lr, int | float) and is_model(model)
     maml = (_remembered if fixed else MAML)(model, inner_lr, **options)
-    return maml.gradient(theta, x, y, x_query, y_query, out=out)
+    return maml.gradient(
+        theta, x, y, x_query, y_query, sample_weight=sample_weight,
+        sample_weight_query=sample_weight_query, out=out,
+    )  # fmt: skip
 
 
 _remembered = lru_cache(maxsize=64, typed=True)(MAML)

@@ -29,6 +29,7 @@ from .checks import FLOAT64, physical_memory
 from .family import Family
 from .kernels.compile.jit import max_workers
 from .kernels.methods.modes import RATES, VALUE
+from .tasks import Rows
 from .workspace import Layout
 
 __all__ = [
@@ -54,17 +55,20 @@ CHUNKS = 16
 
 
 class Sizes(NamedTuple):
-    """How many rows the tasks of a batch have."""
+    """How many rows the tasks of a batch have, and whether these have weights."""
 
     offsets: NDArray[np.int64]  # (n_tasks + 1,), of the support rows
     query_offsets: NDArray[np.int64]
     counts: NDArray[np.int64]  # (n_tasks,)
     query_counts: NDArray[np.int64]
+    weighted: tuple[bool, bool]  # the support rows, the query rows
 
     @classmethod
-    def of(cls, offsets: NDArray[np.int64], query_offsets: NDArray[np.int64]) -> Sizes:
-        """The sizes of tasks whose rows lie at such offsets."""
-        return cls(offsets, query_offsets, np.diff(offsets), np.diff(query_offsets))
+    def of(cls, support: Rows, query: Rows) -> Sizes:
+        """The sizes of a batch."""
+        at, query_at = support.offsets, query.offsets
+        weighted = support.weighted, query.weighted
+        return cls(at, query_at, np.diff(at), np.diff(query_at), weighted)
 
     @property
     def n_tasks(self) -> int:

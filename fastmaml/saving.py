@@ -21,7 +21,7 @@ from .npz import parse_json, read_npz, require_shallow
 from .parameters import as_theta
 from .version import __version__
 
-__all__ = ["Saved", "load", "predicted", "save"]
+__all__ = ["Saved", "load", "predicted", "require_columns", "save"]
 
 #: the layout of the file; a reader refuses what is newer than itself
 FORMAT = 1
@@ -56,10 +56,15 @@ class Saved(NamedTuple):
 
     @property
     def maml(self) -> MAML:
-        """How tasks adapt by gradient steps: the objective, or what a Reptile wraps."""
+        """How tasks adapt by gradient steps: the objective, or what a Reptile wraps.
+
+        A BayesianLastLayer takes none: a TypeError, and `objective` is the name for all.
+        """
         return maml_of(self.objective)
 
-    def predict(self, x: Any, y: Any, x_new: Any, return_std: bool = False) -> Any:
+    def predict(
+        self, x: Any, y: Any, x_new: Any, return_std: bool = False, *, sample_weight: Any = None
+    ) -> Any:
         """Adapt to each task's rows (x, y) and predict at `x_new`, all in the user's units.
 
         Parameters
@@ -68,6 +73,8 @@ class Saved(NamedTuple):
             As for :meth:`fastmaml.MAML.predict`.
         return_std : bool
             Whether to return standard deviations, too, which a BayesianLastLayer has.
+        sample_weight : array_like or list of array_like, optional
+            Of each row of (x, y), as for :meth:`fastmaml.MAML.predict`.
 
         Returns
         -------
@@ -82,7 +89,9 @@ class Saved(NamedTuple):
             For data of the wrong kind or shape, or that is not finite, and for `return_std` with
             another objective.
         """
-        return predicted(self.objective, self.theta, self.scaling, x, y, x_new, return_std)
+        return predicted(
+            self.objective, self.theta, self.scaling, x, y, x_new, return_std, sample_weight
+        )
 
 
 def predicted(
@@ -93,20 +102,23 @@ def predicted(
     y: Any,
     x_new: Any,
     return_std: bool = False,
+    sample_weight: Any = None,
 ) -> Any:
     """Return what `Saved.predict` does, of an objective, its parameters and their scaling."""
-    learner, options = learner_of(objective), {}
+    learner, options = learner_of(objective), {"sample_weight": sample_weight}
     if as_flag("return_std", return_std):
         if not isinstance(learner, BayesianLastLayer):
             raise ValueError(
                 f"return_std is True, the model adapts by a {type(learner).__name__}, which has no "
                 "standard deviations; accepted is False"
             )
-        options = {"return_std": True}
+        options["return_std"] = True
     if scaling is None:
         return learner.predict(theta, x, y, x_new, **options)
-    x, y, x_new = scaling.scale_x(x), scaling.scale_y(y), scaling.scale_x(x_new, name="x_new")
-    result = learner.predict(theta, x, y, x_new, **options)
+    x, x_new = scaling.scale_x(x), scaling.scale_x(x_new, name="x_new")
+    if not learner._predicts_y:  # y is not scaled then, and outputs are something else
+        return learner.predict(theta, x, y, x_new)
+    result = learner.predict(theta, x, scaling.scale_y(y), x_new, **options)
     if not return_std:
         return scaling.unscale_y(result)
     mean, std = result
@@ -177,14 +189,12 @@ def save(
         "objective": describe(objective, arrays),
         "scaling": None,
         "inputs": _names("inputs", inputs, learner.model.n_inputs),
-        "outputs": _names("outputs", outputs, learner.model.n_outputs),
+        "outputs": _names("outputs", outputs, learner._n_targets),
         "extra": extra,
     }
     arrays["theta"] = as_theta(learner._space, theta)
     if scaling is not None:
-        if not isinstance(scaling, Scaling):
-            raise TypeError(f"scaling is {shown(scaling)}; accepted are a Scaling and None")
-        _require_columns(scaling, learner)
+        require_columns(scaling, learner)
         header["scaling"] = scaling.to_dict()
     try:
         require_shallow(extra)
@@ -275,9 +285,9 @@ def _unpack(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Saved:
     scaling = None
     if header["scaling"] is not None:
         scaling = Scaling.from_dict(header["scaling"])
-        _require_columns(scaling, learner)
+        require_columns(scaling, learner)
     inputs = _names("inputs", header["inputs"], learner.model.n_inputs)
-    outputs = _names("outputs", header["outputs"], learner.model.n_outputs)
+    outputs = _names("outputs", header["outputs"], learner._n_targets)
     return Saved(objective, theta, scaling, inputs, outputs, header["extra"], header["version"])
 
 
@@ -294,10 +304,18 @@ def _names(name: str, given: Any, width: int) -> tuple[str, ...] | None:
     return tuple(str(entry) for entry in names)
 
 
-def _require_columns(scaling: Scaling, learner: Learner) -> None:
+def require_columns(scaling: Any, learner: Learner) -> None:
+    """Raise unless `scaling` is a Scaling of as many columns as the model has."""
+    if not isinstance(scaling, Scaling):
+        raise TypeError(f"scaling is {shown(scaling)}; accepted are a Scaling and None")
     model, columns = learner.model, (len(scaling.x_mean), len(scaling.y_mean))
-    if columns != (model.n_inputs, model.n_outputs):
+    if columns != (model.n_inputs, learner._n_targets):
         raise ValueError(
             f"scaling has {columns[0]} inputs and {columns[1]} outputs; accepted are those of "
-            f"the model, {model.n_inputs} and {model.n_outputs} ({shown(model)})"
+            f"the model, {model.n_inputs} and {learner._n_targets} ({shown(model)})"
+        )
+    if not learner._predicts_y and (np.any(scaling.y_mean) or np.any(scaling.y_scale != 1)):
+        raise ValueError(
+            f"scaling changes y, and with the loss {shown(learner.loss)} outputs are not in units "  # type: ignore[attr-defined]
+            "of y; accepted are y_mean 0 and y_scale 1"
         )

@@ -75,9 +75,9 @@ class Stream:
     """
 
     def __init__(
-        self, model: Family, theta: NDArray[Any], posterior: Any, check_finite: bool = True
+        self, model: Family, theta: NDArray[Any], posterior: Posterior, check_finite: bool = True
     ) -> None:
-        mean, scale = (as_array("posterior", part, FLOAT64) for part in posterior[:2])
+        mean, scale, noise = (part.astype(FLOAT64) for part in posterior)
         p, m, dtype = mean.shape[1], mean.shape[0], theta.dtype
         compiled = model.compiled(dtype)
         self._model, self._check, self._dtype = model, check_finite, dtype
@@ -88,7 +88,7 @@ class Stream:
         with np.errstate(all="ignore"):
             self._state[:, :p] = scale.T
             self._state[:, p : p + m] = scale.T @ mean.T
-        self._noise = as_array("posterior", posterior[2], FLOAT64).copy()
+        self._noise = noise
         self._memory = np.zeros(View(self._table).width, dtype)
         self._phi = np.zeros(self._state.shape[1])
         self.n_rows = 0
@@ -96,7 +96,9 @@ class Stream:
     def __repr__(self) -> str:
         return f"<Stream of {self._model!r}, {self.n_rows} rows>"
 
-    def update(self, x_row: ArrayLike, y_row: ArrayLike, forget: float = 1.0) -> None:
+    def update(
+        self, x_row: ArrayLike, y_row: ArrayLike, forget: float = 1.0, *, sample_weight: float = 1.0
+    ) -> None:
         """Take in one row.
 
         Parameters
@@ -108,6 +110,8 @@ class Stream:
             What all that was known counts before this row, prior included: the precision is
             multiplied by it. Above 0, at most 1; 0.99 remembers about 100 rows. Where rows bring
             nothing on a feature, its variance then grows without bound.
+        sample_weight : float
+            How often the row counts, 0 or more: its noise variance is divided by it.
 
         Raises
         ------
@@ -119,9 +123,16 @@ class Stream:
             forget = as_number("forget", forget)
             if not 0.0 < forget <= 1.0:
                 raise ValueError(f"forget is {forget}; accepted are numbers above 0, up to 1")
+        if sample_weight != 1.0:
+            sample_weight = as_number("sample_weight", sample_weight)
+            if sample_weight < 0.0:
+                raise ValueError(
+                    f"sample_weight is {sample_weight}; accepted are numbers of at least 0"
+                )
         kernels.update(
-            self._table, self._shared, x, y, float(forget), self._state, self._memory, self._phi
-        )
+            self._table, self._shared, x, y, float(sample_weight), float(forget), self._state,
+            self._memory, self._phi,
+        )  # fmt: skip
         self.n_rows += 1
 
     def predict(self, x_row: ArrayLike, return_std: bool = False) -> Any:
@@ -157,12 +168,14 @@ class Stream:
 
     @property
     def posterior(self) -> Posterior:
-        """The posterior given all rows so far: `BayesianLastLayer.start` goes on from it."""
+        """The posterior given all rows so far, in float64 whatever theta is.
+
+        `BayesianLastLayer.start` goes on from it.
+        """
         p = len(self._state)
-        sign = np.where(np.diagonal(self._state) < 0, -1.0, 1.0)[:, None]  # what a rotation leaves
-        scale, right = sign * self._state[:, :p], sign * self._state[:, p : p + len(self._noise)]
-        mean = np.linalg.solve(scale, right)
-        mean, scale = (np.ascontiguousarray(part.T) for part in (mean, np.triu(scale)))
+        upper, right = self._state[:, :p], self._state[:, p : p + len(self._noise)]
+        mean = np.linalg.solve(upper, right)
+        mean, scale = (np.ascontiguousarray(part.T) for part in (mean, np.triu(upper)))
         return Posterior(mean, scale, self._noise.copy())
 
     def copy(self) -> Stream:

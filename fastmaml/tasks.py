@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from .checks import all_finite, as_array, real_array, shape_text
 from .family import Family
+from .targets import Targets
 
 __all__ = [
     "NO_Y", "Rows", "as_rows", "as_tasks", "by_task", "offsets_of", "require_same_tasks", "split",
@@ -31,11 +32,13 @@ class Rows(NamedTuple):
     """A batch of tasks as rows. Its arrays are for reading only and may be the user's own."""
 
     x: NDArray[Any]  # (N, n_inputs)
-    y: NDArray[Any]  # (N, n_outputs); (0, n_outputs) when there is no y
+    # (N, n_outputs), one column more if rows have weights; (0, n_outputs) when there is no y
+    y: NDArray[Any]
     offsets: NDArray[np.int64]  # (n_tasks + 1,), read-only
     ragged: bool  # whether tasks differ in rows
     single: bool = False  # whether it is one task, given without an axis of tasks
     flat: bool = False  # whether y was given without an axis of outputs
+    weighted: bool = False  # whether the last column of y is the weights of the rows
 
     @property
     def n_tasks(self) -> int:
@@ -46,7 +49,8 @@ class Rows(NamedTuple):
         """Tasks first:last alone, as views."""
         ends = self.offsets[first : last + 1]
         rows = slice(ends[0], ends[-1])
-        return Rows(self.x[rows], self.y[rows], _frozen(ends - ends[0]), self.ragged)
+        x, y, offsets = self.x[rows], self.y[rows], _frozen(ends - ends[0])
+        return Rows(x, y, offsets, self.ragged, weighted=self.weighted)
 
     def repeated(self, n_tasks: int) -> Rows:
         """The rows of a single task as those of each of `n_tasks`."""
@@ -106,6 +110,7 @@ def as_rows(
     names: tuple[str, str] = ("x", "y"),
     check_finite: bool = True,
     fewest: int = 1,
+    targets: Targets | None = None,
 ) -> Rows:
     """Return a batch of tasks as rows.
 
@@ -125,14 +130,16 @@ def as_rows(
         Whether NaN and inf are errors.
     fewest : int
         Rows that a task may have, 1 or 0.
+    targets : Targets, optional
+        What a row of y holds, if not a number for each output.
     """
     x_rows, x_counts, single, flat = _rows(model, names[0], x, model.n_inputs, dtype, fewest)
     if y is NO_Y:
         y_rows = _no_y(model.n_outputs, dtype)
     else:
-        y_rows, y_counts, _, flat = _rows(
-            model, names[1], y, model.n_outputs, dtype, fewest, single
-        )
+        width = model.n_outputs if targets is None else targets.width_of(y, single)
+        y_rows, y_counts, _, flat = _rows(model, names[1], y, width, dtype, fewest, single, targets)
+        flat &= model.n_outputs == 1
         if x_counts != y_counts:
             raise _counts_error(names, x_counts, y_counts)
     ragged = isinstance(x_counts, list)
@@ -142,6 +149,8 @@ def as_rows(
     if check_finite and not all_finite(x_rows, y_rows if len(y_rows) else None):
         wrong = 1 if all_finite(x_rows) else 0
         raise _finite_error(names[wrong], (x_rows, y_rows)[wrong], offsets)
+    if targets is not None and y is not NO_Y:
+        y_rows = targets.as_labels(names[1], y_rows, offsets, check_finite)
     return Rows(x_rows, y_rows, offsets, ragged, single, flat)
 
 
@@ -154,21 +163,31 @@ def as_tasks(
     dtype: np.dtype[Any],
     check_finite: bool = True,
     fewest: int = 1,
+    targets: Targets | None = None,
+    query_targets: Targets | None = None,
 ) -> tuple[Rows, Rows]:
     """Return the support and query rows; without a query set, the same object twice.
+
+    (But for targets that differ: then the support rows must have what both losses take.)
 
     A task may have `fewest` support rows, 1 or 0, if there is a query set.
     """
     if x_query is None and y_query is None:
         fewest = 1
-    support = as_rows(model, x, y, dtype, check_finite=check_finite, fewest=fewest)
+    support = as_rows(model, x, y, dtype, check_finite=check_finite, fewest=fewest, targets=targets)
     if x_query is None and y_query is None:
-        return support, support
+        if query_targets == targets:
+            return support, support
+        again = as_rows(model, x, y, dtype, check_finite=check_finite, targets=query_targets)
+        return support, again._replace(x=support.x)
     if x_query is None or y_query is None:
         given, missing = ("y_query", "x_query") if x_query is None else ("x_query", "y_query")
         raise ValueError(f"{given} is given, {missing} is not; accepted are both or neither")
     names = ("x_query", "y_query")
-    query = as_rows(model, x_query, y_query, dtype, names=names, check_finite=check_finite)
+    query = as_rows(
+        model, x_query, y_query, dtype, names=names, check_finite=check_finite,
+        targets=query_targets,
+    )  # fmt: skip
     require_same_tasks("x_query", query, support)
     return support, query
 
@@ -190,7 +209,7 @@ Counts = tuple[int, int] | list[int]
 
 def _rows(
     model: Family, name: str, value: Any, width: int, dtype: np.dtype[Any], fewest: int,
-    single: bool | None = None,
+    single: bool | None = None, targets: Targets | None = None,
 ) -> tuple[NDArray[Any], Counts, bool, bool]:  # fmt: skip
     """Return one array of all rows, (N, width), and how many of them each task has.
 
@@ -203,7 +222,7 @@ def _rows(
     elif isinstance(value, list | tuple) and not (
         _is_a_row(name, value, width) if single is None else single
     ):
-        return _rows_of_list(model, name, value, width, dtype, fewest, single)
+        return _rows_of_list(model, name, value, width, dtype, fewest, single, targets)
     else:
         array = as_array(name, value, dtype)
     shape = array.shape
@@ -213,7 +232,7 @@ def _rows(
     lead = 1 if single else 2
     flat = not inputs and axes == lead and width == 1
     if not flat and (axes != lead + 1 or shape[-1] != width):
-        raise _shape_error(model, name, shape, lead, width, inputs)
+        raise _shape_error(model, name, shape, lead, width, inputs, targets)
     if not array.size and (fewest or not (single or shape[0])):
         rows = " and rows" if fewest else ""
         raise ValueError(
@@ -229,7 +248,7 @@ def _is_a_row(name: str, tasks: Sequence[Any], width: int) -> bool:
 
 def _rows_of_list(
     model: Family, name: str, tasks: Sequence[Any], width: int, dtype: np.dtype[Any], fewest: int,
-    single: bool | None,
+    single: bool | None, targets: Targets | None = None,
 ) -> tuple[NDArray[Any], Counts, bool, bool]:  # fmt: skip
     if not tasks:
         raise ValueError(f"{name} has 0 tasks; accepted are one or more")
@@ -243,7 +262,7 @@ def _rows_of_list(
         if not inputs and width == 1 and len(shape) == 1:
             arrays[i] = array[:, None]
         elif len(shape) != 2 or shape[1] != width:
-            raise _shape_error(model, f"{name}[{i}]", shape, 1, width, inputs)
+            raise _shape_error(model, f"{name}[{i}]", shape, 1, width, inputs, targets)
         else:
             flat = False
         if shape[0] < fewest:
@@ -260,11 +279,14 @@ def _rows_of_list(
 
 
 def _shape_error(
-    model: Family, name: str, shape: tuple[int, ...], lead: int, width: int, inputs: bool
-) -> ValueError:
+    model: Family, name: str, shape: tuple[int, ...], lead: int, width: int, inputs: bool,
+    targets: Targets | None,
+) -> ValueError:  # fmt: skip
     """What is wrong with a shape that should have `lead` axes and then `width` columns."""
     array = inputs and "[" not in name  # not the entry of a list
     if len(shape) == (3 if array else lead + 1):
+        if targets is not None:
+            return targets.width_error(name, shape[-1], model)
         has, gives = ("features", "takes") if inputs else ("outputs", "gives")
         return ValueError(f"{name} has {shape[-1]} {has}, the model {gives} {width} ({model!r})")
     axes = ("n_tasks", "rows")[-lead:]

@@ -41,6 +41,17 @@ MIXED = (
 )
 SMOOTH = tuple(name for name in ACTIVATIONS if name not in ("relu", "leaky_relu", "elu"))
 LOSSES = ("half_sse", "half_mse", "sse", "mse")
+# Other losses, and how many outputs they take: each is a line here
+OTHER_LOSSES = {
+    "huber": (1, 3),
+    "pseudo_huber": (1, 2),
+    "log_cosh": (1, 3),
+    "quantile": (1, 2),
+    "gaussian_nll": (2, 4),
+    "logistic": (1, 3),
+    "softmax": (2, 4),
+    "poisson": (1, 2),
+}
 ORDERS = ("exact", "first")
 FORMS = ("scalar", "step", "layer", "step_layer", "parameter")
 DTYPES = ("float64", "float32")
@@ -91,6 +102,7 @@ class Case:
     task_mean: bool
     step_weights: np.ndarray | None
     inner_momentum: float = 0.0
+    query_loss: Any = None
 
     @property
     def options(self):
@@ -102,6 +114,7 @@ class Case:
             "task_mean": self.task_mean,
             "step_weights": self.step_weights,
             "inner_momentum": self.inner_momentum,
+            "query_loss": self.query_loss,
         }
 
     def maml(self, method="auto"):
@@ -137,6 +150,7 @@ class Case:
             order=self.order,
             weights=self.step_weights,
             momentum=self.inner_momentum,
+            query_loss=self.query_loss,
         )
 
     def gather_rate(self, by_step_and_parameter):
@@ -241,13 +255,15 @@ def _draw_once(seed, rng, fixed):
     theta = _theta(rng, model)
     # what a few-shot method is for: every task has its own function, plus a little noise
     waves, shifts = rng.normal(size=(2, n_tasks, n_outputs, n_inputs))
-    data = []
-    for side, counts in ((support, n_support), (query, n_query)):
+    data, query_loss = [], fixed.get("query_loss")
+    of_sides = loss, loss if query_loss is None else query_loss
+    for side, counts, of_side in zip((support, query), (n_support, n_query), of_sides, strict=True):
         x = [rng.normal(size=(rows, n_inputs)) for rows in counts]
         y = [
             2 * np.sin(rows @ wave.T + shift.sum(axis=1)) + 0.1 * rng.normal(size=(len(rows), 1))
             for rows, wave, shift in zip(x, waves, shifts, strict=True)
         ]
+        y = [_targets(of_side, rows) for rows in y]
         y = [rows[:, 0] if flat_targets else rows for rows in y]
         x, y = ([_single(rows) for rows in part] for part in (x, y))
         if side == "equal":
@@ -261,7 +277,9 @@ def _draw_once(seed, rng, fixed):
         for x, y in zip(data.x, data.y, strict=True)
     )
     shape = _rate_shape(model, form, steps, plain_shape)
-    inner_lr = _single(rng.uniform(0.1, 0.5, shape) / max(curvature, 1e-3))
+    # (of a loss that is straight far out, the curvature elsewhere counts as well)
+    least = 1e-3 if loss in LOSSES else 1.0
+    inner_lr = _single(rng.uniform(0.1, 0.5, shape) / max(curvature, least))
     if form == "layer" and model.n_layers > 1 and rng.random() < 0.3:
         inner_lr[..., :-1] = 0.0  # ANIL: only the head adapts
     if form == "scalar":
@@ -271,8 +289,21 @@ def _draw_once(seed, rng, fixed):
         step_weights[rng.integers(steps)] = 0.0
     return Case(
         seed, model, theta, data, form, inner_lr, steps, order, loss, task_mean, step_weights,
-        fixed.get("inner_momentum", 0.0),
+        fixed.get("inner_momentum", 0.0), query_loss,
     )  # fmt: skip
+
+
+def _targets(loss, y):
+    """What a loss takes, made of a number for each output."""
+    word = loss if isinstance(loss, str) else type(loss).__name__
+    word = reference.OF_WORDS.get(word, word)
+    if word == "GaussianNLL":
+        return y[:, : y.shape[1] // 2]
+    if word == "Softmax":
+        return np.argmax(y, axis=1)[:, None]
+    if word == "Logistic":
+        return 1.0 * (y > 0)
+    return np.floor(np.abs(2 * y)) if word == "Poisson" else y
 
 
 def _single(values):

@@ -62,37 +62,41 @@ def features(head, of, x):
     return np.concatenate([x, np.ones((len(x), 1))], axis=1) if head.model.intercept else x
 
 
-def posterior(head, theta, x, y):
+def posterior(head, theta, x, y, weights=None):
     """Mean (n_out, p) and precision in units of the noise (p, p)."""
     of = parts(head, theta)
     phi = features(head, of, x)
-    precision = np.diag(1 / of.prior_variance) + phi.T @ phi
-    right = phi.T @ (y - phi @ of.prior_mean.T)
+    weighed = phi if weights is None else weights[:, None] * phi
+    precision = np.diag(1 / of.prior_variance) + weighed.T @ phi
+    right = weighed.T @ (y - phi @ of.prior_mean.T)
     return of.prior_mean + np.linalg.solve(precision, right).T, precision
 
 
-def predict(head, theta, x, y, x_new):
+def predict(head, theta, x, y, x_new, weights=None):
     """Mean and variance (rows, n_out) of observations at new rows."""
     of = parts(head, theta)
-    mean, precision = posterior(head, theta, x, y)
+    mean, precision = posterior(head, theta, x, y, weights)
     psi = features(head, of, x_new)
     h = 1 + np.einsum("qi,iq->q", psi, np.linalg.solve(precision, psi.T))
     return psi @ mean.T, h[:, None] * of.noise_variance
 
 
-def task_value(head, theta, x, y, x_query, y_query):
+def task_value(head, theta, x, y, x_query, y_query, weights=None, weights_query=None):
     """The loss of one task."""
-    f, variance = predict(head, theta, x, y, x_query)
+    f, variance = predict(head, theta, x, y, x_query, weights)
     squares = (f - y_query) ** 2
+    of_each = np.ones(len(f)) if weights_query is None else weights_query
+    q, m = of_each.sum(), f.shape[1]
     if "nll" in head.loss:
-        value = np.sum(np.log(2 * np.pi * variance) + squares / variance) / 2
-        return value / squares.size if head.loss == "mean_nll" else value
-    total = squares.sum() * (0.5 if head.loss.startswith("half") else 1.0)
-    return total / {"mse": squares.size, "half_mse": len(squares)}.get(head.loss, 1)
+        densities = np.log(2 * np.pi * variance) + squares / variance
+        value = np.sum(of_each[:, None] * densities) / 2
+        return value / (q * m) if head.loss == "mean_nll" else value
+    total = np.sum(of_each[:, None] * squares) * (0.5 if head.loss.startswith("half") else 1.0)
+    return total / {"mse": q * m, "half_mse": q}.get(head.loss, 1)
 
 
 def value(head, theta, *data):
-    """The meta-objective; data are lists of (rows, n) arrays."""
+    """The meta-objective; data are lists of (rows, n) arrays, then maybe of weights (rows,)."""
     values = [task_value(head, theta, *task) for task in zip(*data, strict=True)]
     return np.mean(values) if head.task_mean else np.sum(values)
 

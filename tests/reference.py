@@ -9,11 +9,13 @@ For one sample x, with f = z of the last layer,
 
     z_1 = W_1 x + b_1,    a_l = phi(z_l),    z_(l+1) = W_(l+1) a_l + b_(l+1)
 
-and for one task of K samples, with c from the loss convention and r_j = f(theta, x_j) - y_j,
+and for one task of K samples, with c from the loss convention and l_j = l(f(theta, x_j), y_j),
+which has the slope s_j and the curvature G_j at the outputs (of l = |f - y|^2 twice the residual
+and twice the unit matrix),
 
-    L  = c sum_j |r_j|^2
-    g  = 2c sum_j r_j . df_j                                       (equations 5 and 11)
-    H  = 2c sum_j [ r_j . d2f_j + df_j^T df_j ]                    (equations 10 and 12)
+    L  = c sum_j l_j
+    g  = c sum_j s_j . df_j                                        (equations 5 and 11)
+    H  = c sum_j [ s_j . d2f_j + df_j^T G_j df_j ]                 (equations 10 and 12)
     theta_(s+1) = theta_s - alpha_s * g(theta_s)                   (equation 8)
     d theta_(s+1) / d theta_s = I - diag(alpha_s) H(theta_s)       (equations 7 and 9)
 """
@@ -22,6 +24,13 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
+
+
+class Weighted(NamedTuple):
+    """The targets of a task, and a weight for each row: each r_j above counts so many times."""
+
+    y: np.ndarray
+    weights: np.ndarray
 
 
 class TaskResult(NamedTuple):
@@ -160,16 +169,90 @@ def predict(model, theta, x):
 # ---- one task ------------------------------------------------------------------------------------
 
 
+def targets_of(y):
+    """The targets of a task and the weights of its rows, 1 unless they are given."""
+    return y if isinstance(y, Weighted) else Weighted(y, np.ones(len(y), y.dtype))
+
+
+PARAMETERS = {"Huber": {"delta": 1.0}, "PseudoHuber": {"delta": 1.0}}
+PARAMETERS["Quantile"] = {"q": 0.5, "smoothing": 0.1}
+OF_WORDS = {
+    "huber": "Huber",
+    "pseudo_huber": "PseudoHuber",
+    "log_cosh": "LogCosh",
+    "quantile": "Quantile",
+    "gaussian_nll": "GaussianNLL",
+    "logistic": "Logistic",
+    "softmax": "Softmax",
+    "poisson": "Poisson",
+}
+
+
 def loss_factor(loss, y):
-    """c of L = c sum r^2."""
-    rows, n_outputs = y.shape
+    """c of L = c sum l: sums over rows and outputs, or means; K is the sum of the weights."""
+    y, weights = targets_of(y)
+    rows, n_targets = weights.sum(), y.shape[1]
     one = y.dtype.type(1)
-    return {
+    squared = {
         "half_sse": one / 2,
         "half_mse": one / (2 * rows),
         "sse": one,
-        "mse": one / (rows * n_outputs),
-    }[loss]
+        "mse": one / (rows * n_targets),
+    }
+    if isinstance(loss, str) and loss in squared:
+        return squared[loss]
+    return one / (rows * n_targets) if getattr(loss, "mean", True) else one
+
+
+def sample_loss(loss, f, y):
+    """l, its slope (n_outputs,) and its curvature (n_outputs, n_outputs) at one sample."""
+    one = f.dtype.type(1)
+    word = loss if isinstance(loss, str) else type(loss).__name__
+    word = OF_WORDS.get(word, word)
+    given = PARAMETERS.get(word, {}) if isinstance(loss, str) else vars(loss)
+    if word == "Softmax":
+        p = np.exp(f) / np.exp(f).sum()
+        hot = one * (np.arange(f.size) == y[0])
+        return -np.log(p @ hot), p - hot, np.diag(p) - np.outer(p, p)
+    if word == "GaussianNLL":
+        n = y.size
+        r, variance = f[:n] - y, np.exp(f[n:])
+        pi = 4 * np.arctan(one)
+        value = np.sum(np.log(2 * pi * variance) + r * r / variance) / 2
+        slope = np.concatenate([r / variance, (1 - r * r / variance) / 2])
+        mixed = np.diag(-r / variance)
+        parts = [np.diag(1 / variance), mixed], [mixed, np.diag(r * r / variance / 2)]
+        return value, slope, np.block([list(row) for row in parts])
+    r = f - y
+    if word == "Huber":
+        delta = given["delta"]
+        near = np.abs(r) <= delta
+        value = np.where(near, r * r / 2, delta * (np.abs(r) - one * delta / 2))
+        slope, bend = np.where(near, r, delta * np.sign(r)), one * near
+    elif word == "PseudoHuber":
+        delta = one * given["delta"]
+        root = np.sqrt(1 + (r / delta) ** 2)
+        value, slope, bend = delta**2 * (root - 1), r / root, root**-3
+    elif word == "LogCosh":
+        value, slope, bend = np.log(np.cosh(r)), np.tanh(r), 1 - np.tanh(r) ** 2
+    elif word == "Quantile":
+        q, width = given["q"], one * given["smoothing"]
+        value = q * -r + width * np.logaddexp(0 * r, r / width)
+        above = 1 / (1 + np.exp(-r / width))
+        slope, bend = above - q, above * (1 - above) / width
+    elif word == "Logistic":
+        p = 1 / (1 + np.exp(-f))
+        value, slope, bend = np.logaddexp(0 * f, f) - y * f, p - y, p * (1 - p)
+    elif word == "Poisson":
+        value, slope, bend = np.exp(f) - y * f, np.exp(f) - y, np.exp(f)
+    elif word == "Loss":  # of a user's own: three functions of numbers
+        value, slope, bend = (
+            np.array([function(*pair) for pair in zip(f, y, strict=True)])
+            for function in (getattr(each, "py_func", each) for each in list(given.values())[:3])
+        )
+    else:  # squared
+        value, slope, bend = r * r, 2 * r, 2 * np.ones_like(r)
+    return value.sum(), slope, np.diag(bend)
 
 
 def residuals(model, theta, x, y):
@@ -181,23 +264,27 @@ def jacobian(model, theta, x):
 
 
 def task_loss(model, theta, x, y, loss="half_sse"):
-    return loss_factor(loss, y) * np.sum(residuals(model, theta, x, y) ** 2)
+    targets, weights = targets_of(y)
+    f = predict(model, theta, x)
+    terms = [sample_loss(loss, *pair)[0] for pair in zip(f, targets, strict=True)]
+    return loss_factor(loss, y) * np.sum(weights * np.array(terms))
 
 
 def task_gradient(model, theta, x, y, loss="half_sse"):
     total = np.zeros_like(theta)
-    for row, target in zip(x, y, strict=True):
+    for row, target, weight in zip(x, *targets_of(y), strict=True):
         f, df = output(model, theta, row)
-        total += (f - target) @ df
-    return 2 * loss_factor(loss, y) * total
+        total += weight * (sample_loss(loss, f, target)[1] @ df)
+    return loss_factor(loss, y) * total
 
 
 def task_hessian(model, theta, x, y, loss="half_sse"):
     total = np.zeros((theta.size, theta.size), theta.dtype)
-    for row, target in zip(x, y, strict=True):
+    for row, target, weight in zip(x, *targets_of(y), strict=True):
         f, df = output(model, theta, row)
-        total += second_derivative(model, theta, row, f - target) + df.T @ df
-    return 2 * loss_factor(loss, y) * total
+        _, slope, bend = sample_loss(loss, f, target)
+        total += weight * (second_derivative(model, theta, row, slope) + df.T @ bend @ df)
+    return loss_factor(loss, y) * total
 
 
 def adaptation_jacobian(model, theta, x, y, rate, loss="half_sse"):
@@ -222,13 +309,17 @@ def trajectory(model, theta, x, y, rates, loss="half_sse", momentum=0.0, proxima
     return np.array(points), np.array(velocities).reshape(len(rates), theta.size)
 
 
-def evaluate_task(model, theta, x, y, x_query, y_query, rates, weights, loss, order, momentum=0.0):
+def evaluate_task(
+    model, theta, x, y, x_query, y_query, rates, weights, loss, order, momentum=0.0,
+    query_loss=None,
+):  # fmt: skip
     """The exact or first-order derivatives of one task's value sum_s w_s L_query(theta_s).
 
     Equations 4 and 13, once for every step; rates is (S, P), weights is (S + 1,). With momentum
     the state of a step is (theta, v), and its Jacobian has the four blocks d theta' / d theta =
     I - diag(alpha) H, d theta' / d v = -mu diag(alpha), d v' / d theta = H, d v' / d v = mu I.
     """
+    query_loss = loss if query_loss is None else query_loss
     points, velocities = trajectory(model, theta, x, y, rates, loss, momentum)
     value, by_theta, by_rate = theta.dtype.type(0), np.zeros_like(theta), np.zeros_like(rates)
     by_velocity = np.zeros_like(theta)
@@ -243,8 +334,8 @@ def evaluate_task(model, theta, x, y, x_query, y_query, rates, weights, loss, or
                     by_velocity = momentum * (by_velocity - rates[s] * by_theta)
                 by_theta = after
         if weights[s] != 0:
-            value += weights[s] * task_loss(model, points[s], x_query, y_query, loss)
-            pull = task_gradient(model, points[s], x_query, y_query, loss)
+            value += weights[s] * task_loss(model, points[s], x_query, y_query, query_loss)
+            pull = task_gradient(model, points[s], x_query, y_query, query_loss)
             by_theta = by_theta + weights[s] * pull
     return TaskResult(value, by_theta, by_rate)
 
@@ -282,17 +373,26 @@ def gather_rate(model, rate_gradient, form, shape):
 
 def evaluate(
     model, theta, x, y, x_query, y_query, *, rates, loss="half_sse", order="exact", weights=None,
-    momentum=0.0,
+    momentum=0.0, query_loss=None,
 ):  # fmt: skip
-    """A list of each task's result; the data are sequences of one (rows, features) array a task."""
+    """A list of each task's result.
+
+    The data are sequences of one (rows, features) array a task; y may be `Weighted`.
+    """
     number = theta.dtype.type
     rates = np.asarray(rates, number)
     weights = np.asarray([0] * len(rates) + [1] if weights is None else weights, number)
-    options = rates, weights, loss, order, momentum
+    options = rates, weights, loss, order, momentum, query_loss
     return [
-        evaluate_task(model, theta, *(np.asarray(a, number) for a in task), *options)
+        evaluate_task(model, theta, *(_in(number, part) for part in task), *options)
         for task in zip(x, y, x_query, y_query, strict=True)
     ]
+
+
+def _in(number, part):
+    if isinstance(part, Weighted):
+        return Weighted(*(np.asarray(array, number) for array in part))
+    return np.asarray(part, number)
 
 
 # ---- the meta-update -----------------------------------------------------------------------------

@@ -36,6 +36,10 @@ PROBLEMS = {
     "fewer tasks than threads": Problem((3, 8, 2), "gelu", 2, (150, 200), 1),
     "deep": Problem((2, 7, 9, 4, 1), "silu", 70, (3, 3), 3),
 }
+# Losses of the support rows, each with another of the query rows; and targets where not 4
+LOSSES = {"huber": "softmax", "softmax": "gaussian_nll", "gaussian_nll": "logistic"}
+LOSSES |= {"logistic": "quantile", "poisson": "log_cosh", "pseudo_huber": "poisson"}
+WIDTHS = {"softmax": 1, "gaussian_nll": 2}
 RUNS = {
     "2 threads": {"NUMBA_NUM_THREADS": "2"},
     "1 thread": {"NUMBA_NUM_THREADS": "1"},
@@ -87,12 +91,32 @@ def closed_form_results(loss, dtype, name):
         yield from side
 
 
+def loss_results(loss, dtype, name):
+    """The same of losses that are no squared errors, other ones of the query rows."""
+    problem = PROBLEMS[name]
+    rng = np.random.default_rng(2)
+    *inner, _ = problem.layer_sizes
+    model = fm.MLP((*inner, 4), problem.activation)
+    theta = model.init(rng, dtype)
+    counts = rng.integers(*problem.rows, problem.n_tasks, endpoint=True)
+    x = [rng.normal(size=(rows, model.n_inputs)) for rows in counts]
+    other = LOSSES[loss]
+    y, y_query = (
+        [rng.integers(0, 2, (rows, WIDTHS.get(word, 4))) for rows in counts]
+        for word in (loss, other)
+    )
+    maml = fm.MAML(model, 0.01, problem.steps, loss=loss, query_loss=other)
+    yield from maml.evaluate(theta, x, y, x, y_query)
+    yield maml.adapt(theta, x, y)
+
+
 def digests():
     """A digest of the results for each method, dtype and problem."""
     found = {}
-    for method, dtype, name in product([*METHODS, "nll", "sse"], DTYPES, PROBLEMS):
+    for method, dtype, name in product([*METHODS, "nll", "sse", *LOSSES], DTYPES, PROBLEMS):
         digest = hashlib.sha256()
         of = results if method in METHODS else closed_form_results
+        of = loss_results if method in LOSSES else of
         for part in of(method, dtype, name):
             assert np.all(np.isfinite(part))
             digest.update(np.ascontiguousarray(part).tobytes())

@@ -261,3 +261,55 @@ def test_a_task_that_overflows_is_named(capsys: pytest.CaptureFixture[str]) -> N
     printed, errors = capsys.readouterr()
     assert "inf" in printed
     assert "task 'new'" in errors.splitlines()[-1]
+
+
+def untrained() -> tuple[fm.Saved, np.ndarray, np.ndarray]:
+    """A run of a moment; its model, and rows x and y of no task."""
+    assert cli.main(["train", "--config", configured(("= 800", "= 3"))]) == 0
+    return fm.load("table/model.npz"), np.empty((0, 2)), np.empty((0, 2))
+
+
+def numbers_of(capsys: pytest.CaptureFixture[str], first: int) -> list[list[float]]:
+    """The rows that were printed, from a column on."""
+    lines = capsys.readouterr().out.splitlines()[1:]
+    return [[float(cell) for cell in line.split(",")[first:]] for line in lines]
+
+
+def test_the_prior_predicts_what_has_no_support_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    saved, *none = untrained()
+    Path("n.csv").write_text("device,t,u\nb,1,1\na,2,2\nc,0,3\n", encoding="utf-8")
+    Path("s.csv").write_text("device,t,u,v,w\na,0,0,100,5\n", encoding="utf-8")
+    Path("none.csv").write_text("device,t,u,v,w\n", encoding="utf-8")
+    x_new = np.array([[1.0, 1], [2, 2], [0, 3]])
+    mean, std = saved.predict(*none, x_new, return_std=True)
+    prior = np.hstack([mean, std]).tolist()
+    capsys.readouterr()
+    for support, which, some in (("s.csv", (0, 2), "2 of 3"), ("none.csv", (0, 1, 2), "3 of 3")):
+        assert cli.main(["adapt", "table", support, "n.csv", "--last"]) == 0
+        printed = capsys.readouterr()
+        assert f"warning: of n.csv, {some} tasks have no rows in {support}" in printed.err
+        assert "and the prior predicts them: 'a', 'b'" in printed.err or support == "s.csv"
+        rows = [line.split(",") for line in printed.out.splitlines()[1:]]
+        assert [row[0] for row in rows] == ["b", "a", "c"]
+        for i in which:
+            np.testing.assert_allclose([float(cell) for cell in rows[i][3:]], prior[i], rtol=1e-12)
+        assert ([float(cell) for cell in rows[1][3:]] == prior[1]) == (support == "none.csv")
+    own = saved.predict([[0.0, 0]], [[100.0, 5]], x_new[1:2], return_std=True)
+    assert cli.main(["adapt", "table", "s.csv", "n.csv", "--last"]) == 0
+    np.testing.assert_allclose(numbers_of(capsys, 3)[1], np.hstack(own)[0], rtol=1e-12)
+
+
+def test_a_support_without_rows_or_tasks(capsys: pytest.CaptureFixture[str]) -> None:
+    saved, *none = untrained()
+    Path("s.csv").write_text("t,u,v,w\n", encoding="utf-8")
+    Path("n.csv").write_text("t,u\n1,1\n2,2\n", encoding="utf-8")
+    capsys.readouterr()
+    assert cli.main(["adapt", "table", "s.csv", "n.csv", "--last"]) == 0
+    found = saved.predict(*none, [[1.0, 1], [2, 2]], return_std=True)
+    np.testing.assert_allclose(numbers_of(capsys, 2), np.hstack(found), rtol=1e-12)
+    Path("s.csv").write_text("device,t,u,v,w\n", encoding="utf-8")
+    assert cli.main(["adapt", "table", "s.csv", "n.csv", "--last"]) == 2
+    assert said(capsys) == (
+        "s.csv has no rows, so it names no task; accepted are rows, and both files with or without "
+        "a column of the task"
+    )

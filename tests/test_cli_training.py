@@ -902,6 +902,29 @@ def test_a_new_task_without_support_is_one_line(capsys: pytest.CaptureFixture[st
     assert said(capsys) == "n.csv has task 'b', s.csv has not"
 
 
+def test_a_support_without_rows_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "--config", "table.toml"]) == 0
+    Path("s.csv").write_text("t,u,v\n", encoding="utf-8")
+    Path("n.csv").write_text("t,u\n1,1\n", encoding="utf-8")
+    assert cli.main(["adapt", "table", "s.csv", "n.csv"]) == 2
+    assert said(capsys) == "s.csv has no rows; accepted are one or more"
+
+
+def test_a_column_that_adapt_writes_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = Path("data/rows.csv").read_text(encoding="utf-8")
+    text = Path("table.toml").read_text(encoding="utf-8")
+    for name, code in (("v_predicted", 2), ("v_std", 0)):  # MAML writes no deviation
+        head, rest = rows.split("\n", 1)
+        Path("data/rows.csv").write_text(head.replace("u", name) + "\n" + rest, encoding="utf-8")
+        Path("table.toml").write_text(text.replace('"u"', f'"{name}"'), encoding="utf-8")
+        assert cli.main(["train", "--config", "table.toml"]) == code
+        if code:
+            assert said(capsys) == (
+                "[tasks] task and inputs have 'v_predicted', which fastmaml adapt writes for the "
+                "output 'v'; accepted are other names"
+            )
+
+
 # ---- the configuration
 
 
@@ -917,6 +940,14 @@ def test_the_configuration_of_the_docs_is_accepted() -> None:
     assert run.loop["patience"] == 20
     assert run.optimizer == fm.learn.AdamW(fm.learn.Cosine(0.001, 15_000))
     assert run.sample(np.random.default_rng(0)).x.shape == (25, 10, 2)
+
+
+def test_losses_with_parameters() -> None:
+    losses = 'loss = { name = "huber", delta = 0.5 }\nquery_loss = "log_cosh"'
+    Path("run.toml").write_text(FAMILY.replace('loss = "mse"', losses), encoding="utf-8")
+    assert cli.main(["train", "--config", "run.toml"]) == 0
+    maml = load_checkpoint(Path("run/checkpoint.npz")).maml
+    assert (maml.loss, maml.query_loss) == (fm.Huber(0.5), "log_cosh")
 
 
 # ---- errors of the configuration
@@ -937,6 +968,20 @@ def test_the_configuration_of_the_docs_is_accepted() -> None:
         ('"tanh"', '["relu6"]', "[model] activation[0] is 'relu6'; accepted are 'identity', 're"),
         ('"tanh"', "1", "[model] activation is 1; accepted are the words 'identity', 'relu', "),
         ("task_mean = true", "task_mean = 1", "[maml] task_mean is 1"),
+        (
+            '"mse"',
+            '"l2"',
+            "[maml] loss is 'l2'; accepted are 'half_sse', 'half_mse', 'sse', 'mse',",
+        ),
+        ('"mse"', '{ name = "l2" }', "[maml.loss] name is 'l2'; accepted are huber, pseudo_hub"),
+        ('"mse"', '{ name = "huber", delta = 0 }', "[maml.loss] delta is 0.0; accepted are num"),
+        ('"mse"', '{ name = "quantile", p = 0.1 }', "[maml.loss] has 'p'; accepted are q, smo"),
+        (
+            '"mse"',
+            '"poisson"',
+            "[maml] loss is 'poisson'; accepted here are losses of f - y, whose outputs are",
+        ),
+        ('"mse"', '"mse"\nquery_loss = "logistic"', "[maml] query_loss is 'logistic'; accepted"),
         ("task_mean = true", "tasks_mean = 1", "[maml] has 'tasks_mean'; accepted are model"),
         ('family = "sinusoid"', "", "[tasks] needs either family or file"),
         (

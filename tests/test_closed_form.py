@@ -3,6 +3,7 @@
 import pickle
 import re
 import warnings
+from decimal import Decimal, localcontext
 
 import closed_form_reference as reference
 import numba
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from cases import DTYPES, relative_error
 from closed_form_cases import FORMS, LOSSES, TOLERANCE, draw, options
+from processes import python
 from test_family import Decay
 
 import fastmaml as fm
@@ -291,10 +293,31 @@ def test_pickle_and_copies_give_the_same():
     assert again.n_params == head.n_params
 
 
+USED_ELSEWHERE = """
+import pickle, sys
+from pathlib import Path
+head, theta, x, y, x_query, y_query = pickle.loads(Path(sys.argv[1]).read_bytes())
+value, gradient = head.value_and_gradient(theta, x, y, x_query, y_query)
+mean, std = head.predict(theta, x, y, x_query, return_std=True)
+print(value.hex(), *(part.tobytes().hex() for part in (gradient, mean, std)))
+"""
+
+
+def test_a_head_that_was_used_works_in_another_process(tmp_path):
+    """Its plans hold addresses of this one."""
+    head = fm.BayesianLastLayer(fm.MLP([1, 3, 1]))
+    theta, data = moved(head), tasks()
+    value, gradient = head.value_and_gradient(theta, *data)
+    found = gradient, *head.predict(theta, *data[:3], return_std=True)
+    (tmp_path / "head.pickle").write_bytes(pickle.dumps((head, theta, *data)))
+    output = python(USED_ELSEWHERE, tmp_path / "head.pickle")
+    assert output.split() == [value.hex(), *(part.tobytes().hex() for part in found)]
+
+
 @pytest.mark.parametrize(
     ("options", "kind", "text"),
     [
-        ({"model": 3}, TypeError, "model is 3; accepted are MLP and Linear"),
+        ({"model": 3}, TypeError, "model is 3; accepted are MLP and Linear\n"),
         ({"loss": "hinge"}, ValueError, "loss is 'hinge'; accepted are 'nll', 'mean_nll', 'half_"),
         ({"prior": "full"}, ValueError, "prior is 'full'; accepted are 'diagonal', 'shared'"),
         ({"noise": 0.1}, TypeError, "noise is 0.1; accepted are the words 'shared', 'per_output'"),
@@ -304,8 +327,9 @@ def test_pickle_and_copies_give_the_same():
     ],
 )
 def test_options_are_checked(options, kind, text):
-    with pytest.raises(kind, match=re.escape(text)):
+    with pytest.raises(kind) as raised:
         fm.BayesianLastLayer(**{"model": fm.Linear(1), **options})
+    assert text in f"{raised.value}\n"
 
 
 def test_a_model_without_weight_layers_is_refused():
@@ -474,6 +498,74 @@ def test_float32_that_overflows_is_computed_again():
 
 
 @compiled_only
+@pytest.mark.parametrize("ragged", [False, True])
+@pytest.mark.parametrize("numbers", [1, 200, 1_000_000])
+def test_what_overflows_changes_no_other_task(ragged, numbers, monkeypatch):
+    """Only such tasks are computed again, in runs of so many numbers."""
+    monkeypatch.setattr(closed_form, "ANEW_NUMBERS", numbers)
+    head = fm.BayesianLastLayer(fm.MLP([1, 6, 6, 2], "relu"), noise="per_output")
+    (first, second, last), *variances = head.unpack(moved(head))
+    layers = [(1e25 * first[0], first[1]), (1e-36 * second[0], second[1]), last]
+    theta = head.pack(layers, *variances).astype("float32")
+    x, y, x_new, _ = (part.astype("float32") for part in tasks(9, 4, 5, n_out=2))
+    if ragged:
+        counts = [4, 0, 1, 4, 3, 2, 4, 1, 0]
+        x, y = ([rows[:k] for rows, k in zip(part, counts, strict=True)] for part in (x, y))
+        x_new = [rows[: 1 + k] for rows, k in zip(x_new, counts, strict=True)]
+
+    def everything(x, x_new):
+        found = head.predict(theta, x, y, x_new, return_std=True)
+        return [*found, *head.adapt(theta, x, y)[:2]]
+
+    # Of 1e15 the first layer, in float32, makes inf; of task 2 only a new row is so large.
+    far, far_new = ([rows.copy() for rows in part] for part in (x, x_new))
+    far[5], far[6], far_new[2] = 1e15 * far[5], 1e15 * far[6], 1e15 * far_new[2]
+    before, after = everything(x, x_new), everything(far, far_new)
+    wide = head.predict(theta.astype("float64"), far, y, far_new, return_std=True)
+    wide = [*wide, *head.adapt(theta.astype("float64"), far, y)[:2]]
+    for which, (one, other, want) in enumerate(zip(before, after, wide, strict=True)):
+        for i in range(9):
+            if i in (5, 6) or (i == 2 and which < 2):
+                assert np.isfinite(other[i]).all()
+                assert relative_error(other[i], want[i]) < 1e-6
+            else:
+                assert one[i].tobytes() == other[i].tobytes()
+
+
+@compiled_only
+def test_a_noise_that_overflows_is_named():
+    head = fm.BayesianLastLayer(fm.MLP([1, 3, 1]))
+    for dtype, log, in_std in (("float64", 900.0, True), ("float32", 100.0, False)):
+        theta, (x, y, x_new, _) = moved(head, dtype=dtype), tasks()
+        theta[-1] = log
+        said = f"the noise variance is inf: theta holds its logarithm, {log:.3g}; targets scaled"
+        with pytest.warns(fm.DivergenceWarning, match=re.escape(said)):
+            assert np.isinf(head.adapt(theta, x, y).noise_variance).all()
+        if in_std:
+            with pytest.warns(fm.DivergenceWarning, match=re.escape(said)):
+                head.predict(theta, x, y, x_new, return_std=True)
+        else:  # its root is a number of float32
+            std = head.predict(theta, x, y, x_new, return_std=True)[1]
+            assert (std >= np.float32(np.exp(50.0)) * (1 - 1e-6)).all()
+        assert np.isfinite(head.predict(theta, x, y, x_new)).all()
+
+
+@compiled_only
+def test_warnings_point_to_the_call():
+    head = fm.BayesianLastLayer(fm.MLP([1, 3, 1]))
+    theta, (x, y, x_new, _) = moved(head), tasks()
+    theta[-1] = 900.0
+    for call in (
+        lambda: head.adapt(theta, x, y),
+        lambda: head.predict(theta, x, y, x_new, return_std=True),
+        lambda: head.start(theta),
+    ):
+        with pytest.warns(fm.DivergenceWarning) as caught:
+            call()
+        assert [warning.filename for warning in caught] == [__file__]
+
+
+@compiled_only
 def test_what_is_not_finite_is_said_with_the_task():
     head = fm.BayesianLastLayer(fm.MLP([1, 6, 1], "relu"))
     theta, (x, y, x_new, _) = moved(head), tasks(3, 4, 5)
@@ -490,16 +582,100 @@ def test_what_is_not_finite_is_said_with_the_task():
     assert np.isnan(quiet.value(np.full_like(theta, np.nan), x[:1], y[:1]))
 
 
-def test_a_wide_prior_and_rows_that_repeat():
-    """Where A is far from I and of low rank, its factor is all rounding."""
-    for dtype in DTYPES:
-        for k in (3, 40):
-            head = fm.BayesianLastLayer(fm.MLP([1, 8, 1], "relu"))
-            theta = moved(head)
-            theta[head.model.n_params : -1] = np.log(1e12)
-            x, y = np.ones((1, k, 1)), np.linspace(-1, 1, k).reshape(1, k, 1)
-            theta, x, y = (part.astype(dtype) for part in (theta, x, y))
-            mean, std = head.predict(theta, x, y, x[:, :1], return_std=True)
-            assert np.isfinite(mean).all()
-            assert (std >= np.exp(theta[-1] / 2) * (1 - 1e-6)).all()
-            assert np.isfinite(head.gradient(theta, x, y)).all()
+def _decimal_value(numbers, task, loss):
+    """The loss, mean and std at the first new row of one task of a linear model, in 90 digits.
+
+    ``numbers`` are theta: the prior mean, log variances and log noise, each a `Decimal`.
+    """
+    p = (len(numbers) - 1) // 2
+    mean, s, noise = numbers[:p], [v.exp() for v in numbers[p:-1]], numbers[-1].exp()
+    rows, y, new, y_new = (
+        [[Decimal(float(v)) for v in row] for row in np.column_stack(part)] for part in task
+    )
+
+    def solve(right):  # (1 / s + phi^T phi)^-1 right, by elimination: positive, so without pivoting
+        a = [
+            [sum(r[i] * r[j] for r in rows) + (1 / s[i] if i == j else 0) for j in range(p)]
+            + [right[i]]
+            for i in range(p)
+        ]
+        for i in range(p):
+            for j in range(p):
+                if j != i:
+                    ratio = a[j][i] / a[i][i]
+                    a[j] = [b - ratio * c for b, c in zip(a[j], a[i], strict=True)]
+        return [a[i][p] / a[i][i] for i in range(p)]
+
+    def dot(one, two):
+        return sum(a * b for a, b in zip(one, two, strict=True))
+
+    off = [t[0] - dot(mean, r) for r, t in zip(rows, y, strict=True)]
+    moved = solve([dot([r[i] for r in rows], off) for i in range(p)])
+    w, total = [a + b for a, b in zip(mean, moved, strict=True)], Decimal(0)
+    found = []
+    for r, t in zip(new, y_new, strict=True):
+        variance = noise * (1 + dot(r, solve(r)))
+        square = (t[0] - dot(w, r)) ** 2
+        density = ((Decimal(2 * np.pi) * variance).ln() + square / variance) / 2
+        total += square if loss == "sse" else density
+        found.append((dot(w, r), variance.sqrt()))
+    return total, found[0]
+
+
+@compiled_only
+@pytest.mark.parametrize("loss", ["sse", "nll"])
+@pytest.mark.parametrize("exponent", [9, 14, 20])
+def test_a_wide_prior_and_rows_that_depend_on_each_other(exponent, loss, form):
+    """Where A is all rounding but for a few digits; against 90 digits."""
+    rng = np.random.default_rng(exponent)
+    x = rng.normal(size=(6, 4))
+    x[:, 3], x[4] = x[:, 0] + x[:, 1], x[1]
+    x, y, x_query, y_query = x[:5], rng.normal(size=(5, 1)), x[3:], rng.normal(size=(3, 1))
+    x_query = x_query + rng.normal(scale=1e-3, size=x_query.shape) * (exponent < 20)
+    head = fm.BayesianLastLayer(fm.Linear(4), loss)
+    theta = moved(head)
+    theta[5:10] = np.log(10.0**exponent) + rng.normal(size=5)
+    ones = [np.ones(5), np.ones(3)]
+    task = (x, ones[0]), (y,), (x_query, ones[1]), (y_query,)
+    with localcontext() as context:
+        context.prec = 90
+        numbers = [Decimal(v) for v in theta.tolist()]
+        want, (mean, std) = _decimal_value(numbers, task, loss)
+        slope, step = [], Decimal("1e-30")
+        for i in range(len(numbers)):
+            ends = []
+            for sign in (1, -1):
+                there = [*numbers[:i], numbers[i] + sign * step, *numbers[i + 1 :]]
+                ends.append(_decimal_value(there, task, loss)[0])
+            slope.append(float((ends[0] - ends[1]) / (2 * step)))
+    value, gradient = head.value_and_gradient(theta, x, y, x_query, y_query)
+    tolerance = {9: 1e-9, 14: 1e-5, 20: 1e-3}[exponent]  # of s^1/2 roundings
+    assert value == pytest.approx(float(want), rel=tolerance)
+    assert np.abs(gradient - slope).max() <= {9: 1e-8, 14: 1e-3, 20: 1e-2}[exponent]
+    found = head.predict(theta, x, y, x_query, return_std=True)
+    assert found[0][0, 0] == pytest.approx(float(mean), rel=tolerance)
+    assert found[1][0, 0] == pytest.approx(float(std), rel=tolerance)
+
+
+@compiled_only
+@pytest.mark.parametrize("variance", [1e12, 1e14, 1e16, 1e20])
+def test_a_wide_prior_and_rows_that_repeat(variance, form):
+    """Where A is of low rank, and much larger than I; the stream rotates row by row."""
+    head = fm.BayesianLastLayer(fm.MLP([1, 8, 1], "relu"))
+    theta = moved(head)
+    theta[head.model.n_params : -1] = np.log(variance)
+    for k in (3, 40):
+        x, y = np.ones((1, k, 1)), np.linspace(-1, 2, k).reshape(1, k, 1)
+        mean, std = head.predict(theta, x, y, x[:, :1], return_std=True)
+        stream = head.start(theta)
+        for row, target in zip(x[0], y[0], strict=True):
+            stream.update(row, target)
+        of_stream = stream.predict(x[0, 0], return_std=True)
+        assert mean.item() == pytest.approx(of_stream[0].item(), rel=1e-5)
+        assert std.item() == pytest.approx(of_stream[1].item(), rel=1e-5)
+        assert mean.item() == pytest.approx(y.mean(), rel=1e-5)
+        assert np.isfinite(head.gradient(theta, x, y)).all()
+        narrow = [part.astype("float32") for part in (theta, x, y, x[:, :1])]
+        found = head.predict(*narrow, return_std=True)
+        assert found[0].item() == pytest.approx(mean.item(), rel=1e-4)
+        assert found[1].item() == pytest.approx(std.item(), rel=1e-4)

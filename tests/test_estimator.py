@@ -44,12 +44,20 @@ BUDGET = "ignore:max_iter=:sklearn.exceptions.ConvergenceWarning"
 pytestmark = pytest.mark.filterwarnings(WORSE, BUDGET)
 
 
+#: Rows of weight 0 are left out, so that part would hold.
+NOT_EQUIVALENT = {
+    "check_sample_weight_equivalence_on_dense_data": "of a row given twice, one may be support and "
+    "the other query; a row of weight 2 is either"
+}
+
+
 @pytest.mark.filterwarnings(ONE_GROUP)
 @parametrize_with_checks(
     [
         MAMLRegressor((10,), max_iter=100, steps=3, learning_rate_init=0.02),
         MAMLRegressor((10,), max_iter=100, steps=3, learning_rate_init=0.02, shuffle=False),
-    ]
+    ],
+    expected_failed_checks=lambda estimator: NOT_EQUIVALENT,
 )
 def test_scikit_learn(estimator, check):
     check(estimator)
@@ -999,7 +1007,7 @@ def test_the_best_of_a_search_is_adapted(routing):
 
 @pytest.mark.parametrize("other", [Ridge(), make_pipeline(StandardScaler(), Ridge()), None])
 def test_what_cannot_be_adapted_is_an_error(other):
-    with pytest.raises(TypeError, match=r"estimator is .*; accepted are a MAMLRegressor, a Bay"):
+    with pytest.raises(TypeError, match=r"estimator is .*; accepted are a MAMLRegressor, a MAMLC"):
         adapt(other, *one_more())
 
 

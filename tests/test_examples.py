@@ -34,6 +34,18 @@ def test_there_is_a_test_for_each() -> None:
     assert {path.stem for path in EXAMPLES.glob("*.py")} <= tested
 
 
+def test_digits() -> None:
+    pytest.importorskip("sklearn")
+    pairs, _, *of_pairs, fives, _, a, b, c = run("digits.py", "--quick").splitlines()
+    assert (pairs.split(":")[0], fives.split(":")[0]) == ("pairs", "fives")
+    for chance, lines in ((0.5, of_pairs), (0.2, [a, b, c])):
+        assert len(lines) == 3
+        for line in lines:
+            one, one_error, five, five_error = last_numbers(line)
+            assert chance < one + 2 * one_error
+            assert five - one > -2 * (one_error + five_error)
+
+
 def test_fertility(tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
     pytest.importorskip("statsmodels")
@@ -53,9 +65,37 @@ def test_fertility(tmp_path: Path) -> None:
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+def test_million_tasks() -> None:
+    pytest.importorskip("distributed")
+    small = ("--tasks", "8000", "--batch", "200", "--epochs", "2", "--workers", "2")
+    lines = run("million_tasks.py", *small).splitlines()
+    assert [line.split()[0] for line in lines] == ["before:", "8000", "16000"]
+    before, *after = (last_numbers(line)[-1] for line in lines)
+    assert before > after[0] > after[1]
+
+
+def test_grey_box(tmp_path: Path) -> None:
+    pytest.importorskip("scipy")
+    pytest.importorskip("sympy")
+    picture = tmp_path / "pendulum.png"
+    formula, network, both = map(last_numbers, run("grey_box.py", str(picture)).splitlines()[-3:])
+    assert both[0] < min(network[0], formula[0] / 4)
+    assert both[1] < network[1]
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
 def test_numpy_training_loop() -> None:
     before, after = last_numbers(run("numpy_training_loop.py").splitlines()[-1])
     assert after < before / 10
+
+
+def test_pytorch_training_loop() -> None:
+    pytest.importorskip("torch")
+    slow, fast, ratio, new = run("pytorch_training_loop.py", "10").splitlines()
+    losses = [last_numbers(line)[0] for line in (slow, fast)]
+    assert abs(losses[0] - losses[1]) < 0.01 * losses[0]
+    assert re.fullmatch(r"\d+\.\d times as fast, batches and Adam included", ratio)
+    assert last_numbers(new)[0] < 5.0
 
 
 def test_ragged_tasks() -> None:

@@ -141,6 +141,30 @@ def test_gradient_or_closed(
     assert capsys.readouterr().out == printed
 
 
+def test_defaults_of_the_last_layer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(ROOT)
+    module = importlib.import_module("experiments.last_layer_defaults")
+    monkeypatch.setattr(module, "N_GROUPS", 20)
+    monkeypatch.setattr(module, "N_TEST_GROUPS", 10)
+    monkeypatch.setattr(module, "NAMES", ("sensor", "pendulum"))
+    short = {"max_iter": 200, "learning_rate_init": 0.01}
+    settings = {"nothing": short, "small": {**short, "hidden_layer_sizes": (4, 2)}}
+    monkeypatch.setattr(module, "SETTINGS", settings)
+    arguments = ["--out", str(tmp_path), "--seeds", "0", "--families", "sensor", "pendulum"]
+    monkeypatch.setattr(sys, "argv", ["last_layer_defaults", *arguments])
+    module.main()
+    printed = capsys.readouterr().out
+    rows = [line.strip("| ").split(" | ") for line in printed.splitlines()[2:]]
+    assert [row[0] for row in rows] == ["nothing", "small"]
+    assert rows[0][3:5] == ["1.00", "1.00"] != rows[1][3:5]
+    assert 0 < max(float(row[1]) for row in rows) < 1  # better than the mean of the targets
+    monkeypatch.setattr(module, "run", None)  # again: nothing is trained
+    module.main()
+    assert capsys.readouterr().out == printed
+
+
 def test_times_of_gradient_and_closed_form(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT)
     module = importlib.import_module("experiments.gradient_or_closed")

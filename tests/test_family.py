@@ -145,10 +145,10 @@ def log_cosh(r):
 
 @pytest.fixture
 def with_log_cosh(monkeypatch):
-    """``loss="log_cosh"`` is twice the sum of log cosh, added as CONTRIBUTING says."""
-    monkeypatch.setitem(losses.KINDS, "log_cosh", Loss(log_cosh_slope, log_cosh_bend))
-    ours = losses.Loss("log_cosh", 2.0, mean=False, numbers=(WIDTH,))
-    monkeypatch.setitem(losses.LOSSES, "log_cosh", ours)
+    """``loss="wide_log_cosh"`` is twice the sum of log cosh, added as CONTRIBUTING says."""
+    monkeypatch.setitem(losses.KINDS, "wide_log_cosh", Loss(log_cosh_slope, log_cosh_bend))
+    ours = losses.TaskLoss("wide_log_cosh", 2.0, mean=False, numbers=(WIDTH,))
+    monkeypatch.setitem(losses.LOSSES, "wide_log_cosh", ours)
 
 
 # The reference -----------------------------------------------------------------------------------
@@ -239,14 +239,16 @@ def test_a_formula_runs_through_every_method(options, method, dtype):
 @pytest.mark.parametrize("method", ["dense", "explicit"])
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=list(OPTIONS))
 def test_another_loss_runs_through_every_method(with_log_cosh, options, method):
-    check(options, method, "float64", log_cosh, 2.0, name="log_cosh")
+    check(options, method, "float64", log_cosh, 2.0, name="wide_log_cosh")
 
 
 @pytest.mark.parametrize("options", [OPTIONS["one rate"], OPTIONS["weights"]])
 def test_another_loss_of_weight_layers(with_log_cosh, options):
     model = fm.MLP([1, 4, 5, 1], "tanh")
     theta, batch = model.init(0), data("float64")
-    found = [fm.MAML(model, **options, loss="log_cosh", method=m) for m in ("factored", "dense")]
+    found = [
+        fm.MAML(model, **options, loss="wide_log_cosh", method=m) for m in ("factored", "dense")
+    ]
     factored, dense = (maml.evaluate(theta, *batch) for maml in found)
     np.testing.assert_allclose(factored.gradient, dense.gradient, rtol=1e-11, atol=1e-13)
     np.testing.assert_allclose(factored.inner_lr_gradient, dense.inner_lr_gradient, rtol=1e-11)

@@ -24,6 +24,7 @@ from fastmaml.learn import (
     few_shot_scorer,
 )
 from fastmaml.learn.progress import Progress
+from fastmaml.streaming import Stream
 
 ONE_GROUP = "ignore:groups is None, so all rows"
 WORSE = "ignore:the .* are predicted worse than by the mean"
@@ -35,12 +36,20 @@ pytestmark = pytest.mark.filterwarnings(WORSE, BUDGET)
 LOSSES = ("mean_nll", "mse")
 
 
+#: Rows of weight 0 are left out, so that part would hold.
+NOT_EQUIVALENT = {
+    "check_sample_weight_equivalence_on_dense_data": "of a row given twice, one may be support and "
+    "the other query; a row of weight 2 is either"
+}
+
+
 @pytest.mark.filterwarnings(ONE_GROUP)
 @parametrize_with_checks(
     [
         BayesianLastLayerRegressor((10, 5), max_iter=100, learning_rate_init=0.02),
         BayesianLastLayerRegressor((10,), max_iter=100, learning_rate_init=0.02, shuffle=False),
-    ]
+    ],
+    expected_failed_checks=lambda estimator: NOT_EQUIVALENT,
 )
 def test_scikit_learn(estimator, check):
     check(estimator)
@@ -434,7 +443,11 @@ def test_the_mean_that_a_result_is_compared_with(loss):
     queries = [np.zeros((len(t), 1)) for t in targets]
     support = [np.empty((0, 1))] * 2, [np.empty((0, 2))] * 2
     expected = head.value(theta, *support, queries, targets)
-    assert short(loss=loss)._of_mean(targets, known) == pytest.approx(expected)
+    assert short(loss=loss)._of_mean(targets, known, None, None) == pytest.approx(expected)
+    # and of rows that have weights
+    weights = [rng.uniform(0.5, 2, n) for n in (3, 7)]
+    expected = head.value(theta, *support, queries, targets, sample_weight_query=weights)
+    assert short(loss=loss)._of_mean(targets, known, weights, None) == pytest.approx(expected)
 
 
 def test_a_log_density_has_fallen_by_an_amount():
@@ -540,3 +553,105 @@ def test_unfitted():
     ):
         with pytest.raises(NotFittedError):
             use()
+
+
+# ---- all rows or none
+
+
+FAR = 1.79e308
+
+
+@pytest.fixture(scope="module")
+def narrow():
+    """Fitted to rows whose spread is below 1, so that what is far overflows when it is scaled."""
+    X, y, groups = lines(10, 6, n_outputs=1)
+    return short().fit(0.1 * X, 0.1 * y, groups)
+
+
+def test_rows_that_are_refused_change_nothing(narrow):
+    X, y, _ = lines(1, 6, seed=2)
+    adapted = narrow.adapt(X[:3], y[:3]).partial_fit(X[3:4], y[3:4])
+    for bad, name in (
+        (([[0.5], [FAR]], [0.5, 0.1]), "X, standardised, holds inf at row 1, feature 0; accepted"),
+        (([[0.5], [0.1]], [FAR, 0.1]), "y, standardised, holds inf at row 0, output 0; accepted"),
+    ):
+        with pytest.raises(ValueError, match=name):
+            adapted.partial_fit(*bad)
+        with pytest.raises(ValueError, match=name):
+            narrow.adapt(*bad)
+        with pytest.raises(ValueError, match=name):
+            clone(adapted).partial_fit(*bad)
+    for use in (adapted.predict, narrow.adapt().predict):
+        with pytest.raises(ValueError, match="X, standardised, holds inf at row 0, feature 0"):
+            use([[FAR]])
+    assert adapted.n_rows_ == 4
+    adapted.partial_fit(X[4:5], y[4:5])
+    expected = narrow.adapt(X[:5], y[:5]).predict(GRID, return_std=True)
+    np.testing.assert_allclose(adapted.predict(GRID, return_std=True), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("so_far", [0, 2])
+def test_rows_that_are_interrupted_change_nothing(trained, monkeypatch, so_far):
+    X, y, _ = lines(1, 9, seed=2)
+    adapted = trained.adapt(X[:4], y[:4])
+    if so_far:
+        adapted.partial_fit(X[2:4], y[2:4])
+    before, n_rows = adapted.predict(GRID, return_std=True), adapted.n_rows_
+    update, calls = Stream.update, []
+
+    def interrupted(self, *row, **weight):
+        calls.append(row)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        update(self, *row, **weight)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Stream, "update", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            adapted.partial_fit(X[4:], y[4:])
+    assert adapted.n_rows_ == n_rows
+    np.testing.assert_array_equal(adapted.predict(GRID, return_std=True), before)
+    whole = trained.adapt(np.r_[X[:4], X[4 - so_far :]], np.r_[y[:4], y[4 - so_far :]])
+    adapted.partial_fit(X[4:], y[4:])
+    np.testing.assert_allclose(
+        adapted.predict(GRID, True), whole.predict(GRID, return_std=True), rtol=1e-9
+    )
+
+
+def test_the_first_rows_say_the_precision():
+    X, y, groups = (part.astype("f4") for part in lines(9, 6))
+    regressor = short().fit(X, y, groups)
+    adapted = regressor.adapt()
+    assert adapted.predict(X).dtype == np.float32
+    adapted.partial_fit(X[:3].astype("f8"), y[:3].astype("f8"))
+    assert adapted.predict(X).dtype == np.float64
+    assert adapted.partial_fit(X[:3], y[:3]).predict(X).dtype == np.float64
+    assert regressor.adapt(X, y).partial_fit(X, y.astype("f8")).predict(X).dtype == np.float32
+
+
+def test_other_parameters_than_those_of_the_fit_are_named():
+    X, y, groups = lines(10, 6, n_outputs=2)
+    for options in ({"prior": "shared"}, {"noise": "shared"}):
+        regressor = short().fit(X, y, groups).set_params(**options)
+        (word,) = options.items()
+        for use in (
+            lambda: regressor.predict(X, groups),  # noqa: B023
+            lambda: regressor.adapt(X, y),  # noqa: B023
+            lambda: regressor.score(X, y, groups),  # noqa: B023
+        ):
+            with pytest.raises(ValueError, match="this model is fitted with") as error:
+                use()
+            assert f"{word[0]}={word[1]!r}" in str(error.value)
+            assert str(error.value).endswith("; accepted are those of the last fit")
+
+
+def test_a_posterior_that_is_not_finite_is_said_when_it_is_used(tmp_path):
+    X, y, groups = lines(10, 6)
+    regressor = short(activation="identity").fit(X, y, groups)
+    with pytest.warns(fm.DivergenceWarning, match="is not finite"):
+        adapted = regressor.adapt([[1e300], [1.0]], [1.0, 1.0])
+    text = "the posterior given the rows of fit is not finite"
+    with pytest.raises(FloatingPointError, match=f"{text}, so there is nothing to predict with; r"):
+        adapted.predict(X)
+    with pytest.raises(FloatingPointError, match=f"{text}; accepted to save is one that is"):
+        fm.save(tmp_path / "m.npz", adapted)

@@ -304,6 +304,22 @@ def test_closed_form_allocates_what_its_plan_says(loss, dtype):
     assert allocated(limited.gradient, theta, *arrays)[0] < 0.8 * peak
 
 
+@compiled_only
+def test_a_task_that_overflows_brings_no_copy_of_the_others():
+    """Its layer 1 is inf in float32, and the others are not computed anew."""
+    head = fm.BayesianLastLayer(fm.MLP([8, 4, 4, 1], "relu"))
+    (first, second, last), *variances = head.unpack(head.init(0))
+    layers = [(1e25 * first[0], first[1]), (1e-36 * second[0], second[1]), last]
+    theta = head.pack(layers, *variances).astype("float32")
+    x, y, x_new, _ = data(head.model, 2000, 10, "float32")[1:]
+    far = x.copy()
+    far[700] *= 1e15
+    for call, arguments in ((head.predict, [y, x_new]), (head.adapt, [y])):
+        (usual, _), (peak, _) = (allocated(call, theta, rows, *arguments) for rows in (x, far))
+        assert all(np.isfinite(part).all() for part in call(theta, far, *arguments))
+        assert peak - usual < 2 * far.nbytes / 4 < 2 * far.nbytes  # that in float64
+
+
 def test_a_call_within_a_call_has_memory_of_its_own():
     """As a signal handler may make one."""
     layout = workspace.Layout((np.dtype("float64"), (10,)))

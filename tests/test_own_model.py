@@ -174,8 +174,10 @@ def softmax_bend(numbers, output, scale, rf, r_delta):
 
 @pytest.fixture(autouse=True)
 def with_softmax(monkeypatch):
-    monkeypatch.setitem(losses.KINDS, "softmax", Loss(softmax_slope, softmax_bend))
-    monkeypatch.setitem(losses.LOSSES, "softmax", losses.Loss("softmax", 1.0, mean=True))
+    monkeypatch.setitem(losses.KINDS, "cross_entropy", Loss(softmax_slope, softmax_bend))
+    monkeypatch.setitem(
+        losses.LOSSES, "cross_entropy", losses.TaskLoss("cross_entropy", 1.0, mean=True)
+    )
 
 
 def loss(name, f, y):
@@ -224,7 +226,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", ["half_sse", "mse", "softmax"])
+@pytest.mark.parametrize("name", ["half_sse", "mse", "cross_entropy"])
 @pytest.mark.parametrize("case", CASES)
 def test_methods_agree_with_the_complex_step(case, name):
     rates, weights, momentum = CASES[case]
@@ -249,18 +251,18 @@ def test_methods_agree_with_the_complex_step(case, name):
 
 def test_first_order_and_predictions_call_no_other_passes():
     theta, data = Waves().init(1), batch()
-    options = {"loss": "softmax", "order": "first"}
+    options = {"loss": "cross_entropy", "order": "first"}
     found = [
         fm.MAML(Waves(), 0.003, 2, method=method, **options).evaluate(theta, *data)
         for method in ("dense", "explicit")
     ]
     np.testing.assert_allclose(found[0].gradient, found[1].gradient, rtol=1e-12)
-    f = fm.MAML(Waves(), 0.003, 2, loss="softmax").predict(theta, *data[:3])
+    f = fm.MAML(Waves(), 0.003, 2, loss="cross_entropy").predict(theta, *data[:3])
     assert [rows.shape for rows in f] == [(3, 3), (2, 3), (5, 3), (70, 3)]
 
 
 def test_threads_copies_and_pickles_give_the_same_bits():
-    maml, theta = fm.MAML(Waves(), 0.003, 2, loss="softmax"), Waves().init(1)
+    maml, theta = fm.MAML(Waves(), 0.003, 2, loss="cross_entropy"), Waves().init(1)
     many = [side * 60 for side in batch()]
     want = maml.gradient(theta, *many)
     with fm.threads(1):
@@ -284,14 +286,16 @@ def test_a_model_must_agree_with_its_table(wrong):
 
 
 def test_a_loss_that_is_replaced_or_gone(monkeypatch):
-    maml, theta, data = fm.MAML(Waves(), loss="softmax"), Waves().init(1), batch()
+    maml, theta, data = fm.MAML(Waves(), loss="cross_entropy"), Waves().init(1), batch()
     before = maml.value(theta, *data)
-    monkeypatch.setitem(losses.KINDS, "softmax", SQUARED)
-    again = fm.MAML(Waves(), loss="softmax")
+    monkeypatch.setitem(losses.KINDS, "cross_entropy", SQUARED)
+    again = fm.MAML(Waves(), loss="cross_entropy")
     assert again.value(theta, *data) != before
-    monkeypatch.delitem(losses.KINDS, "softmax")
+    monkeypatch.delitem(losses.KINDS, "cross_entropy")
     stored = pickle.loads(pickle.dumps(again))
-    with pytest.raises(ValueError, match="loss is of the kind 'softmax'; accepted are 'squared'"):
+    with pytest.raises(
+        ValueError, match="loss is of the kind 'cross_entropy'; accepted are 'squared'"
+    ):
         stored.value(theta, *data)
 
 

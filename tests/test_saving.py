@@ -234,6 +234,7 @@ MEANT = {  # what may be there too
     "objective.method": [], "objective.order": [],
     "objective.check_finite": [True], "objective.task_mean": [True],
     "objective.cg_rtol": [1.5], "objective.max_memory": [None],
+    "objective.query_loss": [None],
     "objective.proximal": [None],
 }  # fmt: skip
 

@@ -143,6 +143,19 @@ def test_its_posterior_is_that_of_the_batch(n_out):
             assert relative_error(mine, own) < 1e-12
         found.noise_variance[:] = 7.0  # what is returned is nobody else's
         assert (stream.posterior.noise_variance != 7.0).all()
+        assert (again.posterior.noise_variance != 7.0).all()
+
+
+def test_its_posterior_keeps_what_float32_would_round():
+    head, theta, x, y = problem(2, "float32")
+    stream = head.start(theta)
+    for row in zip(x, y, strict=True):
+        stream.update(*row)
+    found = stream.posterior
+    assert {part.dtype for part in found} == {np.dtype("float64")}
+    again = head.start(theta, found).posterior
+    for mine, own in zip(again, found, strict=True):
+        assert relative_error(mine, own) < 1e-12
 
 
 def test_copies_and_pickles_go_their_own_way():
@@ -180,15 +193,33 @@ def test_a_number_is_a_row_of_one_output():
     assert (stream.predict(x[1]) == other.predict(x[1])).all()
 
 
-def test_rows_of_any_size_leave_numbers():
-    head, theta, x, y = problem()
-    for size in (1e-300, 1e-150, 1e150, 1e300):
-        stream = head.start(theta)
-        for i in range(5):
-            stream.update(size * x[i], size * y[i])
-        mean, std = stream.predict(x[6], return_std=True)
+@pytest.mark.parametrize("size", [1e-300, 1e-150, 1e150, 1e300])
+def test_rows_of_any_size_leave_numbers(size):
+    """Features are the inputs, so that the state has their size."""
+    head = fm.BayesianLastLayer(fm.Linear(2, intercept=False))
+    theta = head.pack([([[0.5, -1.0]], None)], 1.0, 0.01)
+    x, y = np.array([[1.0, 2.0], [-1.0, 0.5], [3.0, 1.0], [0.3, -2.0]]), [1.0, -2.0, 0.5, 3.0]
+    stream = head.start(theta)
+    for row, target in zip(x, y, strict=True):
+        stream.update(size * row, [size * target])
+    if size > 1:
+        assert stream.posterior.scale[0, 0] > size
+    mean, std = stream.predict(x[0], return_std=True)
+    want = np.linalg.lstsq(x, y)[0] if size > 1 else [0.5, -1.0]
+    assert relative_error(mean, [x[0] @ want]) < 1e-12
+    assert relative_error(std, [0.1 if size > 1 else 0.1 * np.sqrt(6)]) < 1e-12
+
+
+@pytest.mark.parametrize("forget", [1e-200, 1e-300])
+def test_what_is_forgotten_at_once_is_forgotten_to_a_number(forget):
+    head = fm.BayesianLastLayer(fm.MLP([1, 2, 1], "relu"))
+    theta = head.pack([([[1.0], [-1.0]], [0.0, 0.0]), ([[1.0, 2.0]], [0.0])], 1.0, 0.01)
+    stream = head.start(theta)
+    for _ in range(3):
+        stream.update([1.0], [3.0], forget=forget)
+        mean, std = stream.predict([-1.0], return_std=True)
         assert np.isfinite(mean).all()
-        assert (std >= np.exp(theta[-1:] / 2) * (1 - 1e-12)).all()
+        assert 1e90 < std[0] < np.inf
 
 
 @pytest.mark.parametrize(
@@ -242,3 +273,36 @@ def test_errors_of_start():
     wrong = head.adapt(theta, x, y)._replace(noise_variance=np.ones(3))
     with pytest.raises(ValueError, match=r"posterior.noise_variance has shape \(3,\); accepted is"):
         head.start(theta, wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "value", "text"),
+    [
+        ("mean", (1, 3), np.nan, "posterior.mean holds nan at output 1, feature 3; accepted are f"),
+        ("scale", (2, 0), np.inf, "posterior.scale holds inf at row 2, column 0; accepted are fin"),
+        ("noise_variance", 1, np.nan, "posterior.noise_variance holds nan at output 1; accepted"),
+        ("scale", (1, 4), 0.5, "posterior.scale holds 0.5 at row 1, column 4; accepted are lower "
+         "Cholesky factors, zero above the diagonal"),
+        ("scale", (3, 3), 0.0, "posterior.scale holds 0.0 on the diagonal, at row 3; accepted are "
+         "numbers above 0"),
+        ("scale", (0, 0), -1.0, "posterior.scale holds -1.0 on the diagonal, at row 0; accepted"),
+        ("noise_variance", 0, -2.0, "posterior.noise_variance holds -2.0 at output 0; accepted are "
+         "numbers above 0"),
+        ("noise_variance", 1, 0.0, "posterior.noise_variance holds 0.0 at output 1; accepted are"),
+    ],
+)  # fmt: skip
+def test_numbers_that_are_no_posterior(name, place, value, text):
+    head, theta, x, y = problem(2)
+    given = head.adapt(theta, x, y)
+    getattr(given, name)[place] = value
+    with pytest.raises(ValueError, match=re.escape(text)):
+        head.start(theta, given)
+    fm.BayesianLastLayer(head.model, noise="per_output", check_finite=False).start(theta, given)
+
+
+def test_a_posterior_of_text():
+    head, theta, x, y = problem(2)
+    for name in fm.Posterior._fields:
+        given = head.adapt(theta, x, y)._replace(**{name: "all"})
+        with pytest.raises(TypeError, match=rf"^posterior\.{name} "):
+            head.start(theta, given)

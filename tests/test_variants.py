@@ -152,6 +152,10 @@ def test_reptile_keeps_the_dtype_and_takes_a_maml():
     assert reptile_gradient(maml, np.zeros(2, np.float32), *data).dtype == np.float32
     with pytest.raises(TypeError, match="maml is a Linear; accepted is a fastmaml"):
         reptile_gradient(maml.model, [0.0, 0.0], *data)
+    for other in (fm.BayesianLastLayer(maml.model), Reptile(maml), None):
+        kind = type(other).__name__
+        with pytest.raises(TypeError, match=f"maml is a {kind}; accepted is a fastmaml.MAML"):
+            Reptile(other)
 
 
 # Implicit ----------------------------------------------------------------------------------------

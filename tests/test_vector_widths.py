@@ -19,6 +19,16 @@ factored, dense = (
     for method in ("factored", "dense")
 )
 assert np.abs(factored - dense).max() <= 1e-13 * np.abs(dense).max()
+
+import sympy
+a, k, t = sympy.symbols("a k t")
+model = fm.Formula(a * sympy.exp(-k * t) + sympy.log(t), parameters=[a, k], inputs=[t])
+x = np.linspace(0.5, 2, 21)
+want = 1.5 * np.exp(-0.7 * x) + np.log(x)
+assert np.abs(model.predict([1.5, 0.7], x[:, None])[:, 0] - want).max() <= 1e-15
+jacobian = fm.equations.jacobian(model, [1.5, 0.7], [x[:, None]])[0][:, 0]
+want = np.stack([np.exp(-0.7 * x), -1.5 * x * np.exp(-0.7 * x)], 1)
+assert np.abs(jacobian - want).max() <= 1e-15
 print(REGISTER_BYTES)
 """
 

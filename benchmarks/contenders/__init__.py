@@ -43,6 +43,7 @@ CONTENDERS = {
     "fastmaml": Contender("with_fastmaml", "fastmaml", "fastmaml", "fastmaml", is_peer=False),
     "jax": Contender("with_jax", "jax", "jax", "JAX"),
     "torch": Contender("with_torch", "torch", "torch", "PyTorch"),
+    "torch-loop": Contender("with_torch_loop", "torch_loop", "torch", "PyTorch loop"),
     "torch-compile": Contender("with_torch", "torch_compile", "torch", "torch.compile"),
     "numpy": Contender("with_numpy", "numpy", "numpy", "NumPy"),
     "matmul": Contender("with_numpy", "matmul", "numpy", "matrix product", is_peer=False),

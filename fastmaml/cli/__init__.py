@@ -25,7 +25,7 @@ from ..divergence import DivergenceWarning
 from ..kernels.compile import jit
 from ..methods.choose import ALL
 from ..version import __version__
-from . import adaptation, evaluation, sinusoid, starter, training
+from . import adaptation, evaluation, export, sinusoid, starter, training
 from .common import CommandError, meant, say
 from .signals import Ended, as_ctrl_c
 
@@ -108,12 +108,12 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="fastmaml",
-        description="Exact MAML meta-gradients for squared-error regression.",
+        description="Exact MAML meta-gradients.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"fastmaml {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
-    for module in (starter, training, evaluation, adaptation):
+    for module in (starter, training, evaluation, adaptation, export):
         module.add(commands)
     sinusoid.add(commands)
     info = commands.add_parser(

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..closed_form import BayesianLastLayer
 from ..datasets import TaskTable, label_text
+from ..datasets.labels import list_some
 from ..divergence import named_tasks
 from ..saving import predicted
 from . import runs
-from .common import CommandError, count, write
+from .common import CommandError, count, say, write
 from .config import Learner
 from .csvfile import Format, as_format, csv_text
 from .held import require_finite
@@ -22,7 +24,7 @@ from .parquet import is_parquet, require_parquet, write_parquet
 from .sheet import Sheet, read_sheet
 from .table import Layout, say_of_missing, tasks_of
 
-__all__ = ["add"]
+__all__ = ["add", "add_layout", "layout_of"]
 
 
 def add(commands: Any) -> None:
@@ -32,20 +34,25 @@ def add(commands: Any) -> None:
     runs.add_folder(parser)
     parser.add_argument("support", type=Path, help="CSV or Parquet with inputs and outputs")
     parser.add_argument("new", type=Path, help="CSV or Parquet with inputs to predict at")
+    parser.add_argument("--steps", type=count(0), metavar="N", help="inner steps of a MAML")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="CSV or Parquet (default: standard output)"
+    )
+    add_layout(parser)
+    runs.add_last(parser)
+
+
+def add_layout(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say how files of rows are read."""
     parser.add_argument(
         "--task", action="append", metavar="COLUMN",
         help="says whose a row is; may be given several times (default: the configuration's, if "
         "the support has it; else all rows are of one task)",
     )  # fmt: skip
-    parser.add_argument("--steps", type=count(0), metavar="N", help="inner steps of a MAML")
-    parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="CSV or Parquet (default: standard output)"
-    )
     group = parser.add_argument_group("how the files are written (default: as in training)")
     group.add_argument("--missing", choices=("error", "drop"), help="rows with missing cells")
     for name in Format._fields:
         group.add_argument(f"--{name}", metavar="TEXT")
-    runs.add_last(parser)
 
 
 def _adapt(arguments: argparse.Namespace) -> None:
@@ -55,25 +62,21 @@ def _adapt(arguments: argparse.Namespace) -> None:
         what = what._replace(objective=runs.with_steps(what.objective, arguments.steps))
     if arguments.out is not None and is_parquet(arguments.out):
         require_parquet(arguments.out)
-    layout = _layout(arguments, run.learner, what)
+    layout = layout_of(arguments, run.learner, what)
     categories = {} if run.record is None else run.record.categories
-    support_sheet = _read(arguments.support, [*layout.inputs, *layout.outputs], layout)
+    # Of a head, the prior predicts tasks without support rows.
+    fewest = 0 if isinstance(what.objective, BayesianLastLayer) else 1
+    support_sheet = _read(arguments.support, [*layout.inputs, *layout.outputs], layout, fewest)
     new_sheet = _read(arguments.new, layout.inputs, layout)
     task = _task(layout.task, support_sheet, new_sheet, arguments.task is not None)
     named = bool(task) and all(name in new_sheet.columns for name in task)
-    support = tasks_of(support_sheet, layout._replace(task=task), categories)
+    support = _support(support_sheet, layout._replace(task=task), categories, what, named)
     new_layout = layout._replace(task=task if named else (), outputs=())
     new = tasks_of(new_sheet, new_layout, categories)
     say_of_missing(support_sheet, support, "left out")
     say_of_missing(new_sheet, new, "not predicted")
     if named:
-        # By their texts, as the one file may be CSV, the other Parquet with integers.
-        place = {label_text(name): i for i, name in enumerate(support.names)}
-        for name in new.names:
-            if label_text(name) not in place:
-                where = f"{new_sheet.path} has task {name!r}"
-                raise CommandError(f"{where}, {support_sheet.path} has not")
-        support = support.take(np.array([place[label_text(name)] for name in new.names], np.intp))
+        support = _of_tasks(support, new.names, support_sheet.path, new_sheet.path, fewest)
     columns = _columns(new_sheet, layout, support, task, named)
     # Without names in the new file, all its rows are predicted for each task.
     for sheet, table in ((support_sheet, support), (new_sheet, new)):
@@ -89,7 +92,7 @@ def _adapt(arguments: argparse.Namespace) -> None:
     _write(arguments.out, columns)
 
 
-def _layout(arguments: argparse.Namespace, learner: Learner, what: runs.Trained) -> Layout:
+def layout_of(arguments: argparse.Namespace, learner: Learner, what: runs.Trained) -> Layout:
     """How the files are to be read: as in training, but for what the command line says."""
     layout = learner.layout or Layout((), tuple(learner.inputs), tuple(learner.outputs))
     given = {name: getattr(arguments, name) for name in Format._fields}
@@ -102,9 +105,9 @@ def _layout(arguments: argparse.Namespace, learner: Learner, what: runs.Trained)
     return layout._replace(form=form, missing=missing, dtype=dtype, task=task, short_tasks="drop")
 
 
-def _read(path: Path, wanted: Sequence[str], layout: Layout) -> Sheet:
+def _read(path: Path, wanted: Sequence[str], layout: Layout, fewest: int = 1) -> Sheet:
     """Read a file, with the columns that name tasks if it has them."""
-    return read_sheet(path, wanted, layout.form, layout.task)
+    return read_sheet(path, wanted, layout.form, layout.task, fewest)
 
 
 def _task(names: tuple[str, ...], support: Sheet, new: Sheet, asked: bool) -> tuple[str, ...]:
@@ -119,6 +122,47 @@ def _task(names: tuple[str, ...], support: Sheet, new: Sheet, asked: bool) -> tu
             "has not; accepted are both with it, neither, and the support alone"
         )
     return ()
+
+
+def _support(
+    sheet: Sheet, layout: Layout, categories: Mapping[str, Sequence[str]], what: runs.Trained,
+    named: bool,
+) -> TaskTable:  # fmt: skip
+    """The support rows as tasks; a file without rows is one task, or none if rows have names."""
+    if sheet.n_rows:
+        return tasks_of(sheet, layout, categories)
+    if layout.task and not named:
+        raise CommandError(
+            f"{sheet.path} has no rows, so it names no task; accepted are rows, and both files "
+            "with or without a column of the task"
+        )
+    model, names = what.objective.model, () if named else ("all",)
+    none = np.zeros(len(names) + 1, np.intp)
+    x, y = np.empty((0, model.n_inputs)), np.empty((0, model.n_outputs))
+    return TaskTable(x, y, none, names, np.empty(0, np.intp))
+
+
+def _of_tasks(
+    support: TaskTable, names: Sequence[Any], where: Path, new: Path, fewest: int
+) -> TaskTable:
+    """The support rows of some tasks, none of those that it has not."""
+    # By their texts, as the one file may be CSV, the other Parquet with integers.
+    place = {label_text(name): i for i, name in enumerate(support.names)}
+    missing = [name for name in names if label_text(name) not in place]
+    if missing and fewest:
+        raise CommandError(f"{new} has task {missing[0]!r}, {where} has not")
+    if missing:
+        say(
+            f"warning: of {new}, {len(missing)} of {len(names)} tasks have no rows in {where}, and "
+            f"the prior predicts them: {list_some([repr(name) for name in missing])}"
+        )
+    at = [place.get(label_text(name), -1) for name in names]
+    rows = [range(*support.offsets[i : i + 2]) if i >= 0 else range(0) for i in at]
+    order = np.array([row for task in rows for row in task], np.intp)
+    offsets = np.cumsum([0, *map(len, rows)], dtype=np.intp)
+    return TaskTable(
+        support.x[order], support.y[order], offsets, tuple(names), support.order[order]
+    )
 
 
 def _predict(what: runs.Trained, support: TaskTable, x_new: list[np.ndarray]) -> list[np.ndarray]:

@@ -20,6 +20,7 @@ from ..datasets import FAMILIES, Tasks
 from ..datasets.base import MOST, as_n_support, most_support
 from ..files import open_file
 from ..learn import Scaling, train
+from ..losses import kinds
 from ..maml import MAML
 from ..models import MLP, Linear
 from ..npz import DEPTH, require_shallow
@@ -34,6 +35,13 @@ __all__ = ["Learner", "Objective", "Run", "build", "learner", "read", "with_data
 Objective = MAML | BayesianLastLayer
 
 MODELS = {"MLP": MLP, "Linear": Linear}
+#: losses with parameters, by the words that mean their defaults
+WITH_PARAMETERS = {
+    "huber": kinds.Huber,
+    "pseudo_huber": kinds.PseudoHuber,
+    "log_cosh": kinds.LogCosh,
+    "quantile": kinds.Quantile,
+}
 SIZES = ("n_tasks", "n_support", "n_query", "n_validation", "n_test")
 #: what [train] hands on to `fastmaml.learn.train`
 LOOP = ("log_rates", "clip_norm", "on_divergence", "validate_every", "patience")
@@ -214,8 +222,7 @@ def learner(configuration: Mapping[str, Any], record: Record | None = None) -> L
         _require_width(model, layout, categories)
     elif len(layout.outputs) != model.n_outputs:
         _require_width(model, layout, {name: [""] for name in layout.categorical})
-    if isinstance(objective, BayesianLastLayer):
-        _require_free(layout)
+    _require_free(layout, objective)
     inputs = encoded_names(layout, categories) if record is not None else list(layout.inputs)
     return Learner(objective, layout, inputs, list(layout.outputs))
 
@@ -224,7 +231,17 @@ def _objective(configuration: Mapping[str, Any], model: Any) -> Objective:
     """How tasks adapt: the objective whose table is there, MAML if none is."""
     tables = calls.tables_of(configuration)
     if "bayesian_last_layer" not in configuration:
-        maml: MAML = calls.call("maml", MAML, {"model": model, **tables["maml"]})
+        given = dict(tables["maml"])
+        for key in ("loss", "query_loss"):
+            if isinstance(given.get(key), dict):
+                given[key] = calls.made(f"maml.{key}", WITH_PARAMETERS, given[key])
+        maml: MAML = calls.call("maml", MAML, {"model": model, **given})
+        if not maml._predicts_y:
+            key = "loss" if maml.query_loss is None else "query_loss"
+            raise CommandError(
+                f"[maml] {key} is {getattr(maml, key)!r:.60}; accepted here are losses of f - y, "
+                "whose outputs are predictions of y (fastmaml.MAML takes all)"
+            )
         return maml
     for name in ("maml", "rate_optimizer"):
         if name in configuration:
@@ -258,10 +275,11 @@ def _made_up(letter: str, width: int) -> list[str]:
     return [letter] if width == 1 else [f"{letter}{i}" for i in range(1, width + 1)]
 
 
-def _require_free(layout: Layout) -> None:
+def _require_free(layout: Layout, objective: Objective) -> None:
     """Raise CommandError if what `adapt` adds for an output is already the name of a column."""
+    kinds = ("predicted", "std") if isinstance(objective, BayesianLastLayer) else ("predicted",)
     for output in layout.outputs:
-        for name in (f"{output}_predicted", f"{output}_std"):
+        for name in (f"{output}_{kind}" for kind in kinds):
             if name in (*layout.task, *layout.inputs):
                 raise CommandError(
                     f"[tasks] task and inputs have {name!r:.60}, which fastmaml adapt writes for "

@@ -99,14 +99,15 @@ class Sheet(NamedTuple):
 
 
 def read_sheet(
-    path: Path, wanted: Sequence[str], form: Format, optional: Sequence[str] = ()
+    path: Path, wanted: Sequence[str], form: Format, optional: Sequence[str] = (), fewest: int = 1
 ) -> Sheet:
     """Read a file; of Parquet no column is read but those that are wanted, or may be there.
 
     Raises
     ------
     CommandError
-        For a file that cannot be read, has two columns of a name, or has no rows.
+        For a file that cannot be read, has two columns of a name, or has fewer rows than `fewest`,
+        1 or 0.
     """
     lines: list[int] | None = None
     if is_parquet(path):
@@ -123,7 +124,7 @@ def read_sheet(
         if name not in by_name:
             raise no_column(path, name, names)
     n_rows = max(map(len, columns), default=0)
-    if not n_rows:
+    if n_rows < fewest:
         raise CommandError(f"{path} has no rows; accepted are one or more")
     return Sheet(path, by_name, n_rows, lines, form)
 

@@ -1,6 +1,6 @@
 """Tasks to meta-train on: families that are made up, and tables of rows of your own."""
 
-from .base import Family, Tasks
+from .base import Family, Tasks, WeightedTasks
 from .harmonic import Harmonic
 from .labels import label_text
 from .linear_system import LinearSystem
@@ -11,7 +11,7 @@ from .table import Parts, TaskTable
 
 __all__ = [
     "FAMILIES", "Family", "Harmonic", "LinearSystem", "Parts", "Pendulum", "SensorCalibration",
-    "Sinusoid", "TaskTable", "Tasks", "label_text",
+    "Sinusoid", "TaskTable", "Tasks", "WeightedTasks", "label_text",
 ]  # fmt: skip
 
 #: the families by the names that the command line knows

@@ -26,7 +26,9 @@ from ..checks import (
     shown,
 )
 
-__all__ = ["PARTS", "Family", "Tasks", "as_n_support", "draw_n_support", "most_support"]
+__all__ = [
+    "PARTS", "Family", "Tasks", "WeightedTasks", "as_n_support", "draw_n_support", "most_support",
+]  # fmt: skip
 
 PARTS = ("all", "train", "test")
 
@@ -65,6 +67,27 @@ class Tasks(NamedTuple):
     y: np.ndarray
     x_query: np.ndarray | None = None
     y_query: np.ndarray | None = None
+
+
+class WeightedTasks(NamedTuple):
+    """A batch of regression tasks whose rows have weights, for :func:`fastmaml.learn.train`.
+
+    Attributes
+    ----------
+    x, y, x_query, y_query
+        As of `Tasks`.
+    sample_weight : ndarray, shape (n_tasks, n_support), or None
+        Weights of the support rows. None: all count alike.
+    sample_weight_query : ndarray, shape (n_tasks, n_query), or None
+        Weights of the query rows. None: all count alike, or there is no query set.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    x_query: np.ndarray | None = None
+    y_query: np.ndarray | None = None
+    sample_weight: np.ndarray | None = None
+    sample_weight_query: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

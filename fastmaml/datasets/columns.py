@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checks import as_array, as_dtype, real_array, shape_text, shown
+from ..checks import FLOAT64, as_array, as_dtype, real_array, shape_text, shown
 from .labels import as_labels, is_missing, list_some, require_length
 
-__all__ = ["as_columns", "column_of", "number_columns", "time_order"]
+__all__ = ["as_columns", "as_weights", "column_of", "number_columns", "time_order"]
 
 
 def as_columns(name: str, rows: Any) -> NDArray[Any]:
@@ -25,6 +25,21 @@ def as_columns(name: str, rows: Any) -> NDArray[Any]:
             f"{name} has shape {shape_text(array.shape)}; accepted are (rows, columns) and (rows,)"
         )
     return array.reshape(len(array), -1) if len(array) else np.empty((0, 1))
+
+
+def as_weights(name: str, weights: Any, n_rows: int, some: bool = True) -> NDArray[Any]:
+    """Return a weight for each row as float64 (rows,), none below 0, and `some` above it."""
+    array = as_array(name, weights, FLOAT64)
+    require_length(name, array.shape, n_rows)
+    bad = ~((array >= 0) & (array < np.inf))
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise ValueError(
+            f"{name} holds {array[row]} in row {row}; accepted are finite numbers of at least 0"
+        )
+    if some and n_rows and not array.any():
+        raise ValueError(f"{name} is zero in every row; accepted are weights above 0 in some")
+    return array
 
 
 def column_of(frame: Any, name: Any) -> Any:

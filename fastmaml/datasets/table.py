@@ -21,8 +21,8 @@ from ..checks import (
     shape_text,
     shown,
 )
-from .base import Tasks, as_n_support, draw_n_support, most_support
-from .columns import as_columns, column_of, length_of, number_columns, time_order
+from .base import Tasks, WeightedTasks, as_n_support, draw_n_support, most_support
+from .columns import as_columns, as_weights, column_of, length_of, number_columns, time_order
 from .division import Division, as_counts, blocks, divide, sizes
 from .labels import MISSING, Labels, as_labels, identity, is_missing, join, label_text, list_some
 
@@ -46,6 +46,12 @@ class NamedTasks(Tasks):
     names: tuple[Any, ...] = ()
 
 
+class NamedWeightedTasks(WeightedTasks):
+    """Likewise, where rows have weights."""
+
+    names: tuple[Any, ...] = ()
+
+
 @dataclass(frozen=True, eq=False)
 class TaskTable:
     """The rows of many tasks; `sample` draws batches as the families do.
@@ -62,6 +68,8 @@ class TaskTable:
         The label of each task.
     order : ndarray, shape (N,)
         Which of the rows that were given each row is.
+    sample_weight : ndarray, shape (N,), or None
+        Weight of each row, above 0. With it, batches are `WeightedTasks`.
 
     Examples
     --------
@@ -85,6 +93,7 @@ class TaskTable:
     offsets: NDArray[np.intp]
     names: tuple[Any, ...]
     order: NDArray[np.intp]
+    sample_weight: NDArray[Any] | None = None
 
     # ---- from what a user has
 
@@ -96,6 +105,7 @@ class TaskTable:
         tasks: Any = None,
         *,
         time: Any = None,
+        sample_weight: Any = None,
         missing: str = "error",
         short_tasks: str = "error",
         min_rows: int = 1,
@@ -112,6 +122,8 @@ class TaskTable:
             ascending order of their labels. None: all rows are one task, ``"all"``.
         time : array_like, shape (rows,), optional
             What sorts the rows of each task; by default they stay in the order given.
+        sample_weight : array_like, shape (rows,), optional
+            Weight of each row in the losses, 0 or more. Rows of weight 0 are left out.
         missing : {"error", "drop"}
             What to do about rows with NaN, or without a label.
         short_tasks : {"error", "drop"}
@@ -134,7 +146,10 @@ class TaskTable:
         if tasks is not None:
             labels = as_labels("tasks", tasks, len(x), missing)
         names = {"x": range(x.shape[1]), "y": range(y.shape[1])}
-        whole = cls._of_labels(x, y, labels, time, missing, names)
+        weights = None
+        if sample_weight is not None:
+            weights = as_weights("sample_weight", sample_weight, len(x))
+        whole = cls._of_labels(x, y, labels, time, missing, names, weights)
         return whole.require_rows(min_rows, short_tasks)
 
     @classmethod
@@ -189,6 +204,7 @@ class TaskTable:
         outputs: Sequence[Any] = (),
         *,
         time: Any = None,
+        sample_weight: Any = None,
         missing: str = "error",
         short_tasks: str = "error",
         min_rows: int = 1,
@@ -203,7 +219,7 @@ class TaskTable:
             Says whose a row is; with several columns, a task is a tuple of their entries.
         inputs, outputs : list of column names
             Columns of numbers.
-        time : column name, optional
+        time, sample_weight : column name, optional
         missing, short_tasks, min_rows
             As for `from_rows`, as is what is raised.
         """
@@ -219,7 +235,11 @@ class TaskTable:
             labels = join(columns) if several else columns[0]
         when = None if time is None else column_of(frame, time)
         names = {"x": inputs, "y": outputs}
-        whole = cls._of_labels(x, y, labels, when, missing, names)
+        weights = None
+        if sample_weight is not None:
+            column = number_columns(frame, [sample_weight], n_rows)[:, 0]
+            weights = as_weights(f"column {sample_weight!r}", column, n_rows)
+        whole = cls._of_labels(x, y, labels, when, missing, names, weights)
         return whole.require_rows(min_rows, short_tasks)
 
     @classmethod
@@ -231,11 +251,14 @@ class TaskTable:
         time: Any,
         missing: str,
         columns: Mapping[str, Sequence[Any]],
+        weights: NDArray[Any] | None = None,
     ) -> TaskTable:
         drop = as_choice("missing", missing, MISSING) == "drop"
         if not len(x):
             raise ValueError("x has no rows; accepted are one or more")
         kept = labels.code >= 0
+        if weights is not None:
+            kept &= weights > 0
         for (side, names), rows in zip(columns.items(), (x, y), strict=True):
             bad = ~np.isfinite(rows)
             if bad.any() and not (drop and np.isnan(rows[bad]).all()):
@@ -252,7 +275,8 @@ class TaskTable:
         order = order[kept[order]]
         counts = np.bincount(labels.code[order], minlength=len(labels.names))
         offsets = np.concatenate([[0], np.cumsum(counts)])
-        return cls(x[order], y[order], offsets, labels.names, order)
+        own = None if weights is None else weights[order]
+        return cls(x[order], y[order], offsets, labels.names, order, own)
 
     # ---- tasks
 
@@ -304,7 +328,8 @@ class TaskTable:
         rows, counts = self._rows_of(tasks)
         offsets = np.concatenate([[0], np.cumsum(counts)])
         names = tuple(self.names[i] for i in tasks.tolist())
-        return TaskTable(self.x[rows], self.y[rows], offsets, names, self.order[rows])
+        weights = None if self.sample_weight is None else self.sample_weight[rows]
+        return TaskTable(self.x[rows], self.y[rows], offsets, names, self.order[rows], weights)
 
     def find(self, names: Sequence[Any]) -> NDArray[np.intp]:
         """Return the places of tasks in `names`, -1 for one that is not there.
@@ -391,7 +416,7 @@ class TaskTable:
         how: str = "random",
         rng: np.random.Generator | int | None = None,
         n_query: int | None = None,
-    ) -> Tasks:
+    ) -> Any:
         """Split the rows of each task into support and query.
 
         Parameters
@@ -409,7 +434,7 @@ class TaskTable:
 
         Returns
         -------
-        Tasks
+        Tasks or WeightedTasks
             For the methods of :class:`fastmaml.MAML`: arrays (n_tasks, rows, features), or where
             tasks differ in rows, lists of arrays.
 
@@ -432,7 +457,7 @@ class TaskTable:
         rng: np.random.Generator | int | None = None,
         dtype: DTypeLike = np.float64,
         how: str = "random",
-    ) -> Tasks:
+    ) -> Any:
         """Draw tasks, none twice, and split the rows of each.
 
         Parameters
@@ -451,7 +476,7 @@ class TaskTable:
 
         Returns
         -------
-        Tasks
+        Tasks or WeightedTasks
 
         Raises
         ------
@@ -495,14 +520,19 @@ class TaskTable:
 
     def _batch(
         self, tasks: NDArray[np.intp], parts: Division, dtype: DTypeLike | None = None
-    ) -> Tasks:
+    ) -> Any:
         sets = [(parts.support, parts.n_support), (parts.query, parts.n_query)]
         cut = [
             blocks(side[rows] if dtype is None else side[rows].astype(dtype, copy=False), counts)
             for rows, counts in sets[: 1 + bool(len(parts.query))]
             for side in (self.x, self.y)
         ]
-        batch = NamedTasks(*cut)
+        batch: Any = NamedTasks(*cut)
+        if self.sample_weight is not None:
+            weights = [blocks(self.sample_weight[rows], counts) for rows, counts in sets]
+            if len(cut) == 2:
+                cut, weights = [*cut, None, None], [weights[0], None]
+            batch = NamedWeightedTasks(*cut, *weights)
         batch.names = tuple(self.names[i] for i in tasks.tolist())
         return batch
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from .adapted import AdaptedRegressor as AdaptedRegressor
     from .adapted import adapt as adapt
     from .adapted_last_layer import AdaptedBayesianRegressor as AdaptedBayesianRegressor
+    from .classifier import AdaptedClassifier as AdaptedClassifier
+    from .classifier import MAMLClassifier as MAMLClassifier
     from .estimator import MAMLRegressor as MAMLRegressor
     from .last_layer import BayesianLastLayerRegressor as BayesianLastLayerRegressor
     from .scorers import few_shot_scorer as few_shot_scorer
@@ -29,8 +31,10 @@ __all__ = [
 
 NEED_SKLEARN = {
     "AdaptedBayesianRegressor": "adapted_last_layer",
+    "AdaptedClassifier": "classifier",
     "AdaptedRegressor": "adapted",
     "BayesianLastLayerRegressor": "last_layer",
+    "MAMLClassifier": "classifier",
     "MAMLRegressor": "estimator",
     "adapt": "adapted",
     "few_shot_scorer": "scorers",

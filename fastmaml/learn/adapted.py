@@ -15,19 +15,21 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ..checks import require_finite
+from ..datasets.columns import as_weights
 from ..maml import MAML
 from ..models import MLP
 from .numbers import require_numbers
 from .scaling import Scaling
 
-__all__ = ["AdaptedRegressor", "StandardisedRegressor", "adapt"]
+__all__ = ["Adapted", "AdaptedRegressor", "Standardised", "StandardisedRegressor", "adapt"]
 
 DTYPES = (np.float64, np.float32)
 TARGETS: dict[str, Any] = {"dtype": DTYPES, "y_numeric": True, "multi_output": True}
 
 
-class StandardisedRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
-    """What both regressors share: data in the user's units outside, standardised inside.
+class Standardised(BaseEstimator):
+    """What all estimators share: data in the user's units outside, standardised inside.
 
     A fitted one has ``model_``, ``theta_``, ``scaling_``, and ``_flat``, which says whether y has
     one axis. It scales, and scales back, in float64; the network computes in theta's dtype.
@@ -57,18 +59,14 @@ class StandardisedRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             )
         return X, y
 
-    def _scaled_inputs(self, X: NDArray[Any]) -> NDArray[Any]:
-        scaled: NDArray[Any] = self.scaling_.scale_x(X, self.theta_.dtype)
-        return scaled
+    def _scaled_inputs(self, X: NDArray[Any], dtype: Any = None) -> NDArray[Any]:
+        scaled = self.scaling_.scale_x(X, self.theta_.dtype if dtype is None else dtype)
+        return _finite("X", scaled, "feature")
 
-    def _scaled_targets(self, y: NDArray[Any]) -> NDArray[Any]:
-        scaled: NDArray[Any] = self.scaling_.scale_y(y.reshape(len(y), -1), self.theta_.dtype)
-        return scaled
-
-    def _r2(self, X: Any, y: Any, sample_weight: Any) -> float:
-        """R² of ``predict(X)``; to r2_score a date would be a number."""
-        require_numbers("y", y)
-        return float(super().score(X, y, sample_weight))
+    def _scaled_targets(self, y: NDArray[Any], dtype: Any = None) -> NDArray[Any]:
+        columns = y.reshape(len(y), -1)
+        scaled = self.scaling_.scale_y(columns, self.theta_.dtype if dtype is None else dtype)
+        return _finite("y", scaled, "output")
 
     def _outputs(self, f: Any, dtype: Any) -> NDArray[Any]:
         y: NDArray[Any] = self.scaling_.unscale_y(f, dtype)
@@ -80,6 +78,10 @@ class StandardisedRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
             return self._outputs(found, dtype)
         std = self.scaling_.unscale_std(found[1], dtype)
         return self._outputs(found[0], dtype), std.ravel() if self._flat else std
+
+    def _score(self, X: Any, y: Any, sample_weight: Any) -> float:
+        """The score of ``predict(X)``."""
+        raise NotImplementedError
 
     def _to_save(self) -> dict[str, Any]:
         names = getattr(self, "feature_names_in_", None)
@@ -95,7 +97,65 @@ class StandardisedRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return np.dtype(np.float32 if own == self.theta_.dtype == np.float32 else np.float64)
 
 
-class AdaptedRegressor(StandardisedRegressor):
+def _finite(name: str, scaled: NDArray[Any], column: str) -> NDArray[Any]:
+    require_finite(f"{name}, standardised,", scaled, ("row", column))
+    return scaled
+
+
+class StandardisedRegressor(MultiOutputMixin, RegressorMixin, Standardised):
+    """What all regressors share."""
+
+    def _score(self, X: Any, y: Any, sample_weight: Any) -> float:
+        """R² of ``predict(X)``; to r2_score a date would be a number."""
+        require_numbers("y", y)
+        return float(super().score(X, y, sample_weight))
+
+
+class Adapted(Standardised):
+    """The estimator of one task: ``fit`` adapts what `meta`, a frozen estimator, has learned."""
+
+    def __init__(self, meta: FrozenEstimator) -> None:
+        self.meta = meta
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
+        """Adapt to rows X (rows, n_features) and y as in the meta-training, by their weights."""
+        meta = self.meta.estimator
+        X, y = meta._rows(X, y)
+        x, targets = meta._scaled_inputs(X), meta._scaled_targets(y)
+        maml = meta._maml()
+        if sample_weight is not None:
+            sample_weight = as_weights("sample_weight", sample_weight, len(x))
+        self.theta_ = maml.adapt(meta.theta_, x, targets, sample_weight=sample_weight)
+        self._share(meta._precision(y))
+        return self
+
+    def _share(self, dtype: Any) -> None:
+        """Have what the meta-training has; predictions will be of a dtype."""
+        meta = self.meta.estimator
+        for name in SHARED:
+            if hasattr(meta, name):
+                setattr(self, name, getattr(meta, name))
+        self._dtype = dtype
+
+    def _found(self, X: Any) -> Any:
+        """The outputs at X, in the user's terms."""
+        x = self._inputs(X)
+        if not np.isfinite(self.theta_).all():
+            raise FloatingPointError(
+                "the adaptation to the rows of fit diverged, so there is nothing to predict with; "
+                "a smaller inner_lr or fewer steps usually help"
+            )
+        return self._back(self.model_.predict(self.theta_, x), self._dtype)
+
+    def to_save(self) -> dict[str, Any]:
+        """Return what ``fastmaml.save`` writes: the adapted network, which adapts no more."""
+        check_is_fitted(self)
+        loss = self.meta.estimator._loss(self.model_)
+        adapted = MAML(self.model_, steps=0, loss=loss, task_mean=True)
+        return {**self._to_save(), "objective": adapted}
+
+
+class AdaptedRegressor(StandardisedRegressor, Adapted):
     """The regressor of one task: ``fit`` adapts meta-learned parameters to its rows.
 
     :meth:`MAMLRegressor.adapt` makes it and fits it. It can be cloned and fitted again, on other
@@ -131,49 +191,27 @@ class AdaptedRegressor(StandardisedRegressor):
         In ``fit``, if the adaptation diverges.
     """
 
-    def __init__(self, meta: FrozenEstimator) -> None:
-        self.meta = meta
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> AdaptedRegressor:
+        """Adapt to rows X (rows, n_features) and y (rows,) or (rows, n_outputs).
 
-    def fit(self, X: Any, y: Any) -> AdaptedRegressor:
-        """Adapt to rows X (rows, n_features) and y (rows,) or (rows, n_outputs)."""
-        meta = self.meta.estimator
-        X, y = meta._rows(X, y)
-        x, targets = meta._scaled_inputs(X), meta._scaled_targets(y)
-        maml = meta._maml()
-        self.theta_ = maml.adapt(meta.theta_, x, targets)
-        self._share(meta._precision(y))
-        return self
-
-    def _share(self, dtype: Any) -> None:
-        """Have what the meta-training has; predictions will be of a dtype."""
-        meta = self.meta.estimator
-        for name in SHARED:
-            if hasattr(meta, name):
-                setattr(self, name, getattr(meta, name))
-        self._dtype = dtype
+        `sample_weight` (rows,) weighs their squared errors.
+        """
+        fitted: AdaptedRegressor = super().fit(X, y, sample_weight)
+        return fitted
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return y (rows,) or (rows, n_outputs) for X (rows, n_features)."""
-        x = self._inputs(X)
-        if not np.isfinite(self.theta_).all():
-            raise FloatingPointError(
-                "the adaptation to the rows of fit diverged, so there is nothing to predict with; "
-                "a smaller inner_lr or fewer steps usually help"
-            )
-        return self._outputs(self.model_.predict(self.theta_, x), self._dtype)
-
-    def to_save(self) -> dict[str, Any]:
-        """Return what ``fastmaml.save`` writes: the adapted network, which adapts no more."""
-        check_is_fitted(self)
-        adapted = MAML(self.model_, steps=0, loss="mse", task_mean=True)
-        return {**self._to_save(), "objective": adapted}
+        predicted: NDArray[Any] = self._found(X)
+        return predicted
 
     def score(self, X: Any, y: Any, *, sample_weight: Any = None) -> float:
         """Return R² of ``predict(X)``; `sample_weight` (rows,) weighs the rows."""
-        return self._r2(X, y, sample_weight)
+        return self._score(X, y, sample_weight)
 
 
-SHARED = ("model_", "scaling_", "n_outputs_", "n_features_in_", "feature_names_in_", "_flat")
+SHARED = (
+    "model_", "scaling_", "n_outputs_", "classes_", "n_features_in_", "feature_names_in_", "_flat",
+)  # fmt: skip
 
 
 def adapt(estimator: Any, X: Any, y: Any) -> Any:
@@ -182,7 +220,7 @@ def adapt(estimator: Any, X: Any, y: Any) -> Any:
     Parameters
     ----------
     estimator : estimator
-        Fitted: a MAMLRegressor, a BayesianLastLayerRegressor, or a Pipeline,
+        Fitted: a MAMLRegressor, MAMLClassifier or BayesianLastLayerRegressor, or a Pipeline,
         TransformedTargetRegressor or search of one. A pipeline's last step is any of these, as is
         the regressor of a TransformedTargetRegressor, and the ``best_estimator_`` of a search such
         as GridSearchCV.
@@ -194,8 +232,8 @@ def adapt(estimator: Any, X: Any, y: Any) -> Any:
     -------
     estimator
         Of the same kind (for a search, for the kind of its best estimator), fitted: the
-        transformers are the given ones, frozen, and the last step is an `AdaptedRegressor`. Like
-        that it can be cloned and fitted again, to other rows.
+        transformers are the given ones, frozen, and the last step is an `AdaptedRegressor`, or an
+        `AdaptedClassifier`. Like that it can be cloned and fitted again, to other rows.
 
     Raises
     ------
@@ -233,7 +271,7 @@ def _adaptable(estimator: Any) -> Any:
     """The same estimator, not fitted, so that ``fit`` adapts its last step and nothing else."""
     if isinstance(estimator, FrozenEstimator):
         return _adaptable(estimator.estimator)
-    if isinstance(estimator, AdaptedRegressor):
+    if isinstance(estimator, Adapted):
         return clone(estimator)
     if hasattr(estimator, "_adaptable"):
         return estimator._adaptable()
@@ -255,7 +293,7 @@ def _adaptable(estimator: Any) -> Any:
         if hasattr(estimator, "best_estimator_"):
             return _adaptable(estimator.best_estimator_)
     raise TypeError(
-        f"estimator is {estimator!r:.60}; accepted are a MAMLRegressor, a "
+        f"estimator is {estimator!r:.60}; accepted are a MAMLRegressor, a MAMLClassifier, a "
         "BayesianLastLayerRegressor, a Pipeline that ends in one, a TransformedTargetRegressor of "
         "one, and a search that has found one with refit=True"
     )

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..checks import as_flag
 from ..closed_form import BayesianLastLayer
+from ..datasets.columns import as_weights
 from ..models import MLP
 from ..streaming import Posterior, Stream
 from .adapted import AdaptedRegressor
@@ -62,13 +63,16 @@ class AdaptedBayesianRegressor(AdaptedRegressor):
 
     posterior_: Posterior
     n_rows_: int
-    _prior: tuple[BayesianLastLayer, NDArray[Any]] | None
+    _prior: tuple[BayesianLastLayer, NDArray[Any]] | None  # of predictions, None until there is one
     _stream: Stream | None
 
-    def fit(self, X: Any = None, y: Any = None) -> AdaptedBayesianRegressor:
+    def fit(
+        self, X: Any = None, y: Any = None, sample_weight: Any = None
+    ) -> AdaptedBayesianRegressor:
         """Adapt to rows X (rows, n_features) and y (rows,) or (rows, n_outputs).
 
-        Without both there are no rows: the prior predicts.
+        Without both there are no rows: the prior predicts. The noise variance of each row is
+        divided by its `sample_weight` (rows,).
         """
         meta = self.meta.estimator
         if (X is None) != (y is None):
@@ -82,31 +86,41 @@ class AdaptedBayesianRegressor(AdaptedRegressor):
         dtype = meta._dtype
         if X is not None:
             rows, dtype = self._scaled_rows(X, y)
-        self._share(dtype)
         head, theta = meta._objective(), meta.theta_.astype(np.float64)
-        self._stream, self.n_rows_ = None, len(rows[0])
-        self._keep(head.adapt(theta, *rows))
+        weights = None
+        if sample_weight is not None:
+            weights = as_weights("sample_weight", sample_weight, len(rows[0]), some=False)
+        posterior = head.adapt(theta, *rows, sample_weight=weights)
+        self._share(dtype)
+        self._keep(posterior, None, len(rows[0]))
         return self
 
-    def partial_fit(self, X: Any, y: Any) -> AdaptedBayesianRegressor:
-        """Adapt to more rows; before ``fit``, to the first.
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> AdaptedBayesianRegressor:
+        """Adapt to more rows; before ``fit``, to the first. To all of them or, in an error, none.
 
-        A row takes some microseconds, however many there were before; checks of X and y take more,
-        so that many rows in one call are faster than many calls.
+        `sample_weight` is as for ``fit``.
+
+        A row takes some microseconds, however many there were before. Each call takes more than
+        that, for its checks and `posterior_`, and so does the first ``predict`` after it: many rows
+        in one call are faster than many calls.
         """
         rows, dtype = self._scaled_rows(X, y)
+        weights = np.ones(len(rows[0]))
+        if sample_weight is not None:
+            weights = as_weights("sample_weight", sample_weight, len(rows[0]), some=False)
         if not hasattr(self, "posterior_"):
             self.fit()
-        if not self.n_rows_:
-            self._dtype = dtype
         meta = self.meta.estimator
         if self._stream is None:
             theta = meta.theta_.astype(np.float64)
-            self._stream = meta._objective().start(theta, self.posterior_)
-        for x_row, y_row in zip(*rows, strict=True):
-            self._stream.update(x_row, y_row)
-        self.n_rows_ += len(rows[0])
-        self._keep(self._stream.posterior)
+            stream = meta._objective().start(theta, self.posterior_)
+        else:
+            stream = self._stream.copy()
+        for x_row, y_row, weight in zip(*rows, weights.tolist(), strict=True):
+            stream.update(x_row, y_row, sample_weight=weight)
+        if not self.n_rows_:
+            self._dtype = dtype
+        self._keep(stream.posterior, stream, self.n_rows_ + len(rows[0]))
         return self
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
@@ -117,12 +131,10 @@ class AdaptedBayesianRegressor(AdaptedRegressor):
         """
         with_std = as_flag("return_std", return_std)
         x = self._inputs(X)
-        if self._prior is None:
-            raise FloatingPointError(
-                "the posterior given the rows of fit is not finite, so there is nothing to predict "
-                "with; rows like those of the meta-training usually help"
-            )
-        head, theta = self._prior
+        head, theta = self._as_prior(
+            ", so there is nothing to predict with; rows like those of the meta-training usually "
+            "help"
+        )
         found = head.predict(theta, *without_rows(self.model_), x, return_std=with_std)
         return self._back(found, self._dtype)
 
@@ -132,28 +144,42 @@ class AdaptedBayesianRegressor(AdaptedRegressor):
         So ``fastmaml.load(path).predict`` takes further rows to adapt to, or none.
         """
         check_is_fitted(self)
-        if self._prior is None:
-            raise FloatingPointError(
-                "the posterior given the rows of fit is not finite; accepted to save is one that is"
-            )
-        head, theta = self._prior
+        head, theta = self._as_prior("; accepted to save is one that is")
         return {**self._to_save(), "objective": head, "theta": theta}
 
     def _scaled_rows(self, X: Any, y: Any) -> tuple[tuple[NDArray[Any], NDArray[Any]], Any]:
         """Checked rows in standardised units, in float64, and the dtype of predictions."""
         meta = self.meta.estimator
         X, y = meta._rows(X, y)
-        columns = y.reshape(len(y), -1)
-        return (meta.scaling_.scale_x(X), meta.scaling_.scale_y(columns)), meta._precision(y)
+        rows = meta._scaled_inputs(X, np.float64), meta._scaled_targets(y, np.float64)
+        return rows, meta._precision(y)
 
-    def _keep(self, posterior: Posterior) -> None:
+    def _hidden(self) -> list[Any]:
         meta = self.meta.estimator
-        self.posterior_ = posterior
-        model = meta.model_
-        hidden = model.unpack(meta.theta_[: model.n_params].astype(np.float64))[:-1]
-        self.theta_ = model.pack([*hidden, (posterior.mean[:, :-1], posterior.mean[:, -1])])
-        finite = all(np.isfinite(part).all() for part in posterior)
-        self._prior = as_prior(model, hidden, posterior, meta.loss) if finite else None
+        model, theta = meta.model_, meta.theta_.astype(np.float64)
+        hidden: list[Any] = model.unpack(theta[: model.n_params])[:-1]
+        return hidden
+
+    def _keep(self, posterior: Posterior, stream: Stream | None, n_rows: int) -> None:
+        mean = posterior.mean
+        theta = self.model_.pack([*self._hidden(), (mean[:, :-1], mean[:, -1])])
+        # All at once: what interrupts leaves the one or the other.
+        self.__dict__.update(
+            posterior_=posterior, theta_=theta, n_rows_=n_rows, _stream=stream, _prior=None
+        )
+
+    def _as_prior(self, advice: str) -> tuple[BayesianLastLayer, NDArray[Any]]:
+        """The posterior as a prior, when it is first asked for; an error if it is not finite."""
+        check_is_fitted(self)
+        if self._prior is None:
+            if not all(np.isfinite(part).all() for part in self.posterior_):
+                raise FloatingPointError(
+                    f"the posterior given the rows of fit is not finite{advice}"
+                )
+            self._prior = as_prior(
+                self.model_, self._hidden(), self.posterior_, self.meta.estimator.loss
+            )
+        return self._prior
 
 
 def without_rows(model: MLP) -> tuple[NDArray[Any], NDArray[Any]]:

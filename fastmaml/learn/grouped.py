@@ -8,9 +8,9 @@ from __future__ import annotations
 import copy
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +21,14 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..checks import as_count, as_flag, as_float_dtype, as_number, as_positive, shown
+from ..datasets.columns import as_weights
 from ..datasets.labels import Labels, as_labels, list_some, require_length
 from ..datasets.table import TaskTable
 from ..divergence import named_tasks
 from ..models import MLP
 from ..models.base import MAX_SIZE
 from . import defaults
-from .adapted import TARGETS, AdaptedRegressor, StandardisedRegressor
+from .adapted import TARGETS, Adapted, AdaptedRegressor, Standardised, StandardisedRegressor
 from .holdout import hold_out, of_counts
 from .loop import TrainState, train
 from .numbers import require_numbers
@@ -39,13 +40,28 @@ from .spec import describe
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["GroupedRegressor", "as_hidden_layer_sizes", "table_of"]
+__all__ = [
+    "Grouped",
+    "GroupedRegressor",
+    "Targets",
+    "as_hidden_layer_sizes",
+    "average_of_tasks",
+    "table_of",
+]
 
 SAVED = {"flat", "dtype", "grouped", "learned"}
 
 
-class GroupedRegressor(StandardisedRegressor):
-    """A regressor that is meta-trained on groups of rows, and adapts to others.
+class Targets(NamedTuple):
+    """The targets of ``fit``, as the network is trained on them."""
+
+    columns: NDArray[Any]  # (rows, n), not yet scaled
+    n_outputs: int  # of the network
+    classes: NDArray[Any] | None = None
+
+
+class Grouped(Standardised):
+    """An estimator that is meta-trained on groups of rows, and adapts to others.
 
     A subclass has the parameters that `fit` names, and says what is trained, and how many rows of a
     group are support.
@@ -66,11 +82,12 @@ class GroupedRegressor(StandardisedRegressor):
     verbose: bool
     warm_start: bool
 
+    classes_: NDArray[Any]
     inner_lr_: Any
     groups_: list[Any]
     _known: TaskTable | None
     _learned = False
-    _adapted: ClassVar[type[AdaptedRegressor]] = AdaptedRegressor
+    _adapted: ClassVar[type[Adapted]] = AdaptedRegressor
 
     # scikit-learn's way to say that groups are wanted wherever they are routed to.
     __metadata_request__fit: ClassVar = {"groups": True}
@@ -106,8 +123,28 @@ class GroupedRegressor(StandardisedRegressor):
         """How a training that diverged adapted, and what helps; the end of a message."""
 
     @abstractmethod
-    def _of_mean(self, targets: list[NDArray[Any]], known: NDArray[Any]) -> float:
-        """The loss of tasks if each prediction is the mean of known targets."""
+    def _of_mean(
+        self, targets: list[NDArray[Any]], known: NDArray[Any], of_targets: Any, of_known: Any
+    ) -> float:
+        """The loss of tasks if each prediction is the mean of known targets.
+
+        Last come the weights of the rows of each task, and of those that are known; or None.
+        """
+
+    @abstractmethod
+    def _fit_rows(self, X: Any, y: Any) -> tuple[NDArray[Any], NDArray[Any], Targets]:
+        """The rows of ``fit``, checked, and the targets that they make."""
+
+    @abstractmethod
+    def _scaling_of(self, rows: TaskTable) -> Scaling:
+        """The scaling of the rows of a training."""
+
+    #: "classes", of a classifier
+    _also_saved: ClassVar[tuple[str, ...]] = ()
+    #: the score of predictions: of y, what is predicted, and weights
+    _metric: ClassVar[Callable[..., float]]
+    #: what `_of_mean` is called, and its loss in short, with units
+    _means: ClassVar[tuple[str, str]]
 
     #: the parameters that may be to blame for a bad result
     _settings = "learning_rate_init"
@@ -116,7 +153,7 @@ class GroupedRegressor(StandardisedRegressor):
 
     # ---- what all do
 
-    def fit(self, X: Any, y: Any, groups: Any = None) -> Self:
+    def fit(self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None) -> Self:
         """Meta-train.
 
         Parameters
@@ -126,10 +163,15 @@ class GroupedRegressor(StandardisedRegressor):
         groups : array_like, shape (rows,), optional
             Label of the group of each row, in any order: text, numbers, dates or tuples of them.
             Without it all rows are one group.
+        sample_weight : array_like, shape (rows,), optional
+            Weight of each row, 0 or more: in the losses, when a group adapts and is judged, and in
+            the mean and standard deviation of the standardisation. The loss of a group is divided
+            by the sum of its weights, so groups count alike whatever their weights. Rows of weight
+            0 are left out.
 
         Returns
         -------
-        GroupedRegressor
+        Grouped
             Itself.
         """
         max_iter = as_count("max_iter", self.max_iter, 1)
@@ -151,10 +193,7 @@ class GroupedRegressor(StandardisedRegressor):
         n_support, shuffle = self._splitting()
         meta_batch = as_count("meta_batch", self.meta_batch, 1)
 
-        for name, values in (("X", X), ("y", y)):
-            require_numbers(name, values)
-        X, y = validate_data(self, X, y, ensure_min_samples=2, **TARGETS)
-        columns = y.reshape(len(y), -1)
+        X, y, targets = self._fit_rows(X, y)
         labels = as_labels("groups", np.zeros(len(X), int) if groups is None else groups, len(X))
         if groups is None:
             warnings.warn(
@@ -162,11 +201,16 @@ class GroupedRegressor(StandardisedRegressor):
                 "a cross-validation hands groups to fit by metadata routing (docs/estimator.md)",
                 stacklevel=2,
             )
-        rows = table_of(X, columns, labels)
+        weights = None
+        if sample_weight is not None:
+            weights = as_weights("sample_weight", sample_weight, len(X))
+        rows = table_of(X, targets.columns, labels, weights)
         used = rows.require_rows(2, "drop")
 
         rng = self._generator()
-        model = MLP([X.shape[1], *hidden, columns.shape[1]], activation)
+        model = MLP([X.shape[1], *hidden, targets.n_outputs], activation)
+        if warm and targets.classes is not None:
+            require_classes(targets.classes, self.classes_)
         if warm and model != self.model_:
             raise ValueError(
                 f"warm_start goes on with {self.model_!r}, the parameters and data ask for "
@@ -179,7 +223,7 @@ class GroupedRegressor(StandardisedRegressor):
         else:
             # of the objective, if it has more parameters than the model
             init = getattr(objective, "init", model.init)
-            theta, scaling = init(rng, X.dtype), Scaling.fit(used.x, used.y)
+            theta, scaling = init(rng, X.dtype), self._scaling_of(used)
         held = hold_out(_scaled(used, scaling), fraction, n_support, rng, shuffle)
         training, validation = held
         drawn = training  # the groups of the batch of the moment
@@ -219,7 +263,9 @@ class GroupedRegressor(StandardisedRegressor):
         if best.inner_lr is not None:
             self.inner_lr_ = best.inner_lr
         self.scaling_ = scaling
-        self.n_outputs_, self._flat = columns.shape[1], y.ndim == 1
+        self.n_outputs_, self._flat = targets.columns.shape[1], y.ndim == 1
+        if targets.classes is not None:
+            self.classes_ = targets.classes
         self._dtype = self._precision(y)
         self._known = _scaled(rows, scaling)
         self.groups_ = list(rows.names)
@@ -245,14 +291,18 @@ class GroupedRegressor(StandardisedRegressor):
                 stacklevel=3,
             )
         loss, who = progress.training_loss, "groups it was trained on"
-        targets = training.by_task(training.y)
+        known, weights = training.y, training.sample_weight
+        targets = training.by_task(known)
+        own = None if weights is None else training.by_task(weights)
         if self.best_validation_loss_ is not None:
             loss, who, targets = self.best_validation_loss_, "held-out rows", validation[3]
-        of_mean = self._of_mean(targets, training.y)
+            own = None if weights is None else validation[5]
+        of_mean = self._of_mean([np.asarray(t) for t in targets], known, own, weights)
         if not loss < of_mean:
+            means, short = self._means
             warnings.warn(
-                f"the {who} are predicted worse than by the mean of the training targets: the loss "
-                f"is {loss:.3g}, that of the mean {of_mean:.3g} (standardised). Other settings may "
+                f"the {who} are predicted worse than by the {means} of the training targets: the "
+                f"loss is {loss:.3g}, that of {short.format(of_mean)}. Other settings may "
                 f"do better ({self._settings}), or the groups have nothing to learn",
                 stacklevel=3,
             )
@@ -281,29 +331,33 @@ class GroupedRegressor(StandardisedRegressor):
         return self._adapt_predict(self._known, x, labels, "groups", self._dtype, options)
 
     def _adapt_and_predict(
-        self, X: Any, y: Any, groups: Any, X_new: Any, groups_new: Any, **options: Any
-    ) -> Any:
+        self, X: Any, y: Any, groups: Any, X_new: Any, groups_new: Any, sample_weight: Any,
+        **options: Any,
+    ) -> Any:  # fmt: skip
         """``adapt_predict``, as the objective's own ``predict`` takes options."""
         X, y = self._rows(X, y)
         x, t = self._scaled_inputs(X), self._scaled_targets(y)
-        known = table_of(x, t, as_labels("groups", groups, len(x)))
+        weights = None
+        if sample_weight is not None:
+            weights = as_weights("sample_weight", sample_weight, len(x))
+        known = table_of(x, t, as_labels("groups", groups, len(x)), weights)
         x_new = self._inputs(X_new)
         dtype = self._precision(y)
         return self._adapt_predict(known, x_new, groups_new, "groups_new", dtype, options)
 
     def score(self, X: Any, y: Any, groups: Any = None, *, sample_weight: Any = None) -> float:
-        """Return R², without `groups` that of ``predict(X)``, with them that after adaptation.
+        """Return R² (of classes: accuracy), with `groups` after adaptation, else of ``predict(X)``.
 
         Parameters
         ----------
         X, y : array_like
             As for ``fit``.
         groups : array_like, shape (rows,), optional
-            Labels, known or new. Each group is split as in training (`shots`, `shuffle`,
-            `random_state`), adapts to its support rows, and is judged on its query rows. Groups of
-            a single row are left out, with a warning.
+            Labels, known or new. Each group is split as in training (by the parameter that says how
+            many rows are support, `shuffle` and `random_state`), adapts to its support rows, and is
+            judged on its query rows. Groups of a single row are left out, with a warning.
         sample_weight : array_like, shape (rows,), optional
-            Weights in R².
+            Weights in the score.
 
         Returns
         -------
@@ -316,19 +370,20 @@ class GroupedRegressor(StandardisedRegressor):
             if no group has two rows.
         """
         if groups is None:
-            return self._r2(X, y, sample_weight)
+            return self._score(X, y, sample_weight)
         rows, predicted = self._few_shot(X, y, groups)
         if sample_weight is not None:
             sample_weight = np.asarray(sample_weight)
             require_length("sample_weight", sample_weight.shape, len(y))
             sample_weight = sample_weight[rows]
-        return float(r2_score(np.asarray(y)[rows], predicted, sample_weight=sample_weight))
+        metric = type(self)._metric
+        return float(metric(np.asarray(y)[rows], predicted, sample_weight=sample_weight))
 
     def to_save(self) -> dict[str, Any]:
         """Return what ``fastmaml.save(path, regressor)`` writes; no rows of the training.
 
         ``fastmaml.load`` reads it, as what predicts in the user's units, and `from_saved` makes a
-        regressor of that.
+        fitted estimator of that.
         """
         check_is_fitted(self)
         parameters = self.get_params()
@@ -343,7 +398,7 @@ class GroupedRegressor(StandardisedRegressor):
 
     @classmethod
     def from_saved(cls, saved: Any) -> Self:
-        """Return the fitted regressor of a file.
+        """Return the fitted estimator of a file.
 
         It adapts and scores as the one that was saved. It knows no group of ``fit``.
 
@@ -354,7 +409,7 @@ class GroupedRegressor(StandardisedRegressor):
 
         Returns
         -------
-        GroupedRegressor
+        Grouped
 
         Raises
         ------
@@ -362,17 +417,19 @@ class GroupedRegressor(StandardisedRegressor):
             If something else was saved.
         """
         extra, name = saved.extra if isinstance(saved.extra, dict) else {}, cls.__name__
-        if set(extra) != {name, *SAVED} or saved.scaling is None:
+        if set(extra) != {name, *SAVED, *cls._also_saved} or saved.scaling is None:
             raise ValueError(
                 f"saved holds no {name}; accepted is what fastmaml.load reads of a file that "
                 "fastmaml.save(path, regressor) wrote"
             )
         regressor = cls(**extra[name])
+        if cls._also_saved:
+            regressor.classes_ = np.array(extra["classes"])
         model = regressor.model_ = saved.objective.model
         regressor.theta_, regressor.scaling_ = saved.theta, saved.scaling
         if hasattr(saved.objective, "inner_lr"):
             regressor.inner_lr_ = saved.objective.inner_lr
-        regressor.n_features_in_, regressor.n_outputs_ = model.n_inputs, model.n_outputs
+        regressor.n_features_in_, regressor.n_outputs_ = model.n_inputs, len(saved.scaling.y_mean)
         if saved.inputs is not None:
             regressor.feature_names_in_ = np.array(saved.inputs, object)
         regressor._flat, regressor._dtype = extra["flat"], as_float_dtype("dtype", extra["dtype"])
@@ -423,13 +480,15 @@ class GroupedRegressor(StandardisedRegressor):
                 "of adapt_predict"
             )
         own = known.take(place)
+        if own.sample_weight is not None:
+            options = {**options, "sample_weight": own.by_task(own.sample_weight)}
         with named_tasks(own.names):
             found = self._objective().predict(
                 self.theta_, own.by_task(own.x), own.by_task(own.y), new.by_task(new.x), **options
             )
         parts = []
         for part in found if isinstance(found, tuple) else (found,):
-            parts.append(np.empty((len(x_new), self.n_outputs_), x_new.dtype))
+            parts.append(np.empty((len(x_new), self.model_.n_outputs), x_new.dtype))
             parts[-1][new.order] = np.concatenate(part)
         return self._back(tuple(parts) if isinstance(found, tuple) else parts[0], dtype)
 
@@ -455,12 +514,51 @@ class GroupedRegressor(StandardisedRegressor):
         return np.random.default_rng(state.randint(2**31 - 1))
 
 
-def table_of(x: NDArray[Any], y: NDArray[Any], labels: Labels) -> TaskTable:
-    """Return the table of rows that are checked already."""
+class GroupedRegressor(Grouped, StandardisedRegressor):
+    """A regressor that is meta-trained on groups of rows, and adapts to others."""
+
+    _metric = r2_score
+    _means = "mean", "the mean {:.3g} (standardised)"
+
+    def _fit_rows(self, X: Any, y: Any) -> tuple[NDArray[Any], NDArray[Any], Targets]:
+        for name, values in (("X", X), ("y", y)):
+            require_numbers(name, values)
+        X, y = validate_data(self, X, y, ensure_min_samples=2, **TARGETS)
+        columns = y.reshape(len(y), -1)
+        return X, y, Targets(columns, columns.shape[1])
+
+    def _scaling_of(self, rows: TaskTable) -> Scaling:
+        return Scaling.fit(rows.x, rows.y, sample_weight=rows.sample_weight)
+
+
+def require_classes(classes: NDArray[Any], known: NDArray[Any]) -> None:
+    """Raise ValueError unless a training goes on with the classes that it had."""
+    if not np.array_equal(classes, known):
+        raise ValueError(
+            f"warm_start goes on with the classes {shown(known.tolist())}, y has "
+            f"{shown(classes.tolist())}; accepted are the same"
+        )
+
+
+def table_of(
+    x: NDArray[Any], y: NDArray[Any], labels: Labels, weights: NDArray[Any] | None = None
+) -> TaskTable:
+    """Return the table of rows that are checked already; those of weight 0 are left out."""
     order = np.argsort(labels.code, kind="stable")
-    counts = np.bincount(labels.code, minlength=len(labels.names))
+    if weights is not None:
+        order = order[weights[order] > 0]
+        weights = weights[order]
+    counts = np.bincount(labels.code[order], minlength=len(labels.names))
     offsets = np.concatenate([[0], np.cumsum(counts)])
-    return TaskTable(x[order], y[order], offsets, labels.names, order)
+    table = TaskTable(x[order], y[order], offsets, labels.names, order, weights)
+    return table if counts.all() else table.take(np.flatnonzero(counts))
+
+
+def average_of_tasks(losses: list[NDArray[Any]], weights: Any) -> float:
+    """Return the mean over tasks of losses (rows, outputs), averaged by the weights of the rows."""
+    own = [None] * len(losses) if weights is None else weights
+    pairs = zip(losses, own, strict=True)
+    return float(np.mean([np.average(rows.mean(axis=1), weights=w) for rows, w in pairs]))
 
 
 def _scaled(table: TaskTable, scaling: Scaling) -> TaskTable:

@@ -20,7 +20,7 @@ TASKS, REPEATS = 32, 8
 
 
 class Held(NamedTuple):
-    """What is left for the training, and the tasks (x, y, x_query, y_query) to validate on."""
+    """What is left for the training, and the tasks, as `train` takes them, to validate on."""
 
     training: TaskTable
     validation: tuple[Any, ...] | None
@@ -63,7 +63,10 @@ def hold_out(
     training, query = _rows(table, ~held), _repeated(_rows(table, held).take(large), shuffle)
     several = _repeated(training.take(large), shuffle)
     support = several.split(of_counts(n_support, several.n_rows, rng), how, rng)
-    return Held(training, (support.x, support.y, query.by_task(query.x), query.by_task(query.y)))
+    tasks = (*support[:2], query.by_task(query.x), query.by_task(query.y))
+    if query.sample_weight is not None:
+        tasks += (support.sample_weight, query.by_task(query.sample_weight))
+    return Held(training, tasks)
 
 
 def _repeated(table: TaskTable, shuffle: bool) -> TaskTable:
@@ -74,4 +77,5 @@ def _repeated(table: TaskTable, shuffle: bool) -> TaskTable:
 def _rows(table: TaskTable, keep: Any) -> TaskTable:
     """The table with some of its rows; all tasks stay."""
     offsets = np.concatenate([[0], np.cumsum(keep)])[table.offsets]
-    return TaskTable(table.x[keep], table.y[keep], offsets, table.names, table.order[keep])
+    weights = None if table.sample_weight is None else table.sample_weight[keep]
+    return TaskTable(table.x[keep], table.y[keep], offsets, table.names, table.order[keep], weights)

@@ -17,7 +17,7 @@ from ..datasets.base import as_n_support
 from ..models import MLP
 from . import defaults
 from .adapted_last_layer import AdaptedBayesianRegressor, without_rows
-from .grouped import GroupedRegressor, as_hidden_layer_sizes
+from .grouped import GroupedRegressor, as_hidden_layer_sizes, average_of_tasks
 
 __all__ = ["BayesianLastLayerRegressor"]
 
@@ -189,7 +189,9 @@ class BayesianLastLayerRegressor(GroupedRegressor):
         self.verbose = verbose
         self.warm_start = warm_start
 
-    def adapt(self, X: Any = None, y: Any = None) -> AdaptedBayesianRegressor:
+    def adapt(
+        self, X: Any = None, y: Any = None, sample_weight: Any = None
+    ) -> AdaptedBayesianRegressor:
         """Return a regressor for one task, adapted to its rows.
 
         Parameters
@@ -197,6 +199,8 @@ class BayesianLastLayerRegressor(GroupedRegressor):
         X : array_like or DataFrame, shape (rows, n_features), optional
         y : array_like, shape (rows,) or (rows, n_outputs), optional
             Without both there are no rows yet: the prior predicts.
+        sample_weight : array_like, shape (rows,), optional
+            Weight of each row, 0 or more: its noise variance is divided by it.
 
         Returns
         -------
@@ -210,7 +214,7 @@ class BayesianLastLayerRegressor(GroupedRegressor):
         TypeError, ValueError
             For data that does not fit that of ``fit``, in its columns or outputs.
         """
-        adapted: AdaptedBayesianRegressor = self._adaptable().fit(X, y)
+        adapted: AdaptedBayesianRegressor = self._adaptable().fit(X, y, sample_weight)
         return adapted
 
     def predict(self, X: Any, groups: Any = None, return_std: bool = False) -> Any:
@@ -241,8 +245,9 @@ class BayesianLastLayerRegressor(GroupedRegressor):
         return self._predict(X, groups, return_std=as_flag("return_std", return_std))
 
     def adapt_predict(
-        self, X: Any, y: Any, groups: Any, X_new: Any, groups_new: Any, return_std: bool = False
-    ) -> Any:
+        self, X: Any, y: Any, groups: Any, X_new: Any, groups_new: Any, return_std: bool = False,
+        *, sample_weight: Any = None,
+    ) -> Any:  # fmt: skip
         """Adapt to the rows of many groups at once, new or known, and predict other rows of them.
 
         Parameters
@@ -253,6 +258,8 @@ class BayesianLastLayerRegressor(GroupedRegressor):
             Rows to predict; their groups are among `groups`.
         return_std : bool
             Whether to return standard deviations, too.
+        sample_weight : array_like, shape (rows,), optional
+            Weight of each row to adapt to, 0 or more.
 
         Returns
         -------
@@ -262,9 +269,11 @@ class BayesianLastLayerRegressor(GroupedRegressor):
         ------
         ValueError
             For a group in `groups_new` that `groups` has not, or data that does not fit ``fit``'s.
-        """
+        """  # fmt: skip
         with_std = as_flag("return_std", return_std)
-        return self._adapt_and_predict(X, y, groups, X_new, groups_new, return_std=with_std)
+        return self._adapt_and_predict(
+            X, y, groups, X_new, groups_new, sample_weight, return_std=with_std
+        )
 
     # ---- what is trained
 
@@ -273,7 +282,9 @@ class BayesianLastLayerRegressor(GroupedRegressor):
         return self.loss == "mean_nll"
 
     def _objective(self) -> BayesianLastLayer:
-        return self._head(self.model_)
+        head = self._head(self.model_)
+        self._require_parameters(head, "this model is fitted")
+        return head
 
     def _head(self, model: MLP) -> BayesianLastLayer:
         loss = as_choice("loss", self.loss, LOSSES)
@@ -283,12 +294,16 @@ class BayesianLastLayerRegressor(GroupedRegressor):
         self, model: MLP, learning_rate: float, warm: bool
     ) -> tuple[BayesianLastLayer, None]:
         head = self._head(model)
-        if warm and head.n_params != len(self.theta_):
+        if warm:
+            self._require_parameters(head, "warm_start goes on")
+        return head, None
+
+    def _require_parameters(self, head: BayesianLastLayer, who: str) -> None:
+        if head.n_params != len(self.theta_):
             raise ValueError(
-                f"warm_start goes on with {len(self.theta_)} parameters, prior={self.prior!r} and "
+                f"{who} with {len(self.theta_)} parameters, prior={self.prior!r} and "
                 f"noise={self.noise!r} ask for {head.n_params}; accepted are those of the last fit"
             )
-        return head, None
 
     def _n_support(self) -> Any:
         given = None if self.n_support is None else as_n_support(self.n_support)
@@ -317,11 +332,14 @@ class BayesianLastLayerRegressor(GroupedRegressor):
     def _how(self, inner_lr: Any) -> str:
         return "; a smaller learning_rate_init usually helps"
 
-    def _of_mean(self, targets: list[NDArray[Any]], known: NDArray[Any]) -> float:
-        errors = [np.square(t - known.mean(axis=0)) for t in targets]
+    def _of_mean(
+        self, targets: list[NDArray[Any]], known: NDArray[Any], of_targets: Any, of_known: Any
+    ) -> float:
+        mean = np.average(known, axis=0, weights=of_known)
+        errors = [np.square(t - mean) for t in targets]
         if not self._density:
-            return float(np.mean([e.mean() for e in errors]))
-        tiny = np.finfo(np.float64).tiny
-        variance = np.maximum(known.var(axis=0, dtype=np.float64), tiny)
+            return average_of_tasks(errors, of_targets)
+        variance = np.average(np.square(known - mean), axis=0, weights=of_known)
+        variance = np.maximum(variance, np.finfo(np.float64).tiny, dtype=np.float64)
         losses = [0.5 * (np.log(2 * math.pi * variance) + e / variance) for e in errors]
-        return float(np.mean([loss.mean() for loss in losses]))
+        return average_of_tasks(losses, of_targets)

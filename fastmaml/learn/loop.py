@@ -35,8 +35,9 @@ ON_DIVERGENCE = ("raise", "skip", "keep")
 class Objective(Protocol):
     """What :func:`train` asks of a meta-learner; MAML and BayesianLastLayer have it.
 
-    With `rate_optimizer` it also needs ``evaluate`` and, as a dataclass, ``inner_lr``; with
-    `validation`, ``value``.
+    With `rate_optimizer` it also needs ``evaluate`` and ``inner_lr``, as a dataclass or with
+    ``with_inner_lr``; with `validation`, ``value``. One whose tasks are not in the batch, but
+    elsewhere, finds those that diverge by ``evaluate_others``: see `fastmaml.distributed.Fleet`.
     """
 
     @property
@@ -124,8 +125,8 @@ class TrainResult(NamedTuple):
     state : TrainState
         The last state, for `resume`.
     maml : MAML or other objective
-        The objective with the rates after the last update, to adapt and predict with; that of the
-        best is ``best.maml``.
+        The objective with the rates after the last update, to adapt and predict with, of whatever
+        class it is; that of the best is ``best.maml``.
     """
 
     theta: np.ndarray
@@ -159,13 +160,16 @@ def train(
 
     Parameters
     ----------
-    maml : MAML or BayesianLastLayer
+    maml : MAML, BayesianLastLayer, Reptile or Fleet
         The meta-objective: anything with ``value_and_gradient(theta, *batch)``.
     theta : array_like, shape (P,)
         Parameters to start from; float32 stays float32, anything else computes in float64.
     sampler : callable
-        Called without arguments once an iteration; returns (x, y) or (x, y, x_query, y_query).
+        Called without arguments once an iteration; returns (x, y) or (x, y, x_query, y_query), or
+        where rows have weights (x, y, x_query, y_query, sample_weight, sample_weight_query), of
+        which the last four may be None.
         If that has `names`, as the batches of a ``TaskTable`` have, errors call the tasks by them.
+        For a `fastmaml.distributed.Fleet`, whose tasks are elsewhere: (), (shares,) or (seed,).
     optimizer : SGD, Adam or AdamW
         The meta-update.
     n_iterations : int
@@ -280,7 +284,7 @@ def train(
     theta, optimizer_state, best = state.theta, state.optimizer_state, state.best
     inner_lr, rate_state = state.inner_lr, state.rate_state
     if learning:
-        problem = replace(problem, inner_lr=inner_lr)
+        problem = with_rates(problem, inner_lr)
     values: list[float] = []
     while state.iteration < n_iterations:
         if patience is not None:
@@ -294,17 +298,24 @@ def train(
         value, gradient, slope = _meta_gradient(problem, theta, tasks, learning)
         diverged: tuple[int, ...] = ()
         if not _finite(value, gradient, slope):
-            tasks = _as_batch(tasks)
-            alone = _diverged(problem, theta, tasks, learning)
+            elsewhere = hasattr(problem, "evaluate_others")  # the tasks of a Fleet, which looks
+            if elsewhere:
+                others = problem.evaluate_others(theta, *tasks)
+                alone, n_tasks = others.diverged, others.n_tasks
+            else:
+                tasks = _as_batch(tasks)
+                alone, n_tasks = _diverged(problem, theta, tasks, learning), len(tasks[0])
             if on_divergence == "raise":
-                report = _report(problem, value, gradient, iteration, alone, tasks, names)
-                how = _how(problem, theta, tasks, alone[0], names) if alone else ""
+                report = _report(problem, value, gradient, iteration, alone, n_tasks, names)
+                known = alone and not elsewhere
+                how = _how(problem, theta, tasks, alone[0], names) if known else ""
                 raise FloatingPointError(report + how)
-            diverged = alone or tuple(range(len(tasks[0])))
+            diverged = alone or tuple(range(n_tasks))
             if on_divergence == "skip":
-                value, gradient, slope = _meta_gradient_of_others(
-                    problem, theta, tasks, learning, diverged
-                )
+                value, gradient, slope = (
+                    _of_others(others, learning) if elsewhere
+                    else _meta_gradient_of_others(problem, theta, tasks, learning, diverged)
+                )  # fmt: skip
         if gradient is not None:
             if clip_norm is not None:
                 gradient = _clip(gradient, clip_norm)
@@ -315,7 +326,7 @@ def train(
                         rate_optimizer, inner_lr, slope, rate_state, log_rates, clip_norm
                     )
                     try:
-                        problem = replace(problem, inner_lr=inner_lr)
+                        problem = with_rates(problem, inner_lr)
                     except ValueError as error:
                         raise FloatingPointError(
                             f"the inner rates after iteration {iteration} are none that can be "
@@ -330,7 +341,8 @@ def train(
                 )
         validation_value = None
         if validation_tasks is not None and iteration % validate_every == 0:
-            validation_value = float(problem.value(theta, *validation_tasks))
+            rows, weights = arguments(problem, validation_tasks)
+            validation_value = float(problem.value(theta, *rows, **weights))
             # Written so that NaN is never the best.
             if validation_value < (math.inf if best is None else best.value):
                 best = Best(iteration, validation_value, theta, inner_lr)
@@ -353,15 +365,25 @@ def train(
 
 
 def as_batch(name: str, tasks: Any, maml: Any) -> tuple[Any, ...]:
-    """Return a tuple of what an objective takes after theta; for a MAML, two or four entries."""
-    accepted = "accepted are (x, y) and (x, y, x_query, y_query)"
+    """Return a tuple of what an objective takes after theta; for a MAML, 2, 4 or 6 entries."""
+    accepted = (
+        "accepted are (x, y) and (x, y, x_query, y_query), and with weights of rows (x, y, "
+        "x_query, y_query, sample_weight, sample_weight_query)"
+    )
     try:
         batch = tuple(tasks)
     except TypeError:
         raise TypeError(f"{name} is a {type(tasks).__name__}; {accepted}") from None
-    if isinstance(maml, Learner | Reptile) and len(batch) not in (2, 4):
+    if isinstance(maml, Learner | Reptile) and len(batch) not in (2, 4, 6):
         raise ValueError(f"{name} has {len(batch)} entries; {accepted}")
     return batch
+
+
+def arguments(maml: Any, tasks: Sequence[Any]) -> tuple[Sequence[Any], dict[str, Any]]:
+    """Return a batch as an objective takes it: rows by their places, and weights by name."""
+    if len(tasks) != 6 or not isinstance(maml, Learner | Reptile):
+        return tasks, {}
+    return tasks[:4], {"sample_weight": tasks[4], "sample_weight_query": tasks[5]}
 
 
 def _require_callable(name: str, given: Any, accepted: str) -> None:
@@ -376,7 +398,7 @@ def _require_optimizer(name: str, given: Any) -> None:
 
 def require_rates(name: str, maml: Any, log_rates: bool) -> None:
     """Raise ValueError for an objective whose rates have no gradient, whatever the tasks."""
-    why = None
+    why, maml = None, getattr(maml, "objective", maml)  # that of a Fleet
     if getattr(maml, "steps", 1) == 0:
         why = "steps is 0"
     elif getattr(maml, "order", "") == "implicit":
@@ -397,6 +419,8 @@ def with_rates(objective: Any, inner_lr: Any) -> Any:
         return objective
     if np.shape(own) == np.shape(inner_lr) and np.array_equal(own, inner_lr):
         return objective
+    if hasattr(objective, "with_inner_lr"):  # a Fleet
+        return objective.with_inner_lr(inner_lr)
     return replace(objective, inner_lr=inner_lr)
 
 
@@ -475,10 +499,11 @@ def _meta_gradient(
     maml: Any, theta: np.ndarray, tasks: Sequence[Any], with_rates: bool
 ) -> tuple[float, Any, Any]:
     """Value, gradient, and the gradient of the rates, which is None if they stay as they are."""
+    rows, weights = arguments(maml, tasks)
     if with_rates:
-        result = maml.evaluate(theta, *tasks)
+        result = maml.evaluate(theta, *rows, **weights)
         return result.value, result.gradient, result.inner_lr_gradient
-    return *maml.value_and_gradient(theta, *tasks), None
+    return *maml.value_and_gradient(theta, *rows, **weights), None
 
 
 def _finite(value: float, gradient: np.ndarray, slope: Any) -> bool:
@@ -560,9 +585,17 @@ def _meta_gradient_of_others(
     return math.nan, None, None
 
 
+def _of_others(others: Any, with_rates: bool) -> tuple[float, Any, Any]:
+    """The same of what an objective computed whose tasks are elsewhere."""
+    slope = others.inner_lr_gradient if with_rates else None
+    if _finite(others.value, others.gradient, slope):
+        return others.value, others.gradient, slope
+    return math.nan, None, None
+
+
 def _report(
     maml: Any, value: float, gradient: np.ndarray, iteration: int, diverged: tuple[int, ...],
-    tasks: Any, names: Sequence[Any] | None,
+    n_tasks: int, names: Sequence[Any] | None,
 ) -> str:  # fmt: skip
     n_bad = int(np.count_nonzero(~np.isfinite(gradient)))
     described = f"is not finite in {n_bad} of {gradient.size} entries" if n_bad else "is finite"
@@ -570,7 +603,7 @@ def _report(
     if diverged:
         called = diverged[:5] if names is None else [f"{names[i]!r:.60}" for i in diverged[:5]]
         some = ", ".join(map(str, called)) + (", ..." if len(diverged) > 5 else "")
-        who = f" ({len(diverged)} of {len(tasks[0])} tasks diverged: {some})"
+        who = f" ({len(diverged)} of {n_tasks} tasks diverged: {some})"
     # A Reptile's rates are those of the MAML that it wraps.
     rates = "inner_lr or " if hasattr(getattr(maml, "maml", maml), "inner_lr") else ""
     return (
@@ -585,10 +618,13 @@ def _how(
     """In which inner step a task diverged, at which rate, as far as `adapt` knows."""
     if not hasattr(maml, "adapt"):
         return ""
-    x, y = _some(tasks[:2], [task])
+    x, y, *others = _some(tasks, [task])
+    weights = {}
+    if len(tasks) == 6 and isinstance(maml, Learner):
+        weights = {"sample_weight": others[2]}
     with warnings.catch_warnings(record=True) as caught, np.errstate(all="ignore"):
         warnings.simplefilter("always")
         with named_tasks([task if names is None else names[task]]):
-            maml.adapt(theta, x, y)
+            maml.adapt(theta, x, y, **weights)
     found = [str(w.message) for w in caught if issubclass(w.category, DivergenceWarning)]
     return "".join(f"; {message.rpartition('; ')[0]}" for message in found)

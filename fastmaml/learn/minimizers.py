@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..checks import as_choice, as_count, as_flag, shown
-from ..learner import Learner
 from ..parameters import as_theta
-from .loop import TrainResult, TrainState, as_batch, require_rates, with_rates
+from .loop import TrainResult, TrainState, arguments, as_batch, require_rates, with_rates
 
 __all__ = ["minimize"]
 
@@ -19,7 +18,7 @@ METHODS = ("L-BFGS-B", "BFGS", "CG", "Newton-CG", "trust-constr")
 
 
 def minimize(
-    maml: Learner,
+    maml: Any,
     theta: np.ndarray,
     tasks: Iterable[Any],
     n_iterations: int = 100,
@@ -38,12 +37,13 @@ def minimize(
 
     Parameters
     ----------
-    maml : MAML or BayesianLastLayer
+    maml : MAML, BayesianLastLayer or Fleet
         The meta-objective.
     theta : array_like, shape (P,)
         Parameters to start from.
     tasks : tuple
-        (x, y) or (x, y, x_query, y_query).
+        (x, y) or (x, y, x_query, y_query), or with weights of rows, as for :func:`train`; of a
+        `Fleet` its batch, such as ``()``.
     n_iterations : int
         The most iterations; SciPy ends earlier where it finds a minimum.
     callback : callable, optional
@@ -90,7 +90,7 @@ def minimize(
     as_choice("method", method, METHODS)
     n_iterations = as_count("n_iterations", n_iterations, 1)
     learn_rates = as_flag("learn_rates", learn_rates)
-    if not isinstance(maml, Learner):
+    if not hasattr(maml, "_space"):  # a Learner's, and a Fleet's
         raise TypeError(
             f"maml is a {type(maml).__name__}; accepted are a fastmaml.MAML and a "
             "fastmaml.BayesianLastLayer"
@@ -104,7 +104,7 @@ def minimize(
             )
         require_rates("learn_rates", maml, log_rates=True)
     theta = as_theta(maml._space, theta)
-    size, batch = len(theta), as_batch("tasks", tasks, maml)
+    size, (batch, weights) = len(theta), arguments(maml, as_batch("tasks", tasks, maml))
     first_rates = np.zeros(0) if own_rates is None else np.array(own_rates, np.float64)
 
     def parts(z: np.ndarray) -> tuple[np.ndarray, Any]:
@@ -117,9 +117,9 @@ def minimize(
     def objective(z: np.ndarray) -> tuple[float, np.ndarray]:
         at, rates = parts(z)
         if not learn_rates:
-            value, gradient = maml.value_and_gradient(at, *batch)
+            value, gradient = maml.value_and_gradient(at, *batch, **weights)
             return value, gradient.astype(np.float64)
-        result: Any = with_rates(maml, rates).evaluate(at, *batch)
+        result: Any = with_rates(maml, rates).evaluate(at, *batch, **weights)
         slope = np.ravel(result.inner_lr_gradient) * np.ravel(rates)
         return result.value, np.concatenate([result.gradient, slope], dtype="f8")
 

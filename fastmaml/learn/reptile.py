@@ -13,7 +13,9 @@ from ..maml import MAML
 __all__ = ["Reptile", "reptile_gradient"]
 
 
-def reptile_gradient(maml: MAML, theta: ArrayLike, x: Any, y: Any) -> NDArray[Any]:
+def reptile_gradient(
+    maml: MAML, theta: ArrayLike, x: Any, y: Any, *, sample_weight: Any = None
+) -> NDArray[Any]:
     """Return Σ_i (theta - theta'_i), the mean if ``maml.task_mean``, as a gradient for theta [1]_.
 
     A gradient step with learning rate ε is then Reptile's update, theta + ε Σ_i (theta'_i -
@@ -27,6 +29,8 @@ def reptile_gradient(maml: MAML, theta: ArrayLike, x: Any, y: Any) -> NDArray[An
     theta : array_like, shape (P,)
     x, y : array_like or list of array_like
         All rows of each task, as for `fastmaml.MAML.adapt`. Reptile has no query set.
+    sample_weight : array_like or list of array_like, optional
+        Of each row, as for `fastmaml.MAML.adapt`.
 
     Returns
     -------
@@ -50,9 +54,8 @@ def reptile_gradient(maml: MAML, theta: ArrayLike, x: Any, y: Any) -> NDArray[An
     >>> reptile_gradient(maml, [1.0], [[[1.0]]], [[3.0]])
     array([-0.38])
     """
-    if not isinstance(maml, MAML):
-        raise TypeError(f"maml is a {type(maml).__name__}; accepted is a fastmaml.MAML")
-    adapted = np.atleast_2d(maml.adapt(theta, x, y))
+    _require_maml(maml)
+    adapted = np.atleast_2d(maml.adapt(theta, x, y, sample_weight=sample_weight))
     moved: NDArray[Any] = np.asarray(theta, adapted.dtype) - adapted
     return moved.mean(axis=0) if maml.task_mean else moved.sum(axis=0)
 
@@ -65,6 +68,11 @@ class Reptile:
     ----------
     maml : MAML
         Says how a task adapts, and how the values are taken.
+
+    Raises
+    ------
+    TypeError
+        For another objective: what adapts in closed form has no adapted parameters to move to.
 
     Examples
     --------
@@ -80,15 +88,26 @@ class Reptile:
 
     maml: MAML
 
+    def __post_init__(self) -> None:
+        _require_maml(self.maml)
+
     def value(
-        self, theta: ArrayLike, x: Any, y: Any, x_query: Any = None, y_query: Any = None
-    ) -> float:
-        """Return ``maml.value``, for validation tasks."""
-        return self.maml.value(theta, x, y, x_query, y_query)
+        self, theta: ArrayLike, x: Any, y: Any, x_query: Any = None, y_query: Any = None,
+        **weights: Any,
+    ) -> float:  # fmt: skip
+        """Return ``maml.value``, for validation tasks; `weights` are its weights of rows."""
+        return self.maml.value(theta, x, y, x_query, y_query, **weights)
 
     def value_and_gradient(
-        self, theta: ArrayLike, x: Any, y: Any, x_query: Any = None, y_query: Any = None
-    ) -> tuple[float, NDArray[Any]]:
-        """Return `value` and `reptile_gradient` of the support rows."""
-        gradient = reptile_gradient(self.maml, theta, x, y)
-        return self.value(theta, x, y, x_query, y_query), gradient
+        self, theta: ArrayLike, x: Any, y: Any, x_query: Any = None, y_query: Any = None,
+        **weights: Any,
+    ) -> tuple[float, NDArray[Any]]:  # fmt: skip
+        """Return `value` and `reptile_gradient` of the support rows; `weights` as for `value`."""
+        own = weights.get("sample_weight")
+        gradient = reptile_gradient(self.maml, theta, x, y, sample_weight=own)
+        return self.value(theta, x, y, x_query, y_query, **weights), gradient
+
+
+def _require_maml(maml: Any) -> None:
+    if not isinstance(maml, MAML):
+        raise TypeError(f"maml is a {type(maml).__name__}; accepted is a fastmaml.MAML")

@@ -18,7 +18,8 @@ from ..checks import (
     shape_text,
     shown,
 )
-from ..datasets import Tasks
+from ..datasets import Tasks, WeightedTasks
+from ..datasets.columns import as_weights
 
 __all__ = ["Scaling"]
 
@@ -91,7 +92,7 @@ class Scaling:
                 )
 
     @classmethod
-    def fit(cls, x: Any, y: Any) -> Scaling:
+    def fit(cls, x: Any, y: Any, *, sample_weight: Any = None) -> Scaling:
         """Return the mean and standard deviation of the columns of all rows.
 
         A column that does not vary gets the scale 1.
@@ -100,6 +101,8 @@ class Scaling:
         ----------
         x : array_like, shape (rows, n_inputs) or (n_tasks, rows, n_inputs), or list of tasks
         y : array_like, as x, with or without the axis of one output
+        sample_weight : array_like, shape (rows,), optional
+            How often each row counts; of the rows of all tasks, one task after the other.
 
         Raises
         ------
@@ -121,7 +124,12 @@ class Scaling:
             raise ValueError(
                 f"y has {len(y_all)} rows, x has {len(x_all)}; accepted is the same number"
             )
-        return cls(*_moments(x_all), *_moments(y_all))
+        if sample_weight is None:
+            return cls(*_moments(x_all), *_moments(y_all))
+        weights = as_weights("sample_weight", sample_weight, len(x_all))
+        kept = weights > 0
+        shares = weights[kept] / weights.max()
+        return cls(*_moments(x_all[kept], shares), *_moments(y_all[kept], shares))
 
     # ---- there and back
 
@@ -143,14 +151,17 @@ class Scaling:
 
     def tasks(
         self, x: Any, y: Any, x_query: Any = None, y_query: Any = None,
+        sample_weight: Any = None, sample_weight_query: Any = None, *,
         dtype: DTypeLike = np.float64,
-    ) -> Tasks:  # fmt: skip
-        """Return a batch of tasks scaled."""
-        support = self.scale_x(x, dtype), self.scale_y(y, dtype)
-        if x_query is None and y_query is None:
-            return Tasks(*support)
-        queries = self.scale_x(x_query, dtype, name="x_query"), self.scale_y(y_query, dtype)
-        return Tasks(*support, *queries)
+    ) -> Any:  # fmt: skip
+        """Return a batch of tasks scaled, and its weights as they are: Tasks, or WeightedTasks."""
+        tasks = Tasks(self.scale_x(x, dtype), self.scale_y(y, dtype))
+        if x_query is not None or y_query is not None:
+            queries = self.scale_x(x_query, dtype, name="x_query"), self.scale_y(y_query, dtype)
+            tasks = Tasks(*tasks[:2], *queries)
+        if sample_weight is None and sample_weight_query is None:
+            return tasks
+        return WeightedTasks(*tasks, sample_weight, sample_weight_query)
 
     # ---- as a value
 
@@ -214,26 +225,35 @@ def _flat(name: str, tasks: list[NDArray[Any]]) -> NDArray[Any]:
     return rows
 
 
-def _moments(rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+def _moments(
+    rows: NDArray[Any], weights: NDArray[Any] | None = None
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """Mean and standard deviation of the columns, in units in which nothing overflows."""
-    mean = _mean(rows)
+    mean = _mean(rows, weights)
     rest = rows / 2 - mean / 2  # the halves, as the difference of two huge numbers may overflow
-    mean = mean + 2 * _mean(rest)
+    mean = mean + 2 * _mean(rest, weights)
     rest = rows / 2 - mean / 2
     largest = np.abs(rest).max(axis=0)
     largest[largest == 0] = 1
-    half = largest * np.sqrt(np.square(rest / largest).mean(axis=0))
+    half = largest * np.sqrt(_average(np.square(rest / largest), weights))
     constant = half <= ROUNDINGS * np.finfo(np.float64).eps * np.abs(mean / 2)
     constant |= rows.min(axis=0) == rows.max(axis=0)
     mean = np.where(rows.min(axis=0) == rows.max(axis=0), rows[0], mean)
     return mean, np.where(constant, 1.0, np.minimum(2 * half, np.finfo(np.float64).max))
 
 
-def _mean(rows: NDArray[Any]) -> NDArray[Any]:
+def _mean(rows: NDArray[Any], weights: NDArray[Any] | None) -> NDArray[Any]:
     largest = np.abs(rows).max(axis=0)
     largest[largest == 0] = 1
-    mean: NDArray[Any] = largest * (rows / largest).mean(axis=0)
+    mean: NDArray[Any] = largest * _average(rows / largest, weights)
     return mean
+
+
+def _average(rows: NDArray[Any], weights: NDArray[Any] | None) -> NDArray[Any]:
+    average: NDArray[Any] = (
+        rows.mean(axis=0) if weights is None else np.average(rows, axis=0, weights=weights)
+    )
+    return average
 
 
 def _each(name: str, value: Any, like: NDArray[Any], dtype: DTypeLike, change: Any) -> Any:

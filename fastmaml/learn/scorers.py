@@ -26,21 +26,21 @@ __all__ = ["few_shot_scorer"]
 def few_shot_scorer(metric: Any) -> FewShotScorer:
     """Return a scorer that adapts to a part of each group's rows and judges the others.
 
-    What ``MAMLRegressor.score(X, y, groups=...)`` does for R², for any metric.
+    What ``MAMLRegressor.score(X, y, groups=...)`` does for R², for any metric of what is predicted.
 
     Parameters
     ----------
     metric : str or callable
-        The name of a scorer of scikit-learn for regression, such as
-        ``"neg_root_mean_squared_error"``, or a scorer, as from ``sklearn.metrics.make_scorer``.
+        The name of a scorer of scikit-learn, such as ``"neg_root_mean_squared_error"`` or, for
+        labels, ``"balanced_accuracy"``; or a scorer, as from ``sklearn.metrics.make_scorer``.
 
     Returns
     -------
     FewShotScorer
         Called as ``scorer(estimator, X, y, groups, sample_weight=None)``, of a fitted
-        MAMLRegressor or BayesianLastLayerRegressor, or a Pipeline, TransformedTargetRegressor or
-        search of one. It asks for `groups` by itself where scikit-learn's metadata routing is on;
-        without groups it is an error.
+        MAMLRegressor, MAMLClassifier or BayesianLastLayerRegressor, or a Pipeline,
+        TransformedTargetRegressor or search of one. It asks for `groups` by itself where
+        scikit-learn's metadata routing is on; without groups it is an error.
 
     Raises
     ------

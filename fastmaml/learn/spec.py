@@ -15,6 +15,7 @@ import numpy as np
 from ..checks import shown
 from ..closed_form import BayesianLastLayer
 from ..learner import Learner
+from ..losses import kinds
 from ..maml import MAML
 from ..models import MLP, Linear
 from .reptile import Reptile
@@ -23,7 +24,22 @@ __all__ = ["CLASSES", "build", "describe", "learner_of", "maml_of"]
 
 #: what can be saved, by name; each keeps the arguments of its constructor as attributes
 CLASSES: dict[str, type] = {
-    kind.__name__: kind for kind in (MAML, BayesianLastLayer, Reptile, MLP, Linear)
+    kind.__name__: kind
+    for kind in (
+        MAML,
+        BayesianLastLayer,
+        Reptile,
+        MLP,
+        Linear,
+        kinds.Huber,
+        kinds.PseudoHuber,
+        kinds.LogCosh,
+        kinds.Quantile,
+        kinds.GaussianNLL,
+        kinds.Logistic,
+        kinds.Softmax,
+        kinds.Poisson,
+    )
 }
 
 #: the most rates (steps times layers) of an objective in a file, which has no bytes for them

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from ..family import Family
 from ..kernels.compile.jit import Kernel
 from ..kernels.methods.modes import GRADIENT
-from ..losses import Loss
+from ..losses import TaskLoss
 from ..rates import InnerRate
+from ..targets import Targets
 from ..tasks import Rows
 
 __all__ = ["Method", "Problem", "Result"]
@@ -31,7 +32,8 @@ class Problem:
     rate: InnerRate
     steps: int
     order: str
-    loss: Loss
+    loss: TaskLoss
+    query_loss: TaskLoss
     step_weights: NDArray[np.float64]
     weighted: bool  # whether these were given
     method: str  # by what name a method was asked for
@@ -47,6 +49,11 @@ class Problem:
     # Remembered here and not in a cache of the module: these hold the rates of one problem.
     _plans: dict[Any, Any] = field(default_factory=dict, repr=False)
     _rates: dict[Any, tuple[NDArray[Any], NDArray[Any]]] = field(default_factory=dict, repr=False)
+
+    @property
+    def targets(self) -> tuple[Targets | None, Targets | None]:
+        """What a row of y holds on either side."""
+        return self.loss.targets, self.query_loss.targets
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_plans": {}, "_rates": {}}

@@ -7,7 +7,7 @@ or what is known after the support rows: predictions at new rows, or the posteri
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +25,18 @@ from ..plan import Plan, Sizes, chunks_of
 from ..tasks import Rows, offsets_of
 from ..workspace import Layout, borrow
 from .base import Method, Result
-from .stepwise import REMEMBERED_PLANS, REMEMBERED_TASKS, in_float64, is_finite, sizes_key
+from .stepwise import (
+    ANEW_NUMBERS,
+    REMEMBERED_PLANS,
+    REMEMBERED_TASKS,
+    in_float64,
+    is_finite,
+    sizes_key,
+)
 
-__all__ = ["CLOSED_FORM", "ClosedForm", "HeadProblem", "Posteriors", "posterior", "predict"]
+__all__ = [
+    "CLOSED_FORM", "ClosedForm", "HeadProblem", "Posteriors", "not_finite", "posterior", "predict",
+]  # fmt: skip
 
 #: rows of a block, enough for large products with the weights that tasks share
 BLOCK_ROWS = 128
@@ -49,6 +58,7 @@ class HeadProblem:
     n_noise: int  # log noise variances, 1 or one for each output
     max_memory: int  # bytes
     methods: tuple[Any, ...] = ()
+    targets: ClassVar[tuple[None, None]] = (None, None)  # a number for each output, on both sides
     _plans: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -157,9 +167,9 @@ def predict(
     problem: HeadProblem, theta: NDArray[Any], support: Rows, new: Rows, with_std: bool
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Means (N, n_out) of the predictions at new rows, and standard deviations (empty without)."""
-    shape = len(new.x), problem.model.n_outputs
 
     def compute(theta: NDArray[Any], support: Rows, new: Rows) -> tuple[NDArray[Any], NDArray[Any]]:
+        shape = len(new.x), problem.model.n_outputs
         f = np.empty(shape, theta.dtype)
         std = np.empty(shape if with_std else (0, 0), theta.dtype)
         nothing = np.empty((0, 0, 0), theta.dtype)
@@ -167,41 +177,78 @@ def predict(
         _posteriors(problem, theta, support, new, what, (f, std, nothing, nothing))
         return f, std
 
-    return _finite_or_anew(compute, theta, support, new)
+    return _finite_or_anew(compute, theta, support, new, new.offsets)
 
 
 def posterior(problem: HeadProblem, theta: NDArray[Any], support: Rows) -> Posteriors:
     """The posterior of each task's last layer."""
-    n_out, n_tasks = problem.model.n_outputs, support.n_tasks
-    p = features_of(problem.model)
-    none = Rows(support.x[:0], support.y[:0], offsets_of(n_tasks, 0), ragged=False)
+    n_out, p = problem.model.n_outputs, features_of(problem.model)
+    none = Rows(support.x[:0], support.y[:0], offsets_of(support.n_tasks, 0), ragged=False)
 
     def compute(
         theta: NDArray[Any], support: Rows, none: Rows
     ) -> tuple[NDArray[Any], NDArray[Any]]:
-        mean, scale = (
-            np.empty((n_tasks, n_out, p), theta.dtype),
-            np.empty((n_tasks, p, p), theta.dtype),
-        )
+        shapes = (support.n_tasks, n_out, p), (support.n_tasks, p, p)
+        mean, scale = (np.empty(shape, theta.dtype) for shape in shapes)
         nothing = np.empty((0, 0), theta.dtype)
         _posteriors(problem, theta, support, none, ADAPT, (nothing, nothing, mean, scale))
         return mean, scale
 
-    return Posteriors(*_finite_or_anew(compute, theta, support, none))
+    by_task = offsets_of(support.n_tasks, 1)
+    return Posteriors(*_finite_or_anew(compute, theta, support, none, by_task))
 
 
 def _finite_or_anew(
-    compute: Any, theta: NDArray[Any], support: Rows, new: Rows
+    compute: Any, theta: NDArray[Any], support: Rows, new: Rows, ends: NDArray[np.int64]
 ) -> tuple[NDArray[Any], NDArray[Any]]:
+    """What `compute` gives; of tasks whose float32 results overflowed, what float64 gives.
+
+    Task i has the results ``ends[i]:ends[i + 1]``. Those that are computed anew are worked in runs
+    of about `ANEW_NUMBERS` numbers; all others keep their bits.
+    """
     found: tuple[NDArray[Any], NDArray[Any]] = compute(theta, support, new)
     if theta.dtype != FLOAT32 or (all_finite(found[0]) and all_finite(found[1])):
         return found
-    wide = [
-        rows._replace(x=rows.x.astype(FLOAT64), y=rows.y.astype(FLOAT64)) for rows in (support, new)
-    ]
-    first, second = compute(theta.astype(FLOAT64), *wide)
-    with np.errstate(all="ignore"):  # what float32 cannot hold becomes inf
-        return first.astype(FLOAT32), second.astype(FLOAT32)
+    again, wide = not_finite(found, ends), theta.astype(FLOAT64)
+    width = sum(part.size // max(len(part), 1) for part in found)
+    numbers = np.diff(ends)[again] * width
+    for rows in (support, new):
+        numbers += np.diff(rows.offsets)[again] * (rows.x.shape[1] + rows.y.shape[1])
+    runs = np.cumsum(numbers) // ANEW_NUMBERS
+    for tasks in np.split(again, np.flatnonzero(np.diff(runs)) + 1):
+        parts = compute(wide, _taken(support, tasks), _taken(new, tasks))
+        at = _places(ends, tasks)
+        with np.errstate(all="ignore"):  # what float32 cannot hold becomes inf
+            for whole, part in zip(found, parts, strict=True):
+                if len(whole):
+                    whole[at] = part
+    return found
+
+
+def not_finite(results: tuple[NDArray[Any], ...], ends: NDArray[np.int64]) -> NDArray[np.intp]:
+    """Return the tasks of which a result is not finite; task i has ``ends[i]:ends[i + 1]``."""
+    bad = np.zeros(len(ends) - 1, bool)
+    for result in results:
+        step = max(1, ANEW_NUMBERS * len(result) // max(result.size, 1))
+        for first in range(0, len(result), step):
+            part = np.isfinite(result[first : first + step])
+            wrong = first + np.flatnonzero(~part.all(axis=tuple(range(1, part.ndim))))
+            bad[np.searchsorted(ends, wrong, "right") - 1] = True
+    return np.flatnonzero(bad)
+
+
+def _taken(rows: Rows, tasks: NDArray[np.intp]) -> Rows:
+    """Some tasks alone, in float64."""
+    at = _places(rows.offsets, tasks)
+    x, y = (part[at if len(part) else slice(None)].astype(FLOAT64) for part in (rows.x, rows.y))
+    offsets = np.cumsum([0, *np.diff(rows.offsets)[tasks]], dtype=np.int64)
+    offsets.flags.writeable = False  # as those of all Rows: Numba sees one type
+    return Rows(x, y, offsets, rows.ragged)
+
+
+def _places(ends: NDArray[np.int64], tasks: NDArray[np.intp]) -> NDArray[np.int64]:
+    """Where the rows of some tasks are."""
+    return np.concatenate([np.arange(ends[i], ends[i + 1]) for i in tasks])
 
 
 def _posteriors(
@@ -235,11 +282,12 @@ def _plan_for(
     if max(len(support.offsets), len(query.offsets)) > REMEMBERED_TASKS and (
         support.ragged or query.ragged
     ):
-        return _plan(problem, dtype, Sizes.of(support.offsets, query.offsets), what)
-    key = dtype, sizes_key(support), sizes_key(query), what
+        return _plan(problem, dtype, Sizes.of(support, query), what)
+    weighted = support.weighted, query.weighted
+    key = dtype, sizes_key(support), sizes_key(query), weighted, what
     plan: HeadPlan | None = problem._plans.get(key)
     if plan is None:
-        plan = _plan(problem, dtype, Sizes.of(support.offsets, query.offsets), what)
+        plan = _plan(problem, dtype, Sizes.of(support, query), what)
         if len(problem._plans) >= REMEMBERED_PLANS:
             problem._plans.clear()
         problem._plans[key] = plan
@@ -271,6 +319,8 @@ def _plan(problem: HeadProblem, dtype: np.dtype[Any], sizes: Sizes, what: int | 
         "density": problem.density if isinstance(what, int) else what == PREDICT_STD,
         "rows": int(np.diff(offsets[blocks]).max()),
         "longest": int(sizes.query_counts.max()),
+        "ld_y": m + sizes.weighted[0],
+        "ld_y_query": m + sizes.weighted[1],
     }
     numbers["system"] = on_line(kernels.system_size(p, m, numbers, counts))
     passes, systems = kernels.room_for(View(compiled.table), numbers)

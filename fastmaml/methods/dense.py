@@ -19,7 +19,7 @@ from ..kernels.methods import dense as kernels
 from ..kernels.methods import hessian as hessian_kernels
 from ..kernels.methods.modes import VALUE
 from ..kernels.methods.trajectory import scratch_size
-from ..losses import Loss, table_with
+from ..losses import TaskLoss, table_with
 from ..plan import Sizes, chunks_by_work, tasks_of_piece, work_of, workers_for
 from ..tasks import Rows
 from ..workspace import borrow, rows_of
@@ -39,7 +39,8 @@ class Dense(Stepwise):
         """How a batch of such sizes is worked."""
         model, steps = problem.model, problem.steps
         compiled = model.compiled(dtype)
-        table = table_with(compiled, order_of(problem, mode), problem.loss)
+        losses = problem.loss, problem.query_loss
+        table = table_with(compiled, order_of(problem, mode), *losses, sizes.weighted)
         n_padded = compiled.n_padded
         rates, parameter_rates = padded_rates(problem, dtype)
         work = work_of(model, *sizes.rows, steps)
@@ -125,7 +126,7 @@ class Products(NamedTuple):
 
 
 def hessian_products(
-    model: Family, theta: NDArray[Any], v: NDArray[Any] | None, rows: Rows, loss: Loss,
+    model: Family, theta: NDArray[Any], v: NDArray[Any] | None, rows: Rows, loss: TaskLoss,
     *, gradient: bool = False,
 ) -> Products:  # fmt: skip
     """Compute the task losses, and their gradients and Hessians times v where asked.
@@ -139,7 +140,8 @@ def hessian_products(
     gradients = np.empty((n_tasks if gradient else 0, p), theta.dtype)
     products = np.empty((0 if v is None else n_tasks, p), theta.dtype)
     compiled = model.compiled(theta.dtype)
-    table = table_with(compiled, 1 if v is None else 2, loss)
+    weighted = rows.weighted, rows.weighted
+    table = table_with(compiled, 1 if v is None else 2, loss, None, weighted)
     work = work_of(model, n_rows, 0, 1)
     workers = workers_for(work, n_tasks)
     longest = int(np.diff(rows.offsets).max())

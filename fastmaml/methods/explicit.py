@@ -11,7 +11,7 @@ from ..checks import all_finite
 from ..family import Family
 from ..kernels.methods import derivatives as derivative_kernels
 from ..kernels.methods import explicit as kernels
-from ..losses import Loss, table_with
+from ..losses import TaskLoss, table_with
 from ..plan import Sizes, chunks_by_work, tasks_of_piece, work_of, workers_for
 from ..tasks import Rows
 from ..workspace import borrow, rows_of
@@ -33,7 +33,13 @@ class Explicit(Stepwise):
     def plan(self, problem: Problem, dtype: np.dtype[Any], sizes: Sizes, mode: int) -> StepwisePlan:
         """How a batch of such sizes is worked."""
         model, steps = problem.model, problem.steps
-        table = table_with(model.compiled(dtype), order_of(problem, mode), problem.loss)
+        table = table_with(
+            model.compiled(dtype),
+            order_of(problem, mode),
+            problem.loss,
+            problem.query_loss,
+            sizes.weighted,
+        )
         rates = _rates(problem, dtype)
         work = work_of(model, *sizes.rows, steps) * SLOWER * model.n_params
         scratch = kernels.scratch_size(table, sizes.longest, steps, problem.momentum)
@@ -105,7 +111,7 @@ class Derivatives(NamedTuple):
 
 
 def derivatives(
-    model: Family, theta: NDArray[Any], rows: Rows, loss: Loss, wanted: tuple[str, ...]
+    model: Family, theta: NDArray[Any], rows: Rows, loss: TaskLoss, wanted: tuple[str, ...]
 ) -> Derivatives:
     """Compute those derivatives of f and of the task losses that are wanted."""
     p, n_out, n_rows, n_tasks = model.n_params, model.n_outputs, len(rows.x), rows.n_tasks
@@ -115,7 +121,8 @@ def derivatives(
         for name, shape in zip(Derivatives._fields, shapes, strict=True)
     ]
     y = rows.y if len(rows.y) else np.zeros((n_rows, n_out), theta.dtype)
-    table = table_with(model.compiled(theta.dtype), 2 if "hessians" in wanted else 1, loss)
+    order, weighted = 2 if "hessians" in wanted else 1, (rows.weighted, rows.weighted)
+    table = table_with(model.compiled(theta.dtype), order, loss, None, weighted)
     work = work_of(model, n_rows, 0, 1) * SLOWER * (p if "hessians" in wanted else 1)
     workers = workers_for(work, n_tasks)
     by_row, by_task = outputs[:2], outputs[2:]

@@ -63,7 +63,9 @@ class Factored(Stepwise):
         """How a batch of such sizes is worked."""
         model, steps, n_tasks = problem.model, problem.steps, sizes.n_tasks
         compiled = model.compiled(dtype)
-        table, n_padded = table_with(compiled, None, problem.loss), compiled.n_padded
+        losses = problem.loss, problem.query_loss
+        table = table_with(compiled, None, *losses, sizes.weighted)
+        n_padded = compiled.n_padded
         rates, parameter_rates = padded_rates(problem, dtype)
         rows, query_rows = sizes.rows
         work = work_of(model, rows, query_rows, steps) + pair_work_of(model, rows, n_tasks, steps)

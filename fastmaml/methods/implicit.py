@@ -84,7 +84,9 @@ class Implicit(Method):
             of_block = support.part(tasks.start, tasks.stop), query.part(tasks.start, tasks.stop)
             adapted, _ = adapt(problem, theta, of_block[0])
             if mode == VALUE:
-                outer = hessian_products(problem.model, adapted, None, of_block[1], problem.loss)
+                outer = hessian_products(
+                    problem.model, adapted, None, of_block[1], problem.query_loss
+                )
             else:
                 outer, pulled, residuals[tasks] = _pull_back(problem, adapted, *of_block)
                 gradient += pulled.sum(axis=0)
@@ -117,7 +119,7 @@ def _pull_back(
         curved += v
         return curved
 
-    outer = hessian_products(model, adapted, None, query, loss, gradient=True)
+    outer = hessian_products(model, adapted, None, query, problem.query_loss, gradient=True)
     return outer, *conjugate_gradients(product, outer.gradients, problem.rtol, problem.maxiter)
 
 

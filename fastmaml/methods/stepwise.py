@@ -224,7 +224,8 @@ def plan_for(
         support.ragged or query.ragged
     ):
         return _plan(problem, dtype, support, query, mode, method)
-    key = dtype, sizes_key(support), sizes_key(query), mode, method
+    weighted = support.weighted, query.weighted
+    key = dtype, sizes_key(support), sizes_key(query), weighted, mode, method
     plan: StepwisePlan | None = problem._plans.get(key)
     if plan is None:
         plan = _plan(problem, dtype, support, query, mode, method)
@@ -244,7 +245,7 @@ def _plan(
     problem: Problem, dtype: np.dtype[Any], support: Rows, query: Rows, mode: int,
     method: Stepwise | None,
 ) -> StepwisePlan:  # fmt: skip
-    sizes = Sizes.of(support.offsets, query.offsets)
+    sizes = Sizes.of(support, query)
     if method is None:
         *others, method = problem.methods
         method = next((each for each in others if each.suits(problem, dtype, sizes)), method)

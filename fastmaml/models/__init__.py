@@ -1,8 +1,11 @@
 """The models: what f is."""
 
+from .around import Frozen, Scaled
 from .base import Network
 from .custom import Custom
+from .formula import Formula
 from .linear import Linear
 from .mlp import MLP
+from .sum import Sum
 
-__all__ = ["MLP", "Custom", "Linear", "Network"]
+__all__ = ["MLP", "Custom", "Formula", "Frozen", "Linear", "Network", "Scaled", "Sum"]

@@ -27,6 +27,7 @@ import functools
 import hashlib
 import inspect
 import itertools
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -162,9 +163,11 @@ class _Compiled(CFunc):
         body_type = context.call_conv.get_function_type(described.restype, described.argtypes)
         body = ir.Function(module, body_type, described.llvm_func_name)
         builder = ir.IRBuilder(entry.append_basic_block("entry"))
-        _, value = context.call_conv.call_function(
+        status, value = context.call_conv.call_function(
             builder, body, described.restype, described.argtypes, entry.args
         )
+        if described.restype == types.float64:  # a user's function may raise
+            value = builder.select(status.is_ok, value, ir.Constant(result, math.nan))
         builder.ret(value)
         compiled.library.add_ir_module(module)
         return compiled
@@ -173,11 +176,14 @@ class _Compiled(CFunc):
 class _Piece:
     """One linked function and its compiled versions."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], made_of: str | None = None) -> None:
         self.name = f"{function.__module__}.{function.__qualname__}"
+        if made_of is not None:
+            self.name += f":{hashlib.sha256(made_of.encode()).hexdigest()}"
         # Of the package, a name stands for one function, and the store watches its source. There
         # may be many of a name from elsewhere, made by a function or an edit, and what they depend
-        # on nobody watches: they are compiled in every process.
+        # on nobody watches: they are compiled in every process. What the package itself makes of a
+        # text is named by that text.
         self._of_package = function.__module__.startswith(_PACKAGE)
         self._serial = 0 if self._of_package else next(_serials)
         self._function, self.result = function, _result_of(function)
@@ -269,8 +275,15 @@ def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def linked(function: Callable[..., Any]) -> Any:
+def linked(function: Callable[..., Any], made_of: str | None = None) -> Any:
     """Compile a function on its own, once for each set of argument types; see the module.
+
+    Parameters
+    ----------
+    function : callable
+    made_of : str, optional
+        Of a function that a function of the package makes: all that tells it from others made
+        there.
 
     Raises
     ------
@@ -280,7 +293,7 @@ def linked(function: Callable[..., Any]) -> Any:
     if config.DISABLE_JIT:
         _result_of(function)
         return _plain(function)
-    piece = _Piece(function)
+    piece = _Piece(function, made_of)
     _registry[piece.name] = piece
 
     def definition(typingctx, *arguments):

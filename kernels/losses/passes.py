@@ -6,14 +6,15 @@ the outputs alone, with its value, its slope dl/df and its curvature G = d2l/df2
     slope(numbers, output, scale, delta)      delta = scale dl/df; returns the sum of l
     bend(numbers, output, scale, rf, r_delta) R delta = scale G Rf
 
-``numbers`` are those of the loss, of which the first is the scale without the row count. Padding of
-delta and of R delta is set to zero. As all compiled functions that are called by address, they
-cannot raise: what has no value is NaN.
+Where rows have weights, each l is multiplied by that of its row (`weight_of`). ``numbers`` are
+those of the loss, of which the first is the scale without the row count. Padding of delta and of
+R delta is set to zero. As all compiled functions that are called by address, they cannot raise:
+what has no value is NaN.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,15 +24,21 @@ from numba.np import numpy_support
 
 from ..compile.jit import helper
 from ..compile.link import Types, address_of, by_address
-from ..compile.records import NET_FIELDS, View, loss_numbers
+from ..compile.records import LOSS_FIELDS, View, loss_of, numbers_at
 
 
 class Output(NamedTuple):
-    """Outputs of some rows, f (rows, ld), and their targets y (rows, n)."""
+    """Outputs of some rows, f (rows, ld), and their targets y (rows, ld_y).
+
+    Of a row of f the first ``n`` count, of y the first ``n_y``. If there is one number more, it is
+    the weight of the row.
+    """
 
     rows: int
     n: int
     ld: int
+    n_y: int
+    ld_y: int
     f: Any
     y: Any
 
@@ -46,7 +53,7 @@ class Loss(NamedTuple):
 def _signatures(dtype: types.Float) -> dict[str, Types]:
     """The types of each function's arguments."""
     i, p, numbers = types.int64, types.CPointer(dtype), types.CPointer(types.float64)
-    output = BaseTuple.from_types([i, i, i, p, p], Output)
+    output = BaseTuple.from_types([i, i, i, i, i, p, p], Output)
     return {
         "slope": (numbers, output, types.float64, p),
         "bend": (numbers, output, types.float64, p, p),
@@ -58,38 +65,79 @@ _slope = by_address(tuple(each["slope"] for each in _SIGNATURES), types.float64)
 _bend = by_address(tuple(each["bend"] for each in _SIGNATURES))
 
 
-def with_loss(
-    table: np.ndarray, loss: Loss, dtype: np.dtype, scale: float, mean: bool,
-    numbers: Sequence[float] = (), curved: bool = True,
-) -> np.ndarray:  # fmt: skip
-    """A copy of a model's table with a loss: its addresses in this process, and its numbers.
+class OfSide(NamedTuple):
+    """The loss of a side of the tasks, as a table holds it."""
 
-    Without ``curved`` nothing asks for the curvature, and `bend` is not compiled.
+    loss: Loss
+    scale: float
+    mean: bool
+    n_y: int  # targets of a row
+    weighted: bool = False  # whether each row of y has its weight behind them
+    numbers: tuple[float, ...] = ()  # of the loss
+
+
+def with_losses(
+    table: np.ndarray, support: OfSide, query: OfSide, dtype: np.dtype, curved: bool = True
+) -> np.ndarray:
+    """A copy of a model's table with two losses: their addresses in this process, and numbers.
+
+    Without ``curved`` nothing asks for a curvature, and `bend` is not compiled. Nothing ever asks
+    for that of the query loss.
     """
-    begin = View(table).loss_numbers
-    table = np.append(table[:begin], np.array([scale, *numbers], np.float64).view(np.int64))
+    place = View(table).losses
+    records: list[int] = []
+    numbers: list[float] = []
     signatures = _signatures(numpy_support.from_dtype(np.dtype(dtype)))
-    results = {"slope": types.float64, "bend": types.void} if curved else {"slope": types.float64}
-    for name, result in results.items():
-        table[NET_FIELDS.index(name)] = address_of(getattr(loss, name), signatures[name], result)
-    table[NET_FIELDS.index("loss_mean")] = mean
-    return table
+    first = place + 2 * len(LOSS_FIELDS)
+    for side, with_bend in ((support, curved), (query, False)):
+        slope_at = address_of(side.loss.slope, signatures["slope"], types.float64)
+        bend_at = address_of(side.loss.bend, signatures["bend"]) if with_bend else 0
+        ld_y = side.n_y + side.weighted
+        records += [slope_at, bend_at, side.mean, side.n_y, ld_y, first + len(numbers)]
+        numbers += [side.scale, *side.numbers]
+    return np.concatenate(
+        [table[:place], np.array(records, np.int64), np.array(numbers, np.float64).view(np.int64)]
+    )
 
 
 @helper
-def scale_of(net, rows):
-    """What the sum over a task's rows is multiplied by."""
-    scale = loss_numbers(net, 0)[0]
-    return scale / rows if net.loss_mean else scale
+def output_of(net, side, rows, f, y):
+    """The outputs of rows of a side, and their targets."""
+    loss = loss_of(net, side)
+    return Output(rows, net.n_out, net.ld_out, loss.n_y, loss.ld_y, f, y)
 
 
 @helper
-def slope(net, output, scale, delta):
+def weight_of(output, row):
+    """What l of a row is multiplied by."""
+    n_y, ld_y = output.n_y, output.ld_y
+    return output.y[row * ld_y + n_y] if n_y < ld_y else 1.0
+
+
+@helper
+def scale_of(net, side, rows, y):
+    """What the sum over a task's rows, with targets y, is multiplied by."""
+    loss = loss_of(net, side)
+    scale, n_y, ld_y = numbers_at(net, loss.numbers)[0], loss.n_y, loss.ld_y
+    if not loss.averaged:
+        return scale
+    if n_y == ld_y:
+        return scale / rows
+    total = 0.0
+    for row in range(rows):
+        total += y[row * ld_y + n_y]
+    return scale / total
+
+
+@helper
+def slope(net, side, output, scale, delta):
     """The sum of l, and ``delta = scale dl/df``."""
-    return _slope(net.slope, (loss_numbers(net, 0), output, scale, delta))
+    loss = loss_of(net, side)
+    return _slope(loss.slope, (numbers_at(net, loss.numbers), output, scale, delta))
 
 
 @helper
-def bend(net, output, scale, rf, r_delta):
+def bend(net, side, output, scale, rf, r_delta):
     """``R delta = scale G Rf``."""
-    _bend(net.bend, (loss_numbers(net, 0), output, scale, rf, r_delta))
+    loss = loss_of(net, side)
+    _bend(loss.bend, (numbers_at(net, loss.numbers), output, scale, rf, r_delta))

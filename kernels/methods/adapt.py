@@ -75,7 +75,7 @@ def adapt(
         )  # fmt: skip
         new = New(adapted, adapted.size > 0, x_new, new_offsets, f, f.size > 0)
         _adapt_work(
-            worker, n_workers, net_of(table), inner, Tasks(x, y, offsets), theta, first, last,
+            worker, n_workers, net_of(table), inner, Tasks(x, y, offsets, 0), theta, first, last,
             scratch, scratch.shape[1], limit, new,
         )  # fmt: skip
     n_beyond = 0.0

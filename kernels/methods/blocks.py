@@ -31,12 +31,13 @@ class Side(NamedTuple):
     offsets: Any  # of all tasks
     first: int
     last: int
+    side: int  # 0 support, 1 query
 
 
 @helper
 def side_of(tasks, first, last):
     """The rows of some tasks."""
-    return Side(tasks.x, tasks.y, tasks.offsets, first, last)
+    return Side(tasks.x, tasks.y, tasks.offsets, first, last, tasks.side)
 
 
 @helper

@@ -29,19 +29,21 @@ from ..models.passes import Block, Point
 from ..vectors.emitter import LANES, on_line
 from ..vectors.pointers import offset
 from ..vectors.reduce import add_rows
-from .density import query_loss
+from .density import loss_weight, query_loss
 from .dual import dual_size, on_edge
 from .head import (
     KINDS,
     Head,
     Task,
     add_variances,
+    clear,
     load,
     pull_back,
     residuals,
     rows_between,
     scale_features,
     task_of,
+    weigh,
     write_deltas,
     write_prior,
 )
@@ -73,16 +75,18 @@ class Memory(NamedTuple):
     h: Any  # (Q,) of one task
     eta: Any  # (Q,)
     noise: Any  # (n_out,) the gradient of the noise
-    total: Any  # (ld,)
+    d_log_s: Any  # (ld,)
     system: Any  # of one task: see ``dual`` and ``primal``
     block: Any  # see ``Block``
 
 
 #: what the ``sizes`` of a call are, in this order: features and outputs with padding, the limit of
 #: the dual form, the numbers of log variances of prior and noise, whether variances are asked for;
-#: and of ``Room`` the rows, the query rows of a task, and the numbers of its system
+#: of ``Room`` the rows, the query rows of a task, and the numbers of its system; and the numbers in
+#: a row of y
 SIZES = (
-    "ld", "ld_out", "limit", "n_prior", "n_noise", "density", "rows", "longest", "system",
+    "ld", "ld_out", "limit", "n_prior", "n_noise", "density", "rows", "longest", "system", "ld_y",
+    "ld_y_query",
 )  # fmt: skip
 
 #: where the addresses of ``systems`` begin, behind these
@@ -118,11 +122,11 @@ def memory_of(head, room, worker):
     h = df + on_edge(room.rows * head.ld_out)
     eta = h + on_edge(room.longest)
     noise = eta + on_edge(room.longest)
-    total = noise + on_edge(head.n_out)
+    d_log_s = noise + on_edge(head.n_out)
     return Memory(
         systems, offset(systems, dz), offset(systems, f), offset(systems, df), offset(systems, h),
-        offset(systems, eta), offset(systems, noise), offset(systems, total),
-        offset(systems, total + on_edge(head.ld)),
+        offset(systems, eta), offset(systems, noise), offset(systems, d_log_s),
+        offset(systems, d_log_s + on_edge(head.ld)),
         offset(room.passes, worker * room.passes_stride),
     )  # fmt: skip
 
@@ -144,7 +148,7 @@ def head_of(net, start):
     p = layer.n_in + (1 if layer.bias >= 0 else 0)
     return Head(
         p, sizes[0], layer.n_out, sizes[1], start.prior, offset(start.prior, sizes[0]), sizes[4],
-        sizes[5], sizes[2], start.scale, start.mean,
+        sizes[5], sizes[2], start.scale, start.mean, sizes[9], sizes[10],
     )  # fmt: skip
 
 
@@ -172,25 +176,27 @@ def work_block(net, head, start, support, query, first, last, memory, mode, add,
     block, back = Block(rows_between(support, query, first, last), memory.block), mode > VALUE
     shared = start.shared
     features(net, head, support, query, first, last, shared, block, memory, back)
-    places = Task(0, 0, memory.z, memory.dz, memory.f, memory.df)
+    places = Task(0, 0, memory.z, memory.dz, memory.f, memory.df, memory.d_log_s)
     for j in range(head.n_out):
         memory.noise[j] = 0
+    clear(head.ld, memory.d_log_s)
     for number in range(first, last):
         task = task_of(head, support, query, first, number, places)
-        residuals(head, task, offset(support.y, support.offsets[number] * head.n_out))
+        residuals(head, task, offset(support.y, support.offsets[number] * head.ld_y))
         solve(head, task, offset(start.sizes, ADDRESSES), memory.system, memory.h)
-        y = offset(query.y, query.offsets[number] * head.n_out)
-        weight = head.scale / task.q if head.mean else head.scale
-        values[number] = query_loss(head, task, y, weight, memory.h, memory.eta, memory.noise)
+        y = offset(query.y, query.offsets[number] * head.ld_y_query)
+        scale = loss_weight(head, task, y)
+        values[number] = query_loss(head, task, y, scale, memory.h, memory.eta, memory.noise)
         if back:
             solve_back(head, task, offset(start.sizes, ADDRESSES), memory.system, memory.eta)
     if back:
+        add_variances(head, memory.d_log_s, memory.noise, offset(row, net.n_padded), add)
+        for number in range(first, last if head.ld_y > head.n_out else first):
+            task = task_of(head, support, query, first, number, places)
+            y = offset(support.y, support.offsets[number] * head.ld_y)
+            weigh(head, task, y, task.dz, task.df)
         write_deltas(net, head, block, memory.dz, memory.df)
         pull_back(net, block, Point(shared, offset(shared, net.n_padded)), row, add)
-        add_variances(
-            head, block.rows, memory.z, memory.dz, memory.total, memory.noise,
-            offset(row, net.n_padded), add,
-        )  # fmt: skip
 
 
 @linked
@@ -221,8 +227,6 @@ def gather_head(net, start, total, out):
         of_noise[j] = 0
     for j in range(head.p):
         of_s[j if n_prior > 1 else 0] += g_s[j]
-    for j in range(n_prior):
-        of_s[j] /= 2
     for j in range(head.n_out):
         of_noise[j if head.n_noise > 1 else 0] += g_noise[j]
 
@@ -246,8 +250,8 @@ def closed_form(
         for i in range(total.size):
             total[i] = 0
     for worker in prange(n_workers):
-        support = Tasks(x, y, offsets)
-        query = Tasks(x_query, y_query, query_offsets)
+        support = Tasks(x, y, offsets, 0)
+        query = Tasks(x_query, y_query, query_offsets, 1)
         room = Room(
             passes, passes.shape[1], systems, systems.shape[1], sizes[6], sizes[7], sizes[8]
         )

@@ -32,7 +32,17 @@ from ..models.passes import Point, derive
 from ..vectors.pointers import offset
 from ..vectors.reduce import add_rows
 from .modes import GRADIENT, RATES, VALUE
-from .tasks import Chunks, Inner, Rows, Sums, Tasks, clear_sums, gradient_row, rate_row, rows_of
+from .tasks import (
+    Chunks,
+    Inner,
+    Sums,
+    Tasks,
+    clear_sums,
+    gradient_row,
+    rate_row,
+    rows_of,
+    scaled_rows,
+)
 from .trajectory import adapt_task, memory_of, point_at, rate_times, sweep
 
 
@@ -83,7 +93,7 @@ def carry_back(net, inner, rows, query, memory, rates) -> float:
                     adjoint[i] -= hv[i]
         weight = inner.weights[step]
         if weight != 0:
-            weighted = Rows(query.x, query.y, query.n, weight * query.scale)
+            weighted = scaled_rows(query, weight)
             total += sweep(net, weighted, at, at, memory, 1 if inner.mode > VALUE else 0)
             if inner.mode > VALUE:
                 for i in range(size):
@@ -142,8 +152,8 @@ def dense(
             rates, parameter_rates, parameter_rates.size > 0, momentum, 0.0, rates.shape[0],
             step_weights, exact, mode,
         )  # fmt: skip
-        support = Tasks(x, y, offsets)
-        query = Tasks(x_query, y_query, query_offsets)
+        support = Tasks(x, y, offsets, 0)
+        query = Tasks(x_query, y_query, query_offsets, 1)
         sums = Sums(gradient_rows, total.size, rate_rows, rate_rows.shape[1], task_values)
         _work(
             worker, n_workers, net_of(table), inner, support, query, shared,

@@ -22,7 +22,7 @@ from numba import prange
 from ..compile.jit import helper, kernel
 from ..compile.link import linked
 from ..compile.records import View, net_of
-from ..losses.passes import Output, bend, slope
+from ..losses.passes import bend, output_of, slope
 from ..models.padded import gather, spread
 from ..models.passes import (
     MAX_ROWS,
@@ -125,8 +125,8 @@ def _add_sample(net, rows, j, order, derived) -> float:
     slopes, g, df = derived.slopes, derived.gradient, derived.jacobian
     _values(net, offset(rows.x, j * net.n_in), derived)
     block = Block(1, derived.rows)
-    output = Output(1, n_out, ld_out, f_of(net, block), offset(rows.y, j * n_out))
-    loss = slope(net, output, rows.scale, slopes)
+    output = output_of(net, rows.side, 1, f_of(net, block), offset(rows.y, j * rows.ld_y))
+    loss = slope(net, rows.side, output, rows.scale, slopes)
     if order == 0:
         return loss
     _jacobian(net, derived, df)
@@ -137,7 +137,7 @@ def _add_sample(net, rows, j, order, derived) -> float:
     for i in range(p if order > 1 else 0):
         for o in range(ld_out):
             rf[o] = df[o * p + i] if o < n_out else 0
-        bend(net, output, rows.scale, rf, bent)  # c G df/dtheta_i
+        bend(net, rows.side, output, rows.scale, rf, bent)  # c G df/dtheta_i
         for o in range(n_out):
             for k in range(p):
                 h[i * p + k] += bent[o] * df[o * p + k]
@@ -153,15 +153,15 @@ def _add_curvature(net, rows, derived):
     for first in range(0, rows.n, MAX_ROWS):
         block = Block(min(MAX_ROWS, rows.n - first), derived.rows)
         load_rows(net.n_in, net.ld_in, block.rows, offset(rows.x, first * net.n_in), block.memory)
-        y = offset(rows.y, first * net.n_out)
+        y = offset(rows.y, first * rows.ld_y)
         for i in range(p):
             unit[i] = 1
             spread(net, unit, along.w)
             derive(net, along)
             unit[i] = 0
             forward(net, block, at, 2)
-            output = Output(block.rows, net.n_out, net.ld_out, f_of(net, block), y)
-            slope(net, output, rows.scale, delta_of(net, block))
+            output = output_of(net, rows.side, block.rows, f_of(net, block), y)
+            slope(net, rows.side, output, rows.scale, delta_of(net, block))
             backward(net, block, at, 2, derived.padded, False)
             r_forward(net, block, at, along)
             r_delta = r_delta_of(net, block)
@@ -215,7 +215,7 @@ def _derive_samples(net, theta, rows, first, derived, wanted):
     for j in range(rows.n):
         _values(net, offset(rows.x, j * net.n_in), derived)
         for o in range(n_out if wanted.with_residuals else 0):
-            residuals[j * n_out + o] = f[o] - rows.y[j * n_out + o]
+            residuals[j * n_out + o] = f[o] - rows.y[j * rows.ld_y + o]
         if wanted.with_jacobians:
             _jacobian(net, derived, offset(jacobians, j * n_out * p))
 
@@ -245,6 +245,6 @@ def derivatives(
             gradients, gradients.size > 0, hessians, hessians.size > 0,
         )  # fmt: skip
         _work(
-            worker, n_workers, net_of(table), Tasks(x, y, offsets), offsets.size - 1,
+            worker, n_workers, net_of(table), Tasks(x, y, offsets, 0), offsets.size - 1,
             vectors_of(theta), scratch, scratch.shape[1], wanted,
         )  # fmt: skip

@@ -14,9 +14,16 @@ h:
     v = G^T Psi,    D = A^-1 Phi v^T = M G,    dF_0 = [-D; G]
     dPhi = C (v - D^T Phi) - D w - 2 M diag(eta) E,    dPsi = G w + 2 diag(eta) E
 
+    d log s = sum_o (v - D^T Phi)_o * w_o + sum_q eta_q e_q^2
+
 These are the derivatives through A and Phi Psi^T, with what is of low rank left in factors: dA is
 ``-D C^T + M diag(eta) M^T``. Where no variance is asked for, eta is zero, and neither M nor E is
 formed. What is added is negative where the tiles only add: -M and -D are kept.
+
+With a wide prior, and rows whose features nearly depend on each other, A takes more digits than
+there are. Then it is not formed (``reflections``): [C, w] is the shortest solution of ``[I, Phi]
+[C, w] = Y - F_0``, and [-M, E] is what is orthogonal to the rows of [I, Phi] in [0, Psi]; so is
+[-D, v - D^T Phi] in [0, v].
 """
 
 from __future__ import annotations
@@ -25,10 +32,11 @@ from typing import Any, NamedTuple
 
 from ..compile.jit import helper
 from ..compile.link import linked
-from ..vectors.cholesky import factor, solve_lower, solve_upper, whole
+from ..vectors.cholesky import factor, is_lost, solve_lower, solve_upper, whole
 from ..vectors.emitter import LINE
 from ..vectors.matmul import inner, outer
 from ..vectors.pointers import offset
+from ..vectors.reflections import from_reflected, reflect, without_rows
 from .head import clear
 
 
@@ -43,12 +51,14 @@ class Dual(NamedTuple):
     w: Any  # (n_out, ld)
     v: Any  # (n_out, ld) v, then v - D^T Phi
     e: Any  # (Q, ld)
+    lost: Any  # (1,) whether A has lost too many digits
+    first: Any  # (K,) of the reflections, which are in the place of dPhi
 
 
 def dual_size(k: int, q: int, ld: int, n_out: int, ld_out: int, lanes: int) -> int:
     """Numbers that a task takes."""
     ld_k, ld_q = (-(-n // lanes) * lanes for n in (k, q))
-    return k * (ld_k + ld_out + ld_q) + (2 * n_out + q) * ld + 4 * LINE
+    return k * (ld_k + ld_out + ld_q) + (2 * n_out + q) * ld + 1 + k + 5 * LINE
 
 
 @helper
@@ -64,11 +74,37 @@ def dual_of(head, task, memory):
     ld = width + head.ld_out + (whole(task.q, memory) if head.density else 0)
     w = on_edge(k * ld)
     v = w + on_edge(head.n_out * head.ld)
+    e = v + on_edge(head.n_out * head.ld)
+    lost = e + on_edge(task.q * head.ld)
     return Dual(
         width, ld, memory, offset(memory, width), offset(memory, width + head.ld_out),
-        offset(memory, w), offset(memory, v),
-        offset(memory, v + on_edge(head.n_out * head.ld)),
+        offset(memory, w), offset(memory, v), offset(memory, e), offset(memory, lost),
+        offset(memory, lost + 1),
     )  # fmt: skip
+
+
+@linked
+def _solve_lost(head, task, own):
+    """C, w, -M and E, without A."""
+    k, q, p, ld_z, ld_out, ld = task.k, task.q, head.p, head.ld, head.ld_out, own.ld
+    for i in range(k * ld_z):
+        task.dz[i] = task.z[i]
+    reflect(k, p, task.dz, ld_z, own.first, own.square, ld)
+    for i in range(k):
+        for j in range(ld_out):
+            own.x[i * ld + j] = task.df[i * ld_out + j]
+    solve_lower(k, own.square, ld, own.x, ld, ld_out)
+    clear(head.n_out * ld_z, own.w)
+    for j in range(head.n_out):
+        c, w = offset(own.x, j), offset(own.w, j * ld_z)
+        from_reflected(k, p, task.dz, ld_z, own.first, c, ld, w)
+    for j in range(q if head.density else 0):
+        m, e, z = offset(own.m, j), offset(own.e, j * ld_z), offset(task.z, (k + j) * ld_z)
+        for i in range(k):
+            m[i * ld] = 0
+        for i in range(ld_z):
+            e[i] = z[i]
+        without_rows(k, p, task.dz, ld_z, own.first, m, ld, e)
 
 
 @linked
@@ -85,13 +121,22 @@ def dual_forth(head, task, memory, h):
         square[i * ld + i] += 1
         for j in range(n_out):
             x[i * ld + j] = task.df[i * ld_out + j]
+    largest = 0.0
+    for i in range(k):
+        largest = max(largest, square[i * ld + i])
     factor(k, square, ld, ld)
-    solve_upper(k, square, ld, x, ld, ld - width)
-    outer(n_out, ld_z, k, own.w, ld_z, own.w, ld_z, 0, x, 1, ld, z, ld_z)
+    lost = is_lost(k, square, ld, largest)
+    own.lost[0] = lost
+    if lost:
+        _solve_lost(head, task, own)
+    else:
+        solve_upper(k, square, ld, x, ld, ld - width)
+        outer(n_out, ld_z, k, own.w, ld_z, own.w, ld_z, 0, x, 1, ld, z, ld_z)
+        if head.density:
+            outer(q, ld_z, k, e, ld_z, z_query, ld_z, 1, m, 1, ld, z, ld_z)
     f = offset(task.f, k * ld_out)
     inner(q, n_out, ld_z, f, ld_out, 1.0, 0.0, 1, z_query, ld_z, own.w, ld_z)
     if head.density:
-        outer(q, ld_z, k, e, ld_z, z_query, ld_z, 1, m, 1, ld, z, ld_z)
         for j in range(q):
             even, odd = 1.0, 0.0
             for i in range(0, ld_z, 2):
@@ -114,16 +159,27 @@ def dual_back(head, task, memory, eta):
     outer(n_out, ld_z, q, v, ld_z, v, ld_z, 0, g, 1, ld_out, z_query, ld_z)
     if head.density:
         outer(k, ld_out, q, df, ld_out, df, ld_out, 0, m, ld, 1, g, ld_out)
+        outer(n_out, ld_z, k, v, ld_z, v, ld_z, 1, df, 1, ld_out, z, ld_z)
+    elif own.lost[0] != 0:
+        clear(k * ld_out, df)
+        for j in range(n_out):
+            column, row = offset(df, j), offset(v, j * ld_z)
+            without_rows(k, head.p, dz, ld_z, own.first, column, ld_out, row)
     else:
         inner(k, n_out, ld_z, df, ld_out, -1.0, 0.0, 0, z, ld_z, v, ld_z)
         solve_lower(k, square, ld, df, ld_out, ld_out)
         solve_upper(k, square, ld, df, ld_out, ld_out)
-    outer(n_out, ld_z, k, v, ld_z, v, ld_z, 1, df, 1, ld_out, z, ld_z)
+        outer(n_out, ld_z, k, v, ld_z, v, ld_z, 1, df, 1, ld_out, z, ld_z)
+    for o in range(n_out):
+        for i in range(ld_z):
+            task.d_log_s[i] += v[o * ld_z + i] * w[o * ld_z + i]
     outer(k, ld_z, n_out, dz, ld_z, dz, ld_z, 0, x, ld, 1, v, ld_z)
     outer(k, ld_z, n_out, dz, ld_z, dz, ld_z, 1, df, ld_out, 1, w, ld_z)
     if head.density:
         for j in range(q):
             for i in range(ld_z):
-                e[j * ld_z + i] *= eta[j] + eta[j]
+                of_e = e[j * ld_z + i]
+                e[j * ld_z + i] = (eta[j] + eta[j]) * of_e
+                task.d_log_s[i] += eta[j] * of_e * of_e
         outer(k, ld_z, q, dz, ld_z, dz, ld_z, 1, m, ld, 1, e, ld_z)
     outer(q, ld_z, n_out, dz_query, ld_z, e, ld_z, head.density, g, ld_out, 1, w, ld_z)

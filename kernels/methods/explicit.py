@@ -34,7 +34,17 @@ from ..vectors.pointers import offset
 from ..vectors.reduce import add_rows
 from .derivatives import Derived, derived_of, differentiate, size_of
 from .modes import GRADIENT, RATES, VALUE
-from .tasks import Chunks, Inner, Rows, Sums, Tasks, clear_sums, gradient_row, rate_row, rows_of
+from .tasks import (
+    Chunks,
+    Inner,
+    Sums,
+    Tasks,
+    clear_sums,
+    gradient_row,
+    rate_row,
+    rows_of,
+    scaled_rows,
+)
 
 
 class Memory(NamedTuple):
@@ -141,7 +151,7 @@ def _carry_back(net, inner, rows, query, memory, rate_gradient) -> float:
                 _times_jacobian(p, inner.momentum, rates, derived.hessian, memory)
         weight = inner.weights[step]
         if weight != 0:
-            weighted = Rows(query.x, query.y, query.n, weight * query.scale)
+            weighted = scaled_rows(query, weight)
             total += differentiate(net, here, weighted, 1 if inner.mode > VALUE else 0, derived)
             for i in range(p if inner.mode > VALUE else 0):
                 adjoint[i] += g[i]
@@ -178,8 +188,8 @@ def explicit(
         inner = Inner(
             rates, rates, True, momentum, 0.0, rates.shape[0], step_weights, exact, mode
         )  # fmt: skip
-        support = Tasks(x, y, offsets)
-        query = Tasks(x_query, y_query, query_offsets)
+        support = Tasks(x, y, offsets, 0)
+        query = Tasks(x_query, y_query, query_offsets, 1)
         sums = Sums(gradient_rows, gradient.size, rate_rows, rate_rows.shape[1], task_values)
         _work(
             worker, n_workers, net_of(table), inner, support, query, theta,

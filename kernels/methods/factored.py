@@ -137,8 +137,8 @@ def factored(
         _prepare(net_of(table), theta, shared, total, total.size)
     for worker in prange(n_workers):
         inner = Inner(rates, rates, False, 0.0, 0.0, rates.shape[0], step_weights, exact, mode)
-        support = Tasks(x, y, offsets)
-        query = Tasks(x_query, y_query, query_offsets)
+        support = Tasks(x, y, offsets, 0)
+        query = Tasks(x_query, y_query, query_offsets, 1)
         sums = Sums(gradient_rows, total.size, rate_rows, rate_gradient.size, task_values)
         _work(
             worker, n_workers, net_of(table), inner, shared, support, query,

@@ -12,7 +12,11 @@ derivatives by z and by f; the rest is the ordinary backward pass:
 
 * delta of the output is the derivative by f, and gives the gradient of the prior mean
 * delta of the last hidden value is ``dz S^1/2``, plus what comes back from the output
-* ``d / d log s_j = 1/2 sum over the rows of z_j dz_j``
+* ``d / d log s`` is a sum over tasks, which their systems add to: what ``z dz`` sums up to over the
+  rows is the same number, but with a wide prior the difference of large ones
+
+A support row of weight w is an observation of noise sigma^2 / w: its z and its residual Y - F_0 are
+multiplied by the root of w, and so are, on the way back, the derivatives by them.
 
 The network is computed in the dtype of theta, and a task's system in float64 whatever that is: a
 wide prior makes it ill-conditioned, and it is the smaller part of the work. The rounding of the
@@ -42,7 +46,7 @@ from ..models.layers import (
 )
 from ..models.passes import load_rows
 from ..vectors.cholesky import whole
-from ..vectors.mixed import column_dots, scale_rows
+from ..vectors.mixed import scale_rows
 from ..vectors.pointers import offset
 
 #: kinds of values that a block has room for: values, phi', delta
@@ -62,7 +66,9 @@ class Head(NamedTuple):
     density: bool  # whether the loss, or a result, needs the predictive variance
     limit: int  # support rows up to which a task is worked in the dual form
     scale: float  # of the loss
-    mean: bool  # whether it is divided by a task's number of query rows
+    mean: bool  # whether it is divided by a task's query rows, or the sum of their weights
+    ld_y: int  # numbers in a row of y: the targets, and its weight where rows have weights
+    ld_y_query: int
 
 
 class Task(NamedTuple):
@@ -74,6 +80,7 @@ class Task(NamedTuple):
     dz: Any
     f: Any  # (K + Q, ld_out) what the prior mean predicts, and then what the posterior mean does
     df: Any  # (K + Q, ld_out) Y - F_0 of the support rows; and then the loss's derivative by f
+    d_log_s: Any  # (ld,) of all tasks of a block
 
 
 @helper
@@ -85,6 +92,7 @@ def task_of(head, support, query, first, task, places):
         support.offsets[task + 1] - k0, query.offsets[task + 1] - q0,
         offset(places.z, row * head.ld), offset(places.dz, row * head.ld),
         offset(places.f, row * head.ld_out), offset(places.df, row * head.ld_out),
+        places.d_log_s,
     )  # fmt: skip
 
 
@@ -151,12 +159,26 @@ def scale_features(net, head, block, z, f):
 
 @linked
 def residuals(head, task, y):
-    """``df = Y - F_0`` of a task's support rows."""
-    n, ld, f, df = head.n_out, head.ld_out, task.f, task.df
+    """``df = Y - F_0`` of a task's support rows; where these have weights, it and z are weighed."""
+    n, ld, f, df, ld_y = head.n_out, head.ld_out, task.f, task.df, head.ld_y
     clear(task.k * ld, df)
     for i in range(task.k):
         for j in range(n):
-            df[i * ld + j] = y[i * n + j] - f[i * ld + j]
+            df[i * ld + j] = y[i * ld_y + j] - f[i * ld + j]
+    if ld_y > n:
+        weigh(head, task, y, task.z, df)
+
+
+@linked
+def weigh(head, task, y, of_z, of_f):
+    """Multiply a task's support rows, (K, ld) and (K, ld_out), by the roots of their weights."""
+    n, ld_y, ld, ld_out = head.n_out, head.ld_y, head.ld, head.ld_out
+    for i in range(task.k):
+        root = math.sqrt(np.float64(y[i * ld_y + n]))
+        for j in range(i * ld, (i + 1) * ld):
+            of_z[j] *= root
+        for j in range(i * ld_out, (i + 1) * ld_out):
+            of_f[j] *= root
 
 
 @linked
@@ -197,14 +219,10 @@ def pull_back(net, block, at, g, add):
 
 
 @linked
-def add_variances(head, rows, z, dz, total, noise, g, add):
-    """``g = [g +]`` twice the gradient of log s (ld,), and that of the noise (n_out,) behind it.
-
-    ``total`` (ld,) is to work in.
-    """
+def add_variances(head, d_log_s, noise, g, add):
+    """``g = [g +]`` the gradient of log s (ld,), and that of the noise (n_out,) behind it."""
     ld = head.ld
-    column_dots(rows, ld, total, z, dz, ld)
     for j in range(ld):
-        g[j] = g[j] + total[j] if add else total[j]
+        g[j] = g[j] + d_log_s[j] if add else d_log_s[j]
     for j in range(head.n_out):
         g[ld + j] = g[ld + j] + noise[j] if add else noise[j]

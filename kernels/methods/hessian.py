@@ -55,6 +55,6 @@ def hessian_products(
     for worker in prange(n_workers):
         out = Products(values, gradients, gradients.size > 0, products, products.size > 0)
         _products_work(
-            worker, n_workers, net_of(table), Tasks(x, y, offsets), offsets.size - 1,
+            worker, n_workers, net_of(table), Tasks(x, y, offsets, 0), offsets.size - 1,
             vectors_of(theta), vectors_of(v), scratch, scratch.shape[1], out,
         )  # fmt: skip

@@ -19,8 +19,8 @@ from __future__ import annotations
 
 from ..compile.jit import helper
 from ..compile.link import linked
-from ..compile.records import layer_of
-from ..losses.passes import Output, bend, scale_of, slope
+from ..compile.records import layer_of, loss_of
+from ..losses.passes import bend, output_of, scale_of, slope
 from ..models.layers import (
     D1,
     D2,
@@ -72,9 +72,9 @@ def values(net, run, this, order):
 def _output_of(net, side, block, task):
     """The outputs of a task of a side."""
     first, rows = row_of(side, task), count_of(side, task)
-    y = offset(side.y, side.offsets[task] * net.n_out)
+    y = offset(side.y, side.offsets[task] * loss_of(net, side.side).ld_y)
     f = offset(value(net, block, A, net.n_layers + 1), first * net.ld_out)
-    return Output(rows, net.n_out, net.ld_out, f, y)
+    return output_of(net, side.side, rows, f, y)
 
 
 @linked
@@ -84,8 +84,9 @@ def losses(net, this, weight, task_values):
     delta = value(net, this.block, DELTA, net.n_layers + 1)
     for task in range(side.first, side.last):
         output = _output_of(net, side, this.block, task)
-        scale = factor * scale_of(net, output.rows)
-        loss = slope(net, output, scale, offset(delta, row_of(side, task) * net.ld_out))
+        scale = factor * scale_of(net, side.side, output.rows, output.y)
+        delta_task = offset(delta, row_of(side, task) * net.ld_out)
+        loss = slope(net, side.side, output, scale, delta_task)
         if weight != 0:
             task_values[task] += scale * loss
 
@@ -191,7 +192,8 @@ def r_pass(net, run, step):
     r_delta = value(net, block, R_DELTA, net.n_layers + 1)
     for task in range(support.first, support.last):
         output, at = _output_of(net, support, block, task), row_of(support, task) * net.ld_out
-        bend(net, output, scale_of(net, output.rows), offset(rf, at), offset(r_delta, at))
+        scale = scale_of(net, support.side, output.rows, output.y)
+        bend(net, support.side, output, scale, offset(rf, at), offset(r_delta, at))
     for number in range(net.n_layers, 1, -1):
         layer, out = layer_of(net, number), value(net, block, R_DELTA, number)
         if layer.own >= 0:

@@ -80,15 +80,15 @@ def _work(worker, n_workers, net, start, support, new, blocks, room, out):
     """One worker's blocks."""
     head, shared = head_of(net, start), start.shared
     memory = memory_of(head, room, worker)
-    p, n_out = head.p, head.n_out
+    p, n_out, ld_y = head.p, head.n_out, head.ld_y
     for b in range(out.first + worker, out.last, n_workers):
         first, last = blocks[b], blocks[b + 1]
         block = Block(rows_between(support, new, first, last), memory.block)
         features(net, head, support, new, first, last, shared, block, memory, 0)
-        places = Task(0, 0, memory.z, memory.dz, memory.f, memory.df)
+        places = Task(0, 0, memory.z, memory.dz, memory.f, memory.df, memory.d_log_s)
         for number in range(first, last):
             task = task_of(head, support, new, first, number, places)
-            residuals(head, task, offset(support.y, support.offsets[number] * n_out))
+            residuals(head, task, offset(support.y, support.offsets[number] * ld_y))
             if out.predict:
                 at = new.offsets[number] * n_out
                 solve(head, task, offset(start.sizes, ADDRESSES), memory.system, memory.h)
@@ -117,7 +117,7 @@ def posteriors(
         )
         _work(
             worker, n_workers, net_of(table), Start(shared, prior, sizes, 1.0, False),
-            Tasks(x, y, offsets), Tasks(x_new, x_new, new_offsets), blocks,
+            Tasks(x, y, offsets, 0), Tasks(x_new, x_new, new_offsets, 1), blocks,
             room,
             Out(first, last, f.size > 0, f, std, mean, scale),
         )  # fmt: skip

@@ -13,7 +13,12 @@ derivatives by F and h:
     H = N G,    D = Phi H,    C = Y - F_0 - Phi E,    dF_0 = [-D; G]
     dPhi = C H^T - D E^T - 2 Phi N diag(eta) N^T,    dPsi = G E^T + 2 diag(eta) N^T
 
+    d log s_j = sum_o H_jo E_jo + sum_q eta_q N_jq^2
+
 Where no variance is asked for, neither V nor N is formed: H = P^-1 Psi^T G.
+
+With a wide prior, and more directions than the rows tell apart, P has too many digits. Then R and U
+come of [I; Phi] and the right sides [0; Y - F_0] by rotations.
 
 The weights of the posterior mean are those of the prior's plus S^1/2 E. It is the other form
 (``dual``) to rounding; C and D are the same matrices there.
@@ -25,11 +30,21 @@ from typing import Any, NamedTuple
 
 from ..compile.jit import helper
 from ..compile.link import linked
-from ..vectors.cholesky import factor, solve_lower, solve_upper, whole
+from ..vectors.cholesky import (
+    end_rotations,
+    factor,
+    is_lost,
+    solve_lower,
+    solve_upper,
+    start_rotations,
+    take_in,
+    whole,
+)
 from ..vectors.emitter import LINE
 from ..vectors.matmul import outer
 from ..vectors.pointers import lanes_of, offset
 from .dual import on_edge
+from .head import clear
 
 #: rows of P that are made at once, by its width
 NARROW, WIDE = 8, 64
@@ -84,6 +99,25 @@ def transposed(rows, n, x, ldx, out, ld_out, padded):
 
 
 @linked
+def _by_rotations(head, task, own):
+    """What `factor` leaves of [P, Phi^T (Y - F_0), Psi^T], made of Phi and Y - F_0 themselves."""
+    k, p, width, ld_out, ld = task.k, head.p, head.ld, head.ld_out, own.ld
+    q, row = task.q if head.density else 0, own.y  # written later
+    start_rotations(p, ld, own.square, ld)
+    for i in range(k):
+        clear(ld, row)
+        for j in range(p):
+            row[j] = task.z[i * width + j]
+        for j in range(head.n_out):
+            row[width + j] = task.df[i * ld_out + j]
+        take_in(p, ld, own.square, ld, row)
+    end_rotations(p, own.square, ld)
+    across = ld - width - ld_out
+    transposed(q, p if q > 0 else 0, offset(task.z, k * width), width, own.n, ld, across)
+    solve_lower(p, own.square, ld, own.n, ld, across)
+
+
+@linked
 def posterior(head, task, own):
     """The factor of P, and [U, V]."""
     k, p, z, width, ld_out, ld = task.k, head.p, task.z, head.ld, head.ld_out, own.ld
@@ -101,7 +135,12 @@ def posterior(head, task, own):
         square[i * ld + i] += 1
     outer(p, ld_out, k, x, ld, x, ld, 0, z, 1, width, task.df, ld_out)
     transposed(q, p if q > 0 else 0, offset(z, k * width), width, own.n, ld, ld - width - ld_out)
+    largest = 0.0
+    for i in range(p):
+        largest = max(largest, square[i * ld + i])
     factor(p, square, ld, ld)
+    if is_lost(p, square, ld, largest):
+        _by_rotations(head, task, own)
 
 
 @linked
@@ -145,6 +184,9 @@ def primal_back(head, task, memory, eta):
     outer(k, ld_out, p, df, ld_out, df, ld_out, 0, z, width, 1, y, ld_out)
     transposed(p, m, x, ld, own.e_t, width, width)
     transposed(p, m, y, ld_out, own.h_t, width, width)
+    for o in range(m):
+        for i in range(width):
+            task.d_log_s[i] -= own.h_t[o * width + i] * own.e_t[o * width + i]
     outer(k, width, m, dz, width, dz, width, 0, c, ld_out, 1, own.h_t, width)
     outer(k, width, m, dz, width, dz, width, 1, df, ld_out, 1, own.e_t, width)
     outer(q, width, m, dz_query, width, dz_query, width, 0, g, ld_out, 1, own.e_t, width)
@@ -153,7 +195,9 @@ def primal_back(head, task, memory, eta):
         transposed(p, q, n, ld, n_t, width, width)
         for j in range(q):
             for i in range(width):
-                n_t[j * width + i] *= -(eta[j] + eta[j])
+                of_n = n_t[j * width + i]
+                n_t[j * width + i] = -(eta[j] + eta[j]) * of_n
+                task.d_log_s[i] += eta[j] * of_n * of_n
                 dz_query[j * width + i] -= n_t[j * width + i]
         outer(p, width, q, spread, width, spread, width, 0, n, ld, 1, n_t, width)
         outer(k, width, p, dz, width, dz, width, 1, z, width, 1, spread, width)

@@ -4,7 +4,7 @@ The state is that of the square-root information filter, (p, p + m) in float64 w
 ``[L^T, u]`` with L the lower Cholesky factor of the precision Λ in units of the noise's, and u =
 L^T w^T for the mean w (m, p), so that ``L u = Λ w^T``. A row with features phi and targets y makes
 
-    Λ <- forget Λ + phi phi^T,    L u <- forget L u + phi y
+    Λ <- forget Λ + weight phi phi^T,    L u <- forget L u + weight phi y
 
 which is one rotation for each row of the state (``cholesky.take_in``): orthogonal, so errors do not
 grow, and the precision stays positive. A prediction is one solve, v = L^-1 phi: mean v^T u,
@@ -24,8 +24,8 @@ from ..models.passes import Block, Point, load_rows
 from ..vectors.cholesky import forward_row, take_in
 from ..vectors.pointers import offset
 
-#: a diagonal entry of the factor below which it forgets no more: a feature that no row shows any
-#: longer keeps a precision (the square) whose inverse is a number
+#: a diagonal entry of the factor down to which it forgets: a feature that no row shows any longer
+#: keeps a precision (the square) whose inverse is a number
 LEAST = 1e-140
 
 
@@ -52,17 +52,22 @@ def features_of_row(net, shared, x, memory, phi, n):
 
 
 @linked
-def take_row(net, shared, x, y, forget, p, n, state, memory, phi):
+def take_row(net, shared, x, y, weight, forget, p, n, state, memory, phi):
     """Take in one row."""
     features_of_row(net, shared, x, memory, phi, n)
     for o in range(layer_of(net, net.n_layers).n_out):
         phi[p + o] = y[o]
+    if weight != 1.0:
+        root = math.sqrt(weight)
+        for j in range(n):
+            phi[j] *= root
     if forget != 1.0:
         root = math.sqrt(forget)
         for i in range(p):
             row = offset(state, i * n)
-            for j in range(i, n if row[i] > LEAST else i):
-                row[j] *= root
+            by = root if row[i] * root > LEAST else min(1.0, LEAST / row[i])
+            for j in range(i, n):
+                row[j] *= by
     take_in(p, n, state, n, phi)
 
 
@@ -83,11 +88,12 @@ def prepare(table, theta, shared):
 
 
 @serial_kernel
-def update(table, shared, x, y, forget, state, memory, phi):
+def update(table, shared, x, y, weight, forget, state, memory, phi):
     """Take in one row x (n_in,), y (m,); ``phi`` (n,) and ``memory`` are to work in."""
     take_row(
-        net_of(table), shared, x, y, forget, state.shape[0], state.shape[1], state, memory, phi
-    )
+        net_of(table), shared, x, y, weight, forget, state.shape[0], state.shape[1], state, memory,
+        phi,
+    )  # fmt: skip
 
 
 @serial_kernel

@@ -24,8 +24,8 @@ FUNCTIONS = (dual_forth, primal_forth, dual_back, primal_back)
 def _signature() -> Types:
     """The types of each one's arguments: theta's dtype is not among them."""
     i, f, p = types.int64, types.float64, types.CPointer(types.float64)
-    head = BaseTuple.from_types([i, i, i, i, p, p, i, i, i, f, i], Head)
-    return head, BaseTuple.from_types([i, i, p, p, p, p], Task), p, p
+    head = BaseTuple.from_types([i, i, i, i, p, p, i, i, i, f, i, i, i], Head)
+    return head, BaseTuple.from_types([i, i, p, p, p, p, p], Task), p, p
 
 
 _call = by_address((_signature(),))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ..compile.jit import helper
+from ..compile.records import loss_of
 from ..losses.passes import scale_of
 from ..vectors.pointers import offset
 from .modes import RATES, VALUE
@@ -17,8 +18,9 @@ class Tasks(NamedTuple):
     """One side of all tasks, support or query: their rows."""
 
     x: Any  # (N, n_in)
-    y: Any  # (N, n_out)
+    y: Any  # (N, ld_y)
     offsets: Any  # (n_tasks + 1,): task i has the rows offsets[i] : offsets[i + 1]
+    side: int  # 0 support, 1 query
 
 
 class Rows(NamedTuple):
@@ -28,6 +30,8 @@ class Rows(NamedTuple):
     y: Any
     n: int
     scale: float
+    side: int
+    ld_y: int  # numbers in a row of y
 
 
 class Inner(NamedTuple):
@@ -88,8 +92,15 @@ def vector_of(vectors, task):
 def rows_of(net, tasks, task):
     """The rows of one task."""
     first, last = tasks.offsets[task], tasks.offsets[task + 1]
-    x, y = offset(tasks.x, first * net.n_in), offset(tasks.y, first * net.n_out)
-    return Rows(x, y, last - first, scale_of(net, last - first))
+    ld_y = loss_of(net, tasks.side).ld_y
+    x, y = offset(tasks.x, first * net.n_in), offset(tasks.y, first * ld_y)
+    return Rows(x, y, last - first, scale_of(net, tasks.side, last - first, y), tasks.side, ld_y)
+
+
+@helper
+def scaled_rows(rows, factor):
+    """The rows of a task, whose loss is multiplied by a factor."""
+    return Rows(rows.x, rows.y, rows.n, factor * rows.scale, rows.side, rows.ld_y)
 
 
 @helper

@@ -19,7 +19,7 @@ import numpy as np
 from ..compile.jit import helper
 from ..compile.link import linked
 from ..compile.records import View, piece_of
-from ..losses.passes import Output, bend, slope
+from ..losses.passes import bend, output_of, slope
 from ..models.passes import (
     MAX_ROWS,
     Block,
@@ -111,19 +111,19 @@ def sweep(net, rows, at, along, memory, order) -> float:
 
     A task of many rows is worked in blocks of them.
     """
-    n_in, n_out, ld_out, total = net.n_in, net.n_out, net.ld_out, 0.0
+    n_in, total = net.n_in, 0.0
     for first in range(0, rows.n, MAX_ROWS):
         block, add = Block(min(MAX_ROWS, rows.n - first), memory.rows), first > 0
         load_rows(n_in, net.ld_in, block.rows, offset(rows.x, first * n_in), block.memory)
         forward(net, block, at, order)
-        y = offset(rows.y, first * n_out)
-        output = Output(block.rows, n_out, ld_out, f_of(net, block), y)
-        total += slope(net, output, rows.scale, delta_of(net, block))
+        y = offset(rows.y, first * rows.ld_y)
+        output = output_of(net, rows.side, block.rows, f_of(net, block), y)
+        total += slope(net, rows.side, output, rows.scale, delta_of(net, block))
         if order > 0:
             backward(net, block, at, order, memory.g, add)
         if order > 1:
             r_forward(net, block, at, along)
-            bend(net, output, rows.scale, rf_of(net, block), r_delta_of(net, block))
+            bend(net, rows.side, output, rows.scale, rf_of(net, block), r_delta_of(net, block))
             r_backward(net, block, at, along, memory.hv, add)
     return rows.scale * total
 

@@ -163,7 +163,11 @@ def kept_of(net, block):
 @linked
 def load_rows(n, ld, rows, source, out):
     """Copy rows of n numbers into rows of ld numbers, zero-padded."""
-    for i in range(rows * ld if n < ld else 0):
+    if n == ld:
+        for i in range(rows * n):
+            out[i] = source[i]
+        return
+    for i in range(rows * ld):
         out[i] = 0
     for i in range(rows):
         for j in range(n):

@@ -6,8 +6,10 @@ below) them give, and then what those among them do. Right sides may lie behind 
 and are solved on the way.
 
 Each pivot of such a matrix is at least 1: it is a Schur complement, whose inverse is a diagonal
-entry of A^-1, and that is at most I. Where rounding leaves less, 1 it is. So nothing finite makes
-the factorisation fail.
+entry of A^-1, and that is at most I. Where rounding leaves less, 1 it is. But a pivot that is so
+small beside the matrix is made of rounding, and so is what is divided by it (`is_lost`). Then
+A = I + X^T X is factored without being formed, by rotating the rows of X into I (`take_in`) or by
+``reflections``, which takes half as many digits.
 """
 
 from __future__ import annotations
@@ -88,6 +90,34 @@ def solve_upper(n, r, ldr, x, ldx, width):
             offset(r, first * ldr + first), ldr,
         )  # fmt: skip
         last = first
+
+
+#: how small the least pivot may be, beside the largest entry of the diagonal
+LOST = 1e-9
+
+
+@helper
+def is_lost(n, r, ldr, largest):
+    """Whether a factor, of a matrix with such a largest entry, has lost too much to rounding."""
+    root = 0.0
+    for i in range(n):
+        root = max(root, r[i * ldr + i])
+    return largest * root * root > 1 / LOST
+
+
+@linked
+def start_rotations(n, width, r, ldr):
+    """R of I (n, n), for `take_in`, and right sides of zero."""
+    for i in range(n):
+        for j in range(width):
+            r[i * ldr + j] = 1 if i == j else 0
+
+
+@linked
+def end_rotations(n, r, ldr):
+    """R as `factor` leaves it, with 1 / R[i, i] on the diagonal."""
+    for i in range(n):
+        r[i * ldr + i] = 1 / r[i * ldr + i]
 
 
 @linked

@@ -54,6 +54,24 @@ def on_line(count: int) -> int:
     return -(-count // LINE) * LINE
 
 
+def sums(b: Any, lanes: int, vectors: list[Any]) -> Any:
+    """The sums of up to ``lanes`` vectors, in the first lanes of one vector.
+
+    Each level adds neighbouring lanes of two vectors side by side, so a tree of pairs sums all of
+    them in about as many instructions as one vector's sum takes alone.
+    """
+    kind = ir.VectorType(ir.IntType(32), lanes)
+    even, odd = (ir.Constant(kind, list(range(first, 2 * lanes, 2))) for first in (0, 1))
+    for _ in range(lanes.bit_length() - 1):
+        if len(vectors) % 2:
+            vectors = [*vectors, vectors[-1]]
+        pairs = zip(vectors[::2], vectors[1::2], strict=True)
+        vectors = [
+            b.fadd(b.shuffle_vector(u, v, even), b.shuffle_vector(u, v, odd)) for u, v in pairs
+        ]
+    return vectors[0]
+
+
 class Emitter:
     """The few LLVM phrases that a tile is made of, and the tile's operands by their names."""
 
@@ -142,21 +160,8 @@ class Emitter:
         return self.builder.call(self._fma, [a, b, c])
 
     def sums(self, vectors: list[Any]) -> Any:
-        """The sums of up to ``lanes`` vectors, in the first lanes of one vector.
-
-        Each level adds neighbouring lanes of two vectors side by side, so a tree of pairs sums all
-        of them in about as many instructions as one vector's sum takes alone.
-        """
-        b, count = self.builder, self.lanes
-        even, odd = (self.lane_mask(list(range(first, 2 * count, 2))) for first in (0, 1))
-        for _ in range(count.bit_length() - 1):
-            if len(vectors) % 2:
-                vectors = [*vectors, vectors[-1]]
-            pairs = zip(vectors[::2], vectors[1::2], strict=True)
-            vectors = [
-                b.fadd(b.shuffle_vector(u, v, even), b.shuffle_vector(u, v, odd)) for u, v in pairs
-            ]
-        return vectors[0]
+        """The sums of up to ``lanes`` vectors, in the first lanes of one vector."""
+        return sums(self.builder, self.lanes, vectors)
 
     def opaque(self, value: Any) -> Any:
         """An integer of which LLVM knows nothing."""

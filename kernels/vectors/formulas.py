@@ -59,7 +59,7 @@ def softplus(m, z):
     rest = m.fma(-s, below_lo, m.residual(s, below, top) + 2.0 * e.lo)
     half = 0.5 * (s * e.scale)
     square = half * half
-    tail = m.fma(s * square, _polynomial(m, m.table.atanh, square, square * square), rest * inverse)
+    tail = m.fma(s * square, polynomial(m, m.table.atanh, square, square * square), rest * inverse)
     log = _scaled(m, s, tail, e.power)
     return m.where(z > 0.0, z, 0.0) + log, _sigmoid_of(m, z, e), _scaled(m, *e.slope, e.power)
 
@@ -87,7 +87,7 @@ def silu(m, z):
     e = _logistic(m, u)
     small = _product(m, e.hi, e.lo, *e.inverse)
     left = z < 0.0
-    phi_left = _scaled(m, *_times(m, -u, *small), e.power)
+    phi_left = _scaled(m, *times(m, -u, *small), e.power)
     phi = m.where(left, phi_left, m.fma(z, e.inverse[0], u * e.inverse[1]))
     slope = _scaled(m, *e.slope, e.power)
     slope_left = _scaled(m, *_product(m, *small, *_minus(m, 1.0, u, *e.inverse)), e.power)
@@ -109,7 +109,7 @@ def gelu(m, z):
     hi, lo, _, power = _exp(m, -0.5 * square, -0.5 * m.fms(u, u, square))
     v = (u + u) / (u + t.mills_centre)
     x = v - 1.0
-    top, top_lo = _fast_sum(m.constant(0.5), v * _polynomial(m, t.mills, x, x * x))
+    top, top_lo = fast_sum(m.constant(0.5), v * polynomial(m, t.mills, x, x * x))
     below = 1.0 + u
     below_lo = u - (below - 1.0)
     inverse = 1.0 / below
@@ -117,11 +117,11 @@ def gelu(m, z):
     ratio_lo = m.fma(-ratio, below_lo, m.residual(ratio, below, top) + top_lo) * inverse
     area, area_lo = _product(m, ratio, ratio_lo, hi, lo)
     density, density_lo = _product(m, hi, lo, *t.density)
-    loss = _scaled(m, *_times(m, u, area, area_lo), power)
+    loss = _scaled(m, *times(m, u, area, area_lo), power)
     phi = m.copysign(m.where(z > 0.0, z, 0.0) - loss, z)
     slope = m.residual(u, density, area)
     slope = _scaled(m, slope, m.fma(-u, density_lo, area_lo), power)
-    bend = _times(m, m.residual(u, u, 2.0), density, density_lo)
+    bend = times(m, m.residual(u, u, 2.0), density, density_lo)
     return phi, m.where(z > 0.0, 1.0 - slope, slope), _scaled(m, *bend, power)
 
 
@@ -133,17 +133,17 @@ def sin(m, z):
     p = k * t.half_pi[0]
     r = (z - p) - m.fms(k, t.half_pi[0], p)  # exact
     p = k * t.half_pi[1]
-    r, r_lo = _sum(r, -p)
+    r, r_lo = exact_sum(r, -p)
     r_lo = (r_lo - m.fms(k, t.half_pi[1], p)) - k * t.half_pi[2]
-    r, r_lo = _fast_sum(r, r_lo)
+    r, r_lo = fast_sum(r, r_lo)
     square = r * r
     fourth = square * square
     sine = m.fma(r_lo, -0.5 * square, r_lo)
-    sine = r + m.fma(r * square, _polynomial(m, t.sin, square, fourth), sine)
+    sine = r + m.fma(r * square, polynomial(m, t.sin, square, fourth), sine)
     half = 0.5 * square
-    cosine, cosine_lo = _fast_sum(m.constant(1.0), -half)
+    cosine, cosine_lo = fast_sum(m.constant(1.0), -half)
     cosine_lo = cosine_lo - m.fma(r, r_lo, 0.5 * m.fms(r, r, square))
-    cosine = cosine + m.fma(fourth, _polynomial(m, t.cos, square, fourth), cosine_lo)
+    cosine = cosine + m.fma(fourth, polynomial(m, t.cos, square, fourth), cosine_lo)
     odd, upper = m.bit(shifted, 0), m.bit(shifted, 1)
     s, c = m.where(odd, cosine, sine), m.where(odd, -sine, cosine)
     s, c = m.where(upper, -s, s), m.where(upper, -c, c)
@@ -155,7 +155,7 @@ def sin(m, z):
 # What the formulas share.
 
 
-def _polynomial(m, coefficients, x, square):
+def polynomial(m, coefficients, x, square):
     """Even and odd powers side by side: half the latency of Horner's rule."""
     parts = []
     for half in (coefficients[0::2], coefficients[1::2]):
@@ -166,14 +166,14 @@ def _polynomial(m, coefficients, x, square):
     return m.fma(parts[1], x, parts[0])
 
 
-def _sum(a, b):
+def exact_sum(a, b):
     """a + b and its rounding error."""
     s = a + b
     shift = s - a
     return s, (a - (s - shift)) + (b - shift)
 
 
-def _fast_sum(a, b):
+def fast_sum(a, b):
     """a + b and its rounding error, where abs(a) >= abs(b) or a is 0."""
     s = a + b
     return s, b - (s - a)
@@ -185,7 +185,7 @@ def _product(m, a, a_lo, b, b_lo):
     return p, m.fma(a, b_lo, m.fma(a_lo, b, m.fms(a, b, p)))
 
 
-def _times(m, a, b, b_lo):
+def times(m, a, b, b_lo):
     """a (b + b_lo) as hi + lo."""
     p = a * b
     return p, m.fma(a, b_lo, m.fms(a, b, p))
@@ -200,18 +200,24 @@ def _scaled(m, hi, lo, power):
     return ((hi + lo) * power) * 2.0**-m.table.bias
 
 
-def _exp(m, x, x_lo):
-    """e**(x + x_lo) for x <= 0 as (hi + lo) scale, with scale = 2**k, and power = 2**(k + bias)."""
+def reduced_exp(m, x, x_lo):
+    """e**(x + x_lo) as (hi + lo) 2**k, with k + magic."""
     t = m.table
     shifted = m.fma(x, t.log2_e, t.magic)
     k = shifted - t.magic
-    r, r_lo = _fast_sum(m.fma(k, -t.ln2[0], x), m.fma(k, -t.ln2[1], x_lo))
+    r, r_lo = fast_sum(m.fma(k, -t.ln2[0], x), m.fma(k, -t.ln2[1], x_lo))
     square = r * r
-    tail = m.fma(square, _polynomial(m, t.exp, r, square), m.fma(r_lo, r, r_lo))
-    hi, lo = _fast_sum(m.constant(1.0), r)
-    hi, lo = _fast_sum(hi, lo + tail)
+    tail = m.fma(square, polynomial(m, t.exp, r, square), m.fma(r_lo, r, r_lo))
+    hi, lo = fast_sum(m.constant(1.0), r)
+    hi, lo = fast_sum(hi, lo + tail)
+    return hi, lo, shifted
+
+
+def _exp(m, x, x_lo):
+    """e**(x + x_lo) for x <= 0 as (hi + lo) scale, with scale = 2**k, and power = 2**(k + bias)."""
+    hi, lo, shifted = reduced_exp(m, x, x_lo)
     power = m.power(shifted)
-    return hi, lo, power * 2.0**-t.bias, power
+    return hi, lo, power * 2.0**-m.table.bias, power
 
 
 def _decay(m, y):
@@ -219,15 +225,15 @@ def _decay(m, y):
     e = SimpleNamespace()
     e.hi, e.lo, e.scale, e.power = _exp(m, -y, 0.0)
     e.value, e.value_lo = e.hi * e.scale, e.lo * e.scale
-    hi, lo = _fast_sum(m.constant(1.0), -e.value)
-    e.one_minus, e.one_minus_lo = _fast_sum(hi, lo - e.value_lo)
+    hi, lo = fast_sum(m.constant(1.0), -e.value)
+    e.one_minus, e.one_minus_lo = fast_sum(hi, lo - e.value_lo)
     return e
 
 
 def _logistic(m, y):
     """E = e**-y for y >= 0, 1/(1 + E), tanh(y/2) = (1 - E)/(1 + E) and E/(1 + E)**2 / scale."""
     e = _decay(m, y)
-    below, below_lo = _fast_sum(m.constant(1.0), e.value)
+    below, below_lo = fast_sum(m.constant(1.0), e.value)
     below_lo = below_lo + e.value_lo
     inverse = 1.0 / below
     inverse_lo = m.fma(-inverse, below_lo, m.residual(inverse, below, 1.0)) * inverse

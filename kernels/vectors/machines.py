@@ -9,11 +9,13 @@ the code is inlined.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils
 
-from .emitter import REGISTER_BYTES
+from .emitter import REGISTER_BYTES, sums
 from .polynomials import TABLES
 
 
@@ -41,6 +43,13 @@ class Machine:
         big = a * self.table.splitter
         hi = big - (big - a)
         return hi, a - hi
+
+
+# What a program takes from the C library, as NumPy has it
+_LIBRARY = {
+    "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "asinh": np.arcsinh,
+    "acosh": np.arccosh, "atanh": np.arctanh, "atan2": np.arctan2, "erf": math.erf,
+}  # fmt: skip
 
 
 class Arrays(Machine):
@@ -77,6 +86,22 @@ class Arrays(Machine):
     def bit(self, shifted, position):
         """Whether a bit of k is set, from k + magic."""
         return (shifted.view(self.table.integer) >> position) & 1 == 1
+
+    def parts(self, x):
+        """k and x / 2**k, which is from sqrt(1/2) to sqrt(2), for a normal x above 0."""
+        t = self.table
+        bits = x.view(t.integer)
+        k = (bits - t.integer(t.half_root)) >> t.mantissa
+        return k.astype(self.dtype), (bits - (k << t.mantissa)).view(self.dtype)
+
+    def sqrt(self, x):
+        """The square root."""
+        return np.sqrt(x)
+
+    def library(self, name, *args):
+        """A function of the C library, number by number."""
+        found = [_LIBRARY[name](*each) for each in np.broadcast(*args)]
+        return np.array(found, self.dtype).reshape(np.broadcast_shapes(*map(np.shape, args)))
 
     def sin_cos_beyond(self, limit, z, s, c):
         """Replace the sine and cosine where abs(z) > limit by the library's."""
@@ -154,6 +179,7 @@ class Registers(Machine):
         self.vector = ir.VectorType(self.scalar, self.lanes)
         self.integer = ir.VectorType(ir.IntType(dtype.bitwidth), self.lanes)
         self.suffix = f"f{dtype.bitwidth}"
+        self._first = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
         self.builder = None  # set for each function that is written
 
     def load(self, pointer):
@@ -208,6 +234,79 @@ class Registers(Machine):
         b = self.builder
         bits = b.and_(b.bitcast(shifted.value, self.integer), self._integers(1 << position))
         return b.icmp_signed("!=", bits, self._integers(0))
+
+    def parts(self, x):
+        """k and x / 2**k, which is from sqrt(1/2) to sqrt(2), for a normal x above 0."""
+        b, t = self.builder, self.table
+        bits = b.bitcast(x.value, self.integer)
+        shift = self._integers(t.mantissa)
+        k = b.ashr(b.sub(bits, self._integers(t.half_root)), shift)
+        magic = b.bitcast(self.constant(t.magic).value, self.integer)
+        number = Lanes(self, b.bitcast(b.add(k, magic), self.vector)) - t.magic
+        return number, Lanes(self, b.bitcast(b.sub(bits, b.shl(k, shift)), self.vector))
+
+    def sqrt(self, x):
+        """The square root."""
+        return self.call("sqrt", x)
+
+    def library(self, name, *args):
+        """Call a function of the C library, one lane at a time."""
+        b = self.builder
+        kind = ir.FunctionType(self.scalar, [self.scalar] * len(args))
+        name += "f" if self.itemsize == 4 else ""
+        function = cgutils.get_or_insert_function(b.module, kind, name)
+        args, result = [self.constant(x).value for x in args], self.constant(0.0).value
+        for lane in range(self.lanes):
+            index = ir.Constant(ir.IntType(32), lane)
+            value = b.call(function, [b.extract_element(x, index) for x in args])
+            result = b.insert_element(result, value, index)
+        return Lanes(self, result)
+
+    def splat(self, pointer):
+        """The number at a pointer in every lane."""
+        first = ir.Constant(ir.IntType(32), 0)
+        lane = ir.Constant(self.vector, ir.Undefined)
+        lane = self.builder.insert_element(lane, self.builder.load(pointer), first)
+        return Lanes(self, self.builder.shuffle_vector(lane, lane, self._first))
+
+    def lane(self, lanes, index):
+        """The number in one lane, in every lane."""
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [index] * self.lanes)
+        return Lanes(self, self.builder.shuffle_vector(lanes.value, lanes.value, mask))
+
+    def gather(self, pointer, stride):
+        """Read numbers that are so far from each other."""
+        if stride == 1:
+            return self.load(pointer)
+        b, result = self.builder, ir.Constant(self.vector, ir.Undefined)
+        for lane in range(self.lanes):
+            number = b.load(b.gep(pointer, [ir.Constant(ir.IntType(64), lane * stride)]))
+            result = b.insert_element(result, number, ir.Constant(ir.IntType(32), lane))
+        return Lanes(self, result)
+
+    def scatter(self, lanes, pointer, stride):
+        """Write them."""
+        if stride == 1:
+            self.store(lanes, pointer)
+            return
+        b = self.builder
+        for lane in range(self.lanes):
+            number = b.extract_element(lanes.value, ir.Constant(ir.IntType(32), lane))
+            b.store(number, b.gep(pointer, [ir.Constant(ir.IntType(64), lane * stride)]))
+
+    def first_lanes(self, count):
+        """Which lanes are among the first so many."""
+        b, first = self.builder, ir.Constant(ir.IntType(32), 0)
+        count = b.trunc(count, self.integer.element) if self.itemsize == 4 else count
+        lane = b.insert_element(ir.Constant(self.integer, ir.Undefined), count, first)
+        numbers = ir.Constant(self.integer, list(range(self.lanes)))
+        return b.icmp_signed("<", numbers, b.shuffle_vector(lane, lane, self._first))
+
+    def sums(self, vectors):
+        """The sums of up to ``lanes`` vectors in the first lanes of one, and zeros behind them."""
+        values = [each.value for each in vectors]
+        values += [self.constant(0.0).value] * (self.lanes - len(values))
+        return Lanes(self, sums(self.builder, self.lanes, values))
 
     def sin_cos_beyond(self, limit, z, s, c):
         """Replace the sine and cosine where abs(z) > limit, one lane at a time: they are rare."""

@@ -61,41 +61,8 @@ def _emit_scale(typingctx, rows, to, ldt, a, lda, factor):
 _scale_tile = _plain_scale if config.DISABLE_JIT else _emit_scale
 
 
-def _plain_dots(rows, c, a, b, ld):
-    total = np.zeros(_LANES)
-    for i in range(rows):
-        total += a[i * ld : i * ld + _LANES] * b[i * ld : i * ld + _LANES]
-    c[:_LANES] = total
-
-
-@intrinsic
-def _emit_dots(typingctx, rows, c, a, b, ld):
-    def emit(*call):
-        e = Emitter(*call, "rows c a b ld")
-
-        def body(index: Any, values: list[Any]) -> list[Any]:
-            at = e.builder.mul(index, e["ld"])
-            return [e.fma(e.load(e.at(e["a"], at)), e.load(e.at(e["b"], at)), values[0])]
-
-        e.store(e.loop(e["rows"], [e.zero], body)[0], e["c"])
-        return e.context.get_dummy_value()
-
-    i = types.int64
-    return types.void(i, c, a, b, i), emit
-
-
-_dots_tile = _plain_dots if config.DISABLE_JIT else _emit_dots
-
-
 @linked
 def scale_rows(rows, width, c, ldc, a, lda, factor):
     """``C = A diag(factor)`` in columns up to ``width``, whole vectors; each of either dtype."""
     for j in range(0, width, lanes_of(factor)):
         _scale_tile(rows, offset(c, j), ldc, offset(a, j), lda, offset(factor, j))
-
-
-@linked
-def column_dots(rows, width, c, a, b, ld):
-    """``c[j]``: column j of A times that of B, in float64, for columns up to ``width``."""
-    for j in range(0, width, lanes_of(c)):
-        _dots_tile(rows, offset(c, j), offset(a, j), offset(b, j), ld)

@@ -17,6 +17,7 @@ The parts of ``ln2``, ``half_pi`` and ``density`` (1/sqrt(2 pi)) add up to the n
 the sum. Powers of two are built times 2**bias to stay normal; one last multiplication brings a
 result to scale, and rounds a subnormal one once. Beyond ``far``, y e**-y is zero; beyond
 ``far_normal``, so is u**2 e**(-u*u/2). ``splitter`` halves a mantissa (Dekker).
+``half_root`` are the bits of sqrt(1/2), ``tiny`` is the smallest normal number.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ _FLOAT32 = SimpleNamespace(
     mantissa=23,
     exponent_bias=127,
     integer=np.int32,
+    half_root=0x3F3504F3,
+    tiny=1.1754943508222875e-38,
     splitter=4097.0,
     bias=64,
     magic=12582912.0,
@@ -53,6 +56,8 @@ _FLOAT64 = SimpleNamespace(
     mantissa=52,
     exponent_bias=1023,
     integer=np.int64,
+    half_root=0x3FE6A09E667F3BCD,
+    tiny=2.2250738585072014e-308,
     splitter=134217729.0,
     bias=200,
     magic=6755399441055744.0,

@@ -29,11 +29,13 @@ def _functions(factor: float) -> Any:
             total += factor * x[i]
         return total
 
+    inner.__module__ = link.__name__  # only what the package has is kept
     called = link.linked(inner)
 
     def outer(x, n) -> float:  # type: ignore[no-untyped-def]
         return 2.0 * called(x, n)
 
+    outer.__module__ = link.__name__
     return outer
 
 
@@ -41,6 +43,7 @@ def make_entries(folder: Path) -> Path:
     """A folder with the entries of both functions."""
     folder.mkdir(mode=0o700)
     _use_kernel(folder)
+    assert len(list(folder.iterdir())) == 2
     return folder
 
 

@@ -11,6 +11,7 @@ from itertools import pairwise
 import jax
 import jax.numpy as jnp
 import numpy as np
+from reference import Weighted
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_disable_most_optimizations", True)
@@ -58,9 +59,43 @@ def network(model, theta, x):
     return x
 
 
+def row_losses(word, given, f, y):
+    """l of each row, and how many terms it is a sum of; `given` are the parameters by name."""
+    r = f - y if f.shape == y.shape else None
+    if word == "Softmax":
+        labels = y[:, 0].astype(int)
+        return -jnp.take_along_axis(jax.nn.log_softmax(f), labels[:, None], 1)[:, 0], 1
+    if word == "GaussianNLL":
+        mean, log_variance = jnp.split(f, 2, axis=1)
+        density = jax.scipy.stats.norm.logpdf(y, mean, jnp.exp(log_variance / 2))
+        return -density.sum(axis=1), y.shape[1]
+    if word == "Huber":
+        delta = given["delta"]
+        inner = jnp.clip(r, -delta, delta)
+        each = inner * (r - inner / 2)
+    elif word == "PseudoHuber":
+        delta = given["delta"]
+        each = delta**2 * (jnp.sqrt(1 + (r / delta) ** 2) - 1)
+    elif word == "LogCosh":
+        each = jnp.logaddexp(r, -r) - jnp.log(2.0)
+    elif word == "Quantile":
+        q, width = given["q"], given["smoothing"]
+        each = -q * r + width * jax.nn.softplus(r / width)
+    elif word == "Logistic":
+        each = -(y * jax.nn.log_sigmoid(f) + (1 - y) * jax.nn.log_sigmoid(-f))
+    else:
+        assert word == "Poisson"
+        each = jnp.exp(f) - y * f
+    return each.sum(axis=1), y.shape[1]
+
+
 def task_loss(model, kind, theta, x, y, mask):
-    """The loss of one task, from the rows that the mask keeps."""
-    squares = jnp.where(mask[:, None], network(model, theta, x) - y, 0.0) ** 2
+    """The loss of one task, from the rows that the mask keeps; it may hold weights of rows."""
+    if not isinstance(kind, str):  # an object with parameters
+        rows, terms = row_losses(type(kind).__name__, vars(kind), network(model, theta, x), y)
+        total = jnp.sum(mask * rows)
+        return total / (jnp.sum(mask) * terms) if kind.mean else total
+    squares = mask[:, None] * (network(model, theta, x) - y) ** 2
     if kind.endswith("sse"):
         loss = jnp.sum(squares)
     elif kind == "mse":
@@ -84,6 +119,7 @@ def rates(case, inner_lr):
 
 def task_value(case, theta, inner_lr, support, query):
     """sum_s w_s L_query(theta_s) of one task, and its adapted parameters."""
+    query_loss = case.loss if case.query_loss is None else case.query_loss
     weights = case.step_weights
     if weights is None:
         weights = np.eye(case.steps + 1)[-1]
@@ -91,7 +127,7 @@ def task_value(case, theta, inner_lr, support, query):
     def step(state, rate_and_weight):
         theta, velocity = state
         rate, weight = rate_and_weight
-        value = weight * task_loss(case.model, case.loss, theta, *query)
+        value = weight * task_loss(case.model, query_loss, theta, *query)
         gradient = jax.grad(task_loss, argnums=2)(case.model, case.loss, theta, *support)
         if case.order == "first":
             gradient = jax.lax.stop_gradient(gradient)
@@ -100,12 +136,14 @@ def task_value(case, theta, inner_lr, support, query):
 
     rates_and_weights = rates(case, inner_lr), jnp.asarray(weights[:-1])
     (theta, _), values = jax.lax.scan(step, (theta, jnp.zeros_like(theta)), rates_and_weights)
-    last = weights[-1] * task_loss(case.model, case.loss, theta, *query)
+    last = weights[-1] * task_loss(case.model, query_loss, theta, *query)
     return jnp.sum(values) + last, theta
 
 
 def padded(x, y):
-    """Tasks of any numbers of rows as equal ones: x, y and the mask of true rows."""
+    """Tasks of any numbers of rows as equal ones: x, y and the mask of true rows, or weights."""
+    weights = [part.weights for part in y if isinstance(part, Weighted)]
+    y = [part.y if isinstance(part, Weighted) else part for part in y]
     counts = np.array([len(rows) for rows in x])
     mask = np.arange(counts.max()) < counts[:, None]
     full = []
@@ -113,6 +151,9 @@ def padded(x, y):
         rows = np.zeros((*mask.shape, part[0].shape[1]))
         rows[mask] = np.concatenate(part)
         full.append(rows)
+    if weights:
+        mask = mask.astype(float)
+        mask[mask > 0] = np.concatenate(weights)
     return *full, mask
 
 

@@ -20,6 +20,7 @@ from cases import (
     draw,
     relative_error,
 )
+from weighted_cases import draw_weighted
 
 from fastmaml import MetaGradient, equations
 
@@ -27,6 +28,7 @@ pytestmark = pytest.mark.peers
 
 SEEDS = range(205)
 EQUATION_SEEDS = range(5000, 5030)
+WEIGHTED_SEEDS = range(8000, 8040)
 
 
 @cache
@@ -50,6 +52,24 @@ def test_meta_gradient(seed):
                 assert error <= TOLERANCE[dtype], (method, dtype, name)
             error = relative_error(maml.adapt(theta, *case.data[:2]), adapted)
             assert error <= TOLERANCE[dtype], (method, dtype, "adapt")
+
+
+@pytest.mark.parametrize("seed", WEIGHTED_SEEDS)
+def test_weights_of_rows(seed):
+    case = draw_weighted(seed, sides=("both", "support", "query")[seed % 3])
+    *parts, adapted = by_jax(case)
+    want = MetaGradient(*parts)
+    for method, forms in METHODS.items():
+        if case.form not in forms:
+            continue
+        for dtype in DTYPES:
+            maml, theta = case.maml(method), case.theta.astype(dtype)
+            got = maml.evaluate(theta, *case.data, **case.weights)
+            for name in want._fields:
+                error = relative_error(getattr(got, name), getattr(want, name))
+                assert error <= TOLERANCE[dtype], (method, dtype, name)
+            own = maml.adapt(theta, *case.data[:2], sample_weight=case.sample_weight)
+            assert relative_error(own, adapted) <= TOLERANCE[dtype], (method, dtype, "adapt")
 
 
 def test_the_configurations_cover_what_there_is():

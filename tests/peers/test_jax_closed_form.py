@@ -22,10 +22,11 @@ from fastmaml.methods import closed_form
 pytestmark = pytest.mark.peers
 
 SEEDS = range(210)
+WEIGHTED_SEEDS = range(300, 340)
 
 
 def task_value(head, theta, x, y, mask, x_query, y_query, mask_query):
-    """The loss of one task, from the normal equations of its posterior; masks keep rows."""
+    """The loss of one task, from the normal equations; masks keep rows, or are their weights."""
     model, at = head.model, 0
     both = jnp.concatenate([x, x_query])
     for number, (n_in, n_out) in enumerate(pairwise(model.layer_sizes), start=1):
@@ -45,9 +46,10 @@ def task_value(head, theta, x, y, mask, x_query, y_query, mask_query):
     n_prior = p if head.prior == "diagonal" else 1
     variance = jnp.exp(theta[at : at + n_prior]) * jnp.ones(p)
     noise = jnp.exp(theta[at + n_prior :]) * jnp.ones(m)
-    phi, psi = mask[:, None] * both[: len(x)], both[len(x) :]
-    precision = jnp.diag(1 / variance) + phi.T @ phi
-    weights = mean.T + jnp.linalg.solve(precision, phi.T @ (y - phi @ mean.T))
+    phi, psi = both[: len(x)], both[len(x) :]
+    kept = mask[:, None] * phi
+    precision = jnp.diag(1 / variance) + kept.T @ phi
+    weights = mean.T + jnp.linalg.solve(precision, kept.T @ (y - phi @ mean.T))
     kept, n = mask_query[:, None], jnp.sum(mask_query)
     squares = kept * (psi @ weights - y_query) ** 2
     if "nll" in head.loss:
@@ -69,9 +71,12 @@ def padded(rows):
 
 
 @cache
-def by_jax(seed):
+def by_jax(seed, weigh=False):
     case = draw(seed)
     (x, mask), (y, _), (x_query, mask_query), (y_query, _) = map(padded, case.lists)
+    for side, weights in zip((mask, mask_query), weights_of(seed) if weigh else (), strict=False):
+        for row, own in zip(side, weights, strict=True):
+            row[: len(own)] = own
     of_task = jax.value_and_grad(partial(task_value, case.head))
     of_all = compiled(jax.vmap(of_task, in_axes=(None, 0, 0, 0, 0, 0, 0)))
     found = of_all(jnp.asarray(case.theta), x, y, mask, x_query, y_query, mask_query)
@@ -93,6 +98,36 @@ def test_value_and_gradient(seed, monkeypatch):
                 if name == "value":
                     mine, other = [mine], [other]
                 error = relative_error(mine, other)
+                assert error <= TOLERANCE[dtype], (form, dtype, name)
+
+
+def weights_of(seed):
+    """Weights of support and query rows, lists of arrays; the same list without a query set."""
+    case, rng = draw(seed), np.random.default_rng([19, seed])
+    sides = [
+        [cases.single(rng.uniform(0.2, 3, len(rows))) * (rng.random(len(rows)) < 0.7) for rows in x]
+        for x in (case.lists[0], case.lists[2])
+    ]
+    for part in (*sides[0], *sides[1]):
+        part[:1] = 1.5
+    return (sides[0], sides[0]) if case.data.x_query is None else sides
+
+
+@pytest.mark.parametrize("seed", WEIGHTED_SEEDS)
+def test_weights_of_rows(seed, monkeypatch):
+    case = draw(seed)
+    want = by_jax(seed, weigh=True)
+    support, query = weights_of(seed)
+    weights = {"sample_weight": support}
+    if case.data.x_query is not None:
+        weights["sample_weight_query"] = query
+    for form, limit in FORMS.items():
+        monkeypatch.setattr(closed_form, "dual_limit", limit)
+        head = fm.BayesianLastLayer(case.head.model, **cases.options(case.head))
+        for dtype in DTYPES:
+            got = head.evaluate(case.theta.astype(dtype), *case.data, **weights)
+            for name, mine, other in zip(got._fields, got, want, strict=False):
+                error = relative_error(np.atleast_1d(mine), np.atleast_1d(other))
                 assert error <= TOLERANCE[dtype], (form, dtype, name)
 
 
