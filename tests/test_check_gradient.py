@@ -74,6 +74,8 @@ EXACT = {
     "mse, mean": fm.MAML(TANH, 0.1, loss="mse", task_mean=True),
     "no step": fm.MAML(TANH, 0.01, 0),
     "first order without a step": fm.MAML(TANH, 0.01, 0, order="first"),
+    "frozen": fm.MAML(fm.Frozen(TANH, "layer 2"), 0.01),
+    "huber": fm.MAML(TANH, 0.01, loss="huber", query_loss="log_cosh"),
     "linear": fm.MAML(fm.Linear(1), 0.01),
     "closed form": fm.BayesianLastLayer(TANH),
     "closed form, isotropic": fm.BayesianLastLayer(RELU, loss="half_sse"),
@@ -95,6 +97,14 @@ def test_the_support_rows_alone_and_float32():
     found = fm.check_gradient(EXACT["one step"], TANH.init(0, "float32"), x, y)
     assert found.ok, found
     assert max(each.error for each in found.findings) > 1e-9  # it was asked in float32
+
+
+def test_further_arguments_are_the_objectives():
+    x, y, *_ = batch()
+    weights = np.linspace(0, 1, x.shape[0] * x.shape[1]).reshape(x.shape[:2])
+    given = EXACT["one step"], TANH.init(0), x, y
+    assert fm.check_gradient(*given, sample_weight=weights).ok
+    error(lambda: fm.check_gradient(*given, weight=weights), TypeError, "argument 'weight'")
 
 
 def test_every_layer_has_a_direction():

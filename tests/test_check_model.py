@@ -15,6 +15,7 @@ from custom_models import FUNCTIONS, forward, hvp
 from fastmaml.kernels.compile.link import linked
 from fastmaml.kernels.models.layers import LAYERS
 from fastmaml.kernels.models.passes import delta_of, f_of, rf_of
+from formulas import LAWS
 from numba import njit
 from test_checks import error
 from test_custom import GIVEN, model_of
@@ -202,6 +203,10 @@ RIGHT = {
     "wide": fm.MLP([1, 40, 40, 1], "relu"),
     "mixed": fm.MLP([4, 8, 3, 2, 1], ["sin", "relu", "gelu"]),
     "one parameter": fm.Linear(1, intercept=False),
+    "formula": LAWS["pendulum"].model,
+    "sum": fm.Sum(fm.Linear(2), fm.Frozen(fm.MLP([2, 4, 1], "sin"), "layer 2")),
+    "scaled": fm.Scaled(fm.MLP([2, 4, 1], "tanh"), x_scale=3.0, y_mean=2.0),
+    "frozen": fm.Frozen(fm.Scaled(fm.MLP([2, 4, 1], "tanh"), y_scale=3.0), "layer 1"),
     "decay": Decay(),
     "waves": Waves(),
 }  # fmt: skip
@@ -249,6 +254,13 @@ def diode_vjp(theta, x, delta, g):
         e = np.exp(x[j, 0] / theta[1])
         g[0] += delta[j, 0] * (e - 1)
         g[1] -= delta[j, 0] * theta[0] * e * x[j, 0] / (theta[1] * theta[1])
+
+
+def test_the_parts_of_a_sum_are_named():
+    model = fm.Sum(planted_model("decay"), fm.Linear(2))
+    found = fm.check_model(model, x=rows(planted.code("vjp", "sign")))
+    assert found.wrong == ("backward",)
+    assert " custom/theta[1]: " in str(found)
 
 
 def test_rows_at_a_kink_are_not_judged():

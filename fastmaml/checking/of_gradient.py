@@ -19,7 +19,9 @@ from ..checks import (
     shape_text,
     shown,
 )
+from ..family import is_model
 from .differences import Estimate, slope, values_at
+from .probing import frozen_of
 from .result import NOT_JUDGED, RIGHT, WRONG, CheckResult, Finding
 
 __all__ = ["check_gradient"]
@@ -52,6 +54,7 @@ def check_gradient(
     *,
     directions: int = 4,
     rng: int | np.random.Generator | None = 0,
+    **options: Any,
 ) -> CheckResult:
     """Check the gradient of an objective against differences of its values.
 
@@ -69,6 +72,8 @@ def check_gradient(
         objective's model (the first 24), in which only its parameters change.
     rng : int, numpy.random.Generator or None
         A seed, a generator, or None for fresh entropy.
+    **options
+        Further arguments of the objective's methods, such as ``sample_weight``.
 
     Returns
     -------
@@ -121,7 +126,7 @@ def check_gradient(
     at = array.astype(dtype).astype(FLOAT64)
     require_finite("theta", at, ("parameter",))
     data = (x, y) if x_query is None and y_query is None else (x, y, x_query, y_query)
-    value, found = objective.value_and_gradient(at.astype(dtype), *data)
+    value, found = objective.value_and_gradient(at.astype(dtype), *data, **options)
     gradient = real_array("the gradient", found).astype(FLOAT64)
     if gradient.shape != at.shape:
         raise ValueError(
@@ -137,11 +142,11 @@ def check_gradient(
 
     def values(points: NDArray[Any]) -> NDArray[Any]:
         ask = getattr(objective, "value", None) or (
-            lambda *given: objective.value_and_gradient(*given)[0]
+            lambda *given, **further: objective.value_and_gradient(*given, **further)[0]
         )
         with warnings.catch_warnings():  # wide steps may diverge
             warnings.simplefilter("ignore", RuntimeWarning)
-            return np.array([float(ask(point, *data)) for point in points])
+            return np.array([float(ask(point, *data, **options)) for point in points])
 
     findings, ratios = [], []
     for name, direction in _directions(objective, at, count, generator):
@@ -162,12 +167,16 @@ def _directions(
     scale = np.abs(theta)
     usual = float(np.median(scale[scale > 0])) if scale.any() else 1.0
     scale = np.where(scale > 0, scale, usual)
-    found = [("gradient", scale * rng.standard_normal(theta.size)) for _ in range(count)]
-    layers: dict[str, slice] = getattr(getattr(objective, "model", None), "layers", dict)()
-    parts = dict(list(layers.items())[:MOST_LAYERS])
+    model = getattr(objective, "model", None)
+    layers = model.layers() if is_model(model) else {}
+    if is_model(model) and theta.size >= model.n_params:  # what is frozen counts as a constant
+        scale[: model.n_params] *= ~frozen_of(model)
+    free = {name: place for name, place in layers.items() if scale[place].any()}
+    parts = dict(list(free.items())[:MOST_LAYERS])
     end = max((place.stop for place in layers.values()), default=0)
     if end < theta.size and layers:  # variances, as of BayesianLastLayer
         parts["what follows the layers"] = slice(end, theta.size)
+    found = [("gradient", scale * rng.standard_normal(theta.size)) for _ in range(count)]
     for name, place in parts.items() if len(parts) > 1 else ():
         only = np.zeros_like(theta)
         only[place] = (scale * rng.standard_normal(theta.size))[place]

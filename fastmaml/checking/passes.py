@@ -120,9 +120,10 @@ class Checks:
 
     def _columns(self, point: Point) -> Array:
         """Directions: unit vectors of parameters as large as they are, and two of all."""
-        p = len(point.theta)
-        places = np.unique(np.linspace(0, p - 1, min(p, COLUMNS)).round().astype(int))
-        return np.vstack([np.eye(p)[places] * point.scale, point.v, point.u])
+        free = np.flatnonzero(point.scale)
+        picked = np.linspace(0, len(free) - 1, min(len(free), COLUMNS)).round().astype(int)
+        single = np.eye(len(point.theta))[free[np.unique(picked)]]
+        return np.vstack([single * point.scale, point.v, point.u])
 
     def _slope_of_f(self, point: Point, direction: Array) -> Estimate:
         return slope(
@@ -226,7 +227,7 @@ class Checks:
             moved.append(
                 self.probe(at * (1 + signs[0]), point, self.order, x=point.x * (1 + signs[1]))
             )
-        wheres = (_row_and_output, self.parameter, _row_and_output, self.parameter)
+        wheres: tuple[Callable[..., str], ...] = (_row_and_output, self.parameter) * 2
         for i, (name, where) in enumerate(zip(PASSES, wheres, strict=True)):
             if self.order < (0, 1, 2, 2)[i]:
                 continue

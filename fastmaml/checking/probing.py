@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from ..checks import FLOAT32, FLOAT64, real_array, require_finite, shape_text
 from ..family import Compiled, Family
 from ..kernels.methods.probe import probe, scratch_size
+from ..models import Frozen, Scaled, Sum
 from ..workspace import borrow, rows_of
 
-__all__ = ["ROWS", "Point", "Probed", "Prober", "points_of", "thetas_of", "x_of"]
+__all__ = ["ROWS", "Point", "Probed", "Prober", "frozen_of", "points_of", "thetas_of", "x_of"]
 
 Array = NDArray[Any]
 
@@ -35,7 +36,7 @@ class Point(NamedTuple):
     """Where a model is checked, all float64 numbers that float32 has too."""
 
     theta: Array  # (P,)
-    scale: Array  # (P,), as large as theta's entries
+    scale: Array  # (P,), as large as theta's entries; 0 for what is frozen
     x: Array  # (rows, n_in)
     v: Array  # (P,), two directions
     u: Array
@@ -102,6 +103,17 @@ def x_of(model: Family, x: Any, rng: np.random.Generator) -> Array:
     return rows
 
 
+def frozen_of(model: Family) -> NDArray[np.bool_]:
+    """Which parameters (P,) count as constants, whose derivatives are 0."""
+    if isinstance(model, Sum):
+        return np.concatenate([frozen_of(part) for part in model.parts])
+    if isinstance(model, Frozen):
+        return model.mask | frozen_of(model.model)
+    if isinstance(model, Scaled):
+        return frozen_of(model.model)
+    return np.zeros(model.n_params, bool)
+
+
 def points_of(
     model: Family, prober: Prober, theta: Any, x: Any, rng: np.random.Generator
 ) -> list[Point]:
@@ -116,7 +128,7 @@ def points_of(
         rows, n_out = single(x_of(model, x, rng)), model.n_outputs
         scale = np.abs(at)
         usual = float(np.median(scale[scale > 0])) if scale.any() else 1.0
-        scale = np.where(scale > 0, scale, usual)
+        scale = np.where(scale > 0, scale, usual) * ~frozen_of(model)
         v, u = (single(scale * rng.standard_normal(at.shape)) for _ in range(2))
         empty = np.zeros((1, n_out))
         kept = []
