@@ -384,3 +384,15 @@ def test_functions_of_no_module():
     assert scope["forward"].__module__ in (None, "builtins")
     model = fm.Custom(1, 1, 1, forward=njit(scope["forward"]))
     np.testing.assert_array_equal(model.predict([2.0], [[1.0], [3.0]]), [[2.0], [2.0]])
+
+
+def test_training_and_saving(tmp_path):
+    model, (x, y, *_) = model_of("only vjp"), batch()
+    maml, theta = fm.MAML(model, 0.003), model.init(1)
+    found = fm.learn.train(maml, theta, lambda: (x, y), fm.learn.Adam(0.01), 30)
+    assert maml.value(found.theta, x, y) < maml.value(theta, x, y)
+    error(
+        lambda: fm.save(tmp_path / "custom.npz", maml, theta),
+        TypeError,
+        "objective.model is Custom(9, 2, 3, forward=forward, vjp=vjp), a Custom, which cannot be",
+    )
