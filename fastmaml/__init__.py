@@ -27,7 +27,6 @@ from .maml import anil_inner_lr as anil_inner_lr
 from .maml import meta_gradient as meta_gradient
 from .methods.implicit import ConvergenceWarning as ConvergenceWarning
 from .models import MLP as MLP
-from .models import Custom as Custom
 from .models import Formula as Formula
 from .models import Frozen as Frozen
 from .models import Linear as Linear
@@ -59,6 +58,7 @@ if TYPE_CHECKING:
     from .losses.kinds import PseudoHuber as PseudoHuber
     from .losses.kinds import Quantile as Quantile
     from .losses.kinds import Softmax as Softmax
+    from .models.custom import Custom as Custom
     from .saving import load as load
     from .saving import save as save
 
@@ -80,6 +80,7 @@ _LOSSES = (
 _LATER = {
     **dict.fromkeys(_LOSSES, ".losses.kinds"),
     "BayesianLastLayerRegressor": ".learn", "MAMLClassifier": ".learn", "MAMLRegressor": ".learn",
+    "Custom": ".models.custom",
     "check_gradient": ".checking", "check_model": ".checking", "checking": ".checking",
     "datasets": ".datasets", "distributed": ".distributed", "equations": ".equations",
     "export": ".export", "learn": ".learn", "load": ".saving", "save": ".saving",

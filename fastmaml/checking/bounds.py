@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..kernels.compile.given import python_of
 from ..kernels.models.custom import ARGUMENTS
-from ..models import Custom
+from ..models.custom import Custom
 from .result import WRONG, Finding
 
 __all__ = ["out_of_bounds"]

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from ..checks import FLOAT64, as_rng
 from ..family import Family, as_model
-from ..models import Custom
+from ..models.custom import Custom
 from .bounds import out_of_bounds
 from .passes import PASSES, Checks
 from .probing import ROWS, Prober, points_of, thetas_of, x_of

@@ -23,7 +23,7 @@ import numpy as np
 
 from ..checks import FLOAT32
 from ..family import Family
-from ..models import Custom
+from ..models.custom import Custom
 from .comparison import Comparison
 from .differences import Array, Estimate, curvature, slope, values_at
 from .probing import Point, Probed, Prober

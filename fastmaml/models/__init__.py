@@ -2,10 +2,9 @@
 
 from .around import Frozen, Scaled
 from .base import Network
-from .custom import Custom
 from .formula import Formula
 from .linear import Linear
 from .mlp import MLP
 from .sum import Sum
 
-__all__ = ["MLP", "Custom", "Formula", "Frozen", "Linear", "Network", "Scaled", "Sum"]
+__all__ = ["MLP", "Formula", "Frozen", "Linear", "Network", "Scaled", "Sum"]
