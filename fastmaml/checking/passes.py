@@ -227,7 +227,7 @@ class Checks:
             moved.append(
                 self.probe(at * (1 + signs[0]), point, self.order, x=point.x * (1 + signs[1]))
             )
-        wheres: tuple[Callable[..., str], ...] = (_row_and_output, self.parameter) * 2
+        wheres: list[Callable[..., str]] = [_row_and_output, self.parameter] * 2
         for i, (name, where) in enumerate(zip(PASSES, wheres, strict=True)):
             if self.order < (0, 1, 2, 2)[i]:
                 continue
