@@ -340,6 +340,21 @@ def test_what_a_complex_step_sees():
     np.testing.assert_allclose(found[0, :, 0], [want, want], rtol=1e-15)
 
 
+@njit
+def steep(theta, x, f):
+    for j in range(len(x)):
+        f[j, 0] = theta[0] * (np.exp(x[j, 0] / theta[1]) - 1)
+
+
+def test_steep_slopes_are_no_rounding_errors():
+    """The current of a diode by its saturation current is 1e15 here."""
+    model = fm.Custom(2, 1, 1, forward=steep)
+    found = fm.equations.jacobian(model, [1e-12, 0.026], [[[0.9]]])
+    e = np.exp(0.9 / 0.026)
+    want = [e - 1, -1e-12 * e * 0.9 / 0.026**2]
+    np.testing.assert_allclose(np.ravel(found), want, rtol=1e-13)
+
+
 # What raises -------------------------------------------------------------------------------------
 
 

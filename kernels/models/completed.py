@@ -25,7 +25,7 @@ import numpy as np
 from numba import njit
 
 #: the complex step: a power of two, so that multiplying by it rounds nothing
-STEP = 2.0**-100
+STEP = 2.0**-300
 #: an imaginary part beyond this times the size of the number is no step, but a rounding error
 LARGEST = 2.0**-60
 
