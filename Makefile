@@ -9,6 +9,8 @@ VENV ?= .venv
 EXTRA ?=
 # What `make test` hands to pytest: make test TESTS="tests/test_packaging.py -x"
 TESTS ?=
+# And how: make test PYTEST_ARGS="-n 2 --dist loadfile" shares the files out to two processes
+PYTEST_ARGS ?=
 # What `make nojit` runs: all of the mathematics, less what takes minutes in plain Python.
 NOJIT_TESTS ?= tests/test_equations.py tests/test_methods.py tests/test_variants.py \
   tests/test_divergence.py tests/test_family.py tests/test_losses.py tests/test_closed_form.py \
@@ -37,14 +39,14 @@ demo: $(call needs,cli) ## meta-train on sinusoids for about a minute; table and
 	$(bin)/fastmaml sinusoid --out sinusoid-out
 
 test: $(call needs,test) ## the test suite
-	$(bin)/pytest $(TESTS)
+	$(bin)/pytest $(PYTEST_ARGS) $(TESTS)
 
 nojit: $(call needs,test) ## the kernels as plain Python, where an index out of bounds is an error
-	NUMBA_DISABLE_JIT=1 $(bin)/pytest $(NOJIT_TESTS)
+	NUMBA_DISABLE_JIT=1 $(bin)/pytest $(PYTEST_ARGS) $(NOJIT_TESTS)
 
 floors: $(floors)/.stamp ## the suite on the oldest versions that pyproject.toml allows
-	$(floors)/bin/pytest $(TESTS)
-	$(floors)/bin/pytest -m peers
+	$(floors)/bin/pytest $(PYTEST_ARGS) $(TESTS)
+	$(floors)/bin/pytest $(PYTEST_ARGS) -m peers
 
 installs: $(call needs,test) ## the tests of installing, with every Python of this machine
 	$(bin)/python tools/installs.py
@@ -61,7 +63,7 @@ doctest: $(wheel)/.stamp ## the examples in the docstrings, on the built wheel
 	  --doctest-modules --doctest-ignore-import-errors fastmaml
 
 peers: $(call needs,peers) ## the results against and in JAX (and PyTorch where it is installed)
-	$(bin)/pytest -m peers
+	$(bin)/pytest $(PYTEST_ARGS) -m peers
 
 fuzz: $(call needs,test) ## random calls and damaged files, two minutes; longer: make fuzz SEED=7 TIMES=20
 	FUZZ_SEED=$(SEED) FUZZ_TIMES=$(TIMES) $(bin)/pytest -m fuzz

@@ -15,6 +15,7 @@ from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from test_estimator import NOT_EQUIVALENT
 
 import fastmaml as fm
 from fastmaml.learn import (
@@ -34,13 +35,6 @@ BUDGET = "ignore:max_iter=:sklearn.exceptions.ConvergenceWarning"
 pytestmark = pytest.mark.filterwarnings(WORSE, BUDGET)
 
 LOSSES = ("mean_nll", "mse")
-
-
-#: Rows of weight 0 are left out, so that part would hold.
-NOT_EQUIVALENT = {
-    "check_sample_weight_equivalence_on_dense_data": "of a row given twice, one may be support and "
-    "the other query; a row of weight 2 is either"
-}
 
 
 @pytest.mark.filterwarnings(ONE_GROUP)
