@@ -23,7 +23,7 @@ from .checks import (
 )
 from .divergence import DivergenceWarning, called
 from .family import Family, is_model
-from .learner import Learner, option
+from .learner import Learner
 from .losses import LOSSES, loss_of
 from .losses.task import SQUARED_LOSSES
 from .methods.closed_form import (
@@ -34,6 +34,7 @@ from .methods.closed_form import (
     posterior,
     predict,
 )
+from .options import option
 from .parameters import as_theta
 from .plan import default_max_memory
 from .row_weights import with_weights
