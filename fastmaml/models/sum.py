@@ -24,7 +24,7 @@ from ..checks import (
 )
 from ..family import Compiled, Family, as_model
 from ..kernels.models.sums import SUM, sum_table
-from ..parameters import as_theta
+from ..parameters import as_theta, as_thetas
 from ..predict import predict as predict_of_any_model
 
 __all__ = ["Sum"]
@@ -254,12 +254,7 @@ class Sum:
         ValueError
             If its last axis is not P long.
         """
-        array = real_array("theta", theta)
-        if not array.ndim or array.shape[-1] != self.n_params:
-            raise ValueError(
-                f"theta has shape {shape_text(array.shape)}, "
-                f"the model takes (..., {self.n_params}) ({self!r})"
-            )
+        array = as_thetas(self, theta)
         return {
             name: getattr(part, "unpack", np.asarray)(array[..., self.slices[name]])
             for name, part in zip(self.names, self.parts, strict=True)
