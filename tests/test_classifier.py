@@ -215,7 +215,7 @@ def test_labels_that_no_file_holds(tmp_path):
     X, y, groups = sectors(12, 10)
     days = np.array(["2024-01-01", "2025-01-01"], "datetime64[D]")[(y == "yes").astype(int)]
     maml = short().fit(X, days, groups)
-    with pytest.raises(TypeError, match=r"classes_ holds .*; accepted to save are text, integers"):
+    with pytest.raises(TypeError, match=r"classes_ holds .*; accepted to save are text, numbers"):
         fm.save(tmp_path / "a.npz", maml)
 
 

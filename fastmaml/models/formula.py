@@ -78,8 +78,8 @@ class Formula:
     Notes
     -----
     Where the formula has no value, as the logarithm of a negative number, it is NaN; if a task
-    comes there it has diverged, and the usual warning names it. ``x**y`` is NaN for a negative x
-    unless y is a whole number.
+    comes there it has diverged, and the usual warning names it. ``x**y`` is NaN for a negative x,
+    unless a whole number stands in the place of y.
 
     Examples
     --------
