@@ -89,7 +89,7 @@ class MAML(Learner):
 
     Parameters
     ----------
-    model : MLP or Linear
+    model : MLP, Linear, Formula, Sum, Custom or another
         The model f(theta, x).
     inner_lr : float or array_like
         Inner learning rate, with S steps, L layers, P parameters: a scalar; (S,) per step; (L,)
