@@ -241,6 +241,11 @@ def test_bad_labels_are_named():
         message = r"y holds 'maybe', no class of the meta-training; accepted are \['no', 'yes'\]"
         with pytest.raises(ValueError, match=message):
             call()
+    for other in (None, 1):
+        mixed = y.astype(object)
+        mixed[-1] = other
+        with pytest.raises(TypeError, match=r"y holds labels that cannot be sorted \('<' not supp"):
+            short().fit(X, mixed, groups)
     texts = short(max_iter=1).fit(X, pd.Series(y, dtype=object), groups)
     with pytest.raises(ValueError, match=r"y holds 3, no class of the meta-training"):
         texts.adapt(X[:2], [3, 4])

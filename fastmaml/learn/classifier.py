@@ -304,8 +304,14 @@ class MAMLClassifier(ByGradientSteps, Classes):
         require_numbers("X", X)
         X, y = validate_data(self, X, y, ensure_min_samples=2, dtype=DTYPES)
         y = column_or_1d(y, warn=True)
-        check_classification_targets(y)
-        classes, codes = np.unique(y, return_inverse=True)
+        try:
+            check_classification_targets(y)
+            classes, codes = np.unique(y, return_inverse=True)
+        except TypeError as error:
+            raise TypeError(
+                f"y holds labels that cannot be sorted ({error}); accepted are labels of one kind, "
+                "none missing"
+            ) from error
         if len(classes) < 2:
             raise ValueError(
                 f"y has one class alone, {shown(classes.tolist()[0])}; accepted are two or more"

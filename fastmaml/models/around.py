@@ -76,6 +76,7 @@ class Around:
 
     def init(
         self,
+        /,
         rng: int | np.random.Generator | None = None,
         dtype: DTypeLike = np.float64,
         **options: Any,
