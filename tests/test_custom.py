@@ -227,12 +227,6 @@ def ufunc_powers(theta, x, f):
 
 
 @njit
-def called_powers(theta, x, f):
-    for j in range(len(x)):
-        f[j, 0] = pow(theta[0], j)
-
-
-@njit
 def products_of_conjugates(theta, x, f):
     for j in range(len(x)):
         f[j, 0] = np.vdot(theta, theta)
@@ -315,10 +309,6 @@ def hessian(model):
         ),
         (
             lambda: hessian(custom(forward=ufunc_powers)),
-            "a complex step would lose an integer power (line ",
-        ),
-        (
-            lambda: hessian(custom(forward=called_powers)),
             "a complex step would lose an integer power (line ",
         ),
         (

@@ -103,7 +103,7 @@ def _hidden(function: Any, arguments: Types, seen: set[Any]) -> Iterator[str]:
                 yield from _hidden(called.dispatcher, tuple(signature.args), seen)
                 continue
             name = str(getattr(getattr(called, "typing_key", None), "__name__", called))
-            if name in ("power", "pow") and _counts(signature.args[1]):
+            if name == "power" and _counts(signature.args[1]):
                 yield f"an integer power{line}; write it as products"
             elif "conj" in name or name in _CONJUGATING:
                 yield f"a conjugate{line}"
