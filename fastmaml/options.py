@@ -30,7 +30,7 @@ def _options(kind: Any) -> list[tuple[str, bool, Callable[..., Any], tuple[Any, 
 
 def check_options(made: Any) -> None:
     """Check the options of an object that was made, and set them to what they stand for."""
-    for name, optional, check, limits in _options(type(made)):
+    for name, optional, check, limits in _options(type(made)):  # type: ignore[arg-type]
         value = getattr(made, name)
         if optional and value is None:
             continue
