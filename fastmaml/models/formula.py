@@ -27,7 +27,7 @@ from ..parameters import as_thetas
 from ..predict import predict as predict_of_any_model
 from .expression import as_expressions, place, require_sympy
 from .graph import Graph
-from .named import Domain, as_bounds, as_names, domains_of, require_once
+from .named import Domain, as_bounds, as_names, domains_of, require_limits
 
 __all__ = ["Formula"]
 
@@ -123,9 +123,8 @@ class Formula:
         put(self, "inputs", as_names("inputs", inputs))
         put(self, "positive", as_names("positive", positive, some=False))
         put(self, "bounds", as_bounds(bounds))
+        require_limits(self.parameters, self.inputs, self.positive, self.bounds)
         names = (*self.parameters, *self.inputs)
-        require_once("parameters and inputs", names)
-        domains = self._domains
         expressions = as_expressions(expression, names)
         used = {symbol.name for each in expressions for symbol in each.free_symbols}
         if used - set(names):
@@ -135,12 +134,12 @@ class Formula:
                 f"({', '.join(self.inputs)})"
             )
         put(self, "text", tuple(str(each) for each in expressions))
-        put(self, "program", self._program(expressions, domains))
+        put(self, "program", self._program(expressions))
 
-    def _program(self, expressions: tuple[Any, ...], domains: dict[str, Domain]) -> Program:
+    def _program(self, expressions: tuple[Any, ...]) -> Program:
         graph = Graph()
         leaves = {name: graph.node("input", c) for c, name in enumerate(self.inputs)}
-        for j, (name, domain) in enumerate(domains.items()):
+        for j, (name, domain) in enumerate(self._domains.items()):
             leaves[name] = domain.node(graph, graph.node("parameter", j))
         outputs = [place(graph, each, leaves) for each in expressions]
         program = graph.program(len(self.inputs), len(self.parameters), outputs)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..checks import FLOAT64, as_array, as_number, real_array, require_finite, shown
 from .graph import Graph
 
-__all__ = ["Domain", "as_bounds", "as_names", "domains_of", "require_once"]
+__all__ = ["Domain", "as_bounds", "as_names", "domains_of", "require_limits"]
 
 
 class Domain(NamedTuple):
@@ -62,25 +62,26 @@ def domains_of(
     parameters: tuple[str, ...], positive: tuple[str, ...],
     bounds: tuple[tuple[str, float, float], ...],
 ) -> dict[str, Domain]:  # fmt: skip
-    """The domain of each parameter, in order.
+    """The domain of each parameter, in order."""
+    limits = {name: Domain(low, high) for name, low, high in bounds}
+    limits |= dict.fromkeys(positive, Domain(0.0))
+    return {name: limits.get(name, Domain()) for name in parameters}
 
-    Raises
-    ------
-    ValueError
-        For what is no parameter, or has two domains.
-    """
-    limits = [(name, Domain(0.0)) for name in positive]
-    limits += [(name, Domain(low, high)) for name, low, high in bounds]
-    require_once("positive and bounds", (name for name, _ in limits))
-    found = dict.fromkeys(parameters, Domain())
-    for name, domain in limits:
-        if name not in found:
+
+def require_limits(
+    parameters: tuple[str, ...], inputs: tuple[str, ...], positive: tuple[str, ...],
+    bounds: tuple[tuple[str, float, float], ...],
+) -> None:  # fmt: skip
+    """Raise ValueError for a name that is there twice, or a limit of what is no parameter."""
+    _require_once("parameters and inputs", (*parameters, *inputs))
+    limited = (*positive, *(name for name, _, _ in bounds))
+    _require_once("positive and bounds", limited)
+    for name in limited:
+        if name not in parameters:
             argument = "positive" if name in positive else "bounds"
             raise ValueError(
                 f"{argument} has {name!r}; accepted are the parameters, {', '.join(parameters)}"
             )
-        found[name] = domain
-    return found
 
 
 def as_names(argument: str, given: Any, some: bool = True) -> tuple[str, ...]:
@@ -96,11 +97,11 @@ def as_names(argument: str, given: Any, some: bool = True) -> tuple[str, ...]:
         names.append(name)
     if some and not names:
         raise ValueError(f"{argument} is empty; accepted is at least one name")
-    require_once(argument, names)
+    _require_once(argument, names)
     return tuple(names)
 
 
-def require_once(argument: str, names: Iterable[str]) -> None:
+def _require_once(argument: str, names: Iterable[str]) -> None:
     """Raise ValueError if a name is there twice."""
     seen: set[str] = set()
     for name in names:
@@ -110,7 +111,7 @@ def require_once(argument: str, names: Iterable[str]) -> None:
 
 
 def as_bounds(given: Any) -> tuple[tuple[str, float, float], ...]:
-    """Pairs of numbers by the names of parameters, as (name, low, high), sorted."""
+    """Parameters between two numbers, in the order of their names."""
     if given is None:
         return ()
     if not isinstance(given, Mapping):
