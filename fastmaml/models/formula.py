@@ -30,7 +30,7 @@ from ..predict import predict as predict_of_any_model
 from .expression import as_expressions, place, require_sympy
 from .graph import Graph
 
-__all__ = ["Formula"]
+__all__ = ["Formula", "as_bounds", "as_names", "require_limits"]
 
 
 @final
@@ -120,21 +120,12 @@ class Formula:
     ) -> None:  # fmt: skip
         require_sympy()
         put = object.__setattr__  # frozen from here on
-        put(self, "parameters", _as_names("parameters", parameters))
-        put(self, "inputs", _as_names("inputs", inputs))
-        put(self, "positive", _as_names("positive", positive, some=False))
-        put(self, "bounds", _as_bounds(bounds))
+        put(self, "parameters", as_names("parameters", parameters))
+        put(self, "inputs", as_names("inputs", inputs))
+        put(self, "positive", as_names("positive", positive, some=False))
+        put(self, "bounds", as_bounds(bounds))
+        require_limits(self.parameters, self.inputs, self.positive, self.bounds)
         names = (*self.parameters, *self.inputs)
-        _require_once("parameters and inputs", names)
-        limited = (*self.positive, *(name for name, _, _ in self.bounds))
-        _require_once("positive and bounds", limited)
-        for name in limited:
-            if name not in self.parameters:
-                argument = "positive" if name in self.positive else "bounds"
-                raise ValueError(
-                    f"{argument} has {name!r}; accepted are the parameters, "
-                    f"{', '.join(self.parameters)}"
-                )
         expressions = as_expressions(expression, names)
         used = {symbol.name for each in expressions for symbol in each.free_symbols}
         if used - set(names):
@@ -360,7 +351,7 @@ class Formula:
         return array
 
 
-def _as_names(argument: str, given: Any, some: bool = True) -> tuple[str, ...]:
+def as_names(argument: str, given: Any, some: bool = True) -> tuple[str, ...]:
     """The names of symbols, or of texts."""
     kinds = "accepted are sequences of names or of SymPy's symbols"
     if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
@@ -377,6 +368,22 @@ def _as_names(argument: str, given: Any, some: bool = True) -> tuple[str, ...]:
     return tuple(names)
 
 
+def require_limits(
+    parameters: tuple[str, ...], inputs: tuple[str, ...], positive: tuple[str, ...],
+    bounds: tuple[tuple[str, float, float], ...],
+) -> None:  # fmt: skip
+    """Raise ValueError for a name that is there twice, or a limit of what is no parameter."""
+    _require_once("parameters and inputs", (*parameters, *inputs))
+    limited = (*positive, *(name for name, _, _ in bounds))
+    _require_once("positive and bounds", limited)
+    for name in limited:
+        if name not in parameters:
+            argument = "positive" if name in positive else "bounds"
+            raise ValueError(
+                f"{argument} has {name!r}; accepted are the parameters, {', '.join(parameters)}"
+            )
+
+
 def _require_once(argument: str, names: Iterable[str]) -> None:
     seen: set[str] = set()
     for name in names:
@@ -385,13 +392,14 @@ def _require_once(argument: str, names: Iterable[str]) -> None:
         seen.add(name)
 
 
-def _as_bounds(given: Any) -> tuple[tuple[str, float, float], ...]:
+def as_bounds(given: Any) -> tuple[tuple[str, float, float], ...]:
+    """Parameters between two numbers, in the order of their names."""
     if given is None:
         return ()
     if not isinstance(given, Mapping):
         raise TypeError(f"bounds is {shown(given)}; accepted are dicts of pairs (low, high)")
     found = []
-    names = _as_names("bounds", list(given), some=False)
+    names = as_names("bounds", list(given), some=False)
     for name, pair in zip(names, given.values(), strict=True):
         if not isinstance(pair, list | tuple) or len(pair) != 2:
             raise TypeError(f"bounds[{name!r}] is {shown(pair)}; accepted are pairs (low, high)")
