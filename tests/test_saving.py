@@ -40,9 +40,6 @@ GREY = fm.Sum(FORMULA, fm.Scaled(MODEL, [0.1, -1e9], 1 / 3, 5.0, 7.0), names=["l
 
 OBJECTIVES = [
     fm.MAML(MODEL),
-    fm.MAML(FORMULA, inner_lr=[[0.1, 0.2, 1 / 3]], loss=fm.Huber(0.3)),
-    fm.MAML(GREY, steps=2),
-    fm.MAML(fm.Frozen(GREY, np.arange(GREY.n_params) % 3 == 1), query_loss="mse"),
     fm.MAML(MODEL, inner_lr=np.float32(0.1), steps=0),
     fm.MAML(MODEL, inner_lr=np.array(0.3), steps=2, order="first", loss="mse", task_mean=True),
     fm.MAML(MODEL, inner_lr=[0.1, 0.2, 1 / 3], steps=3, step_weights=[0.0, 0.1, 0.2, 0.7]),
@@ -51,6 +48,9 @@ OBJECTIVES = [
     fm.MAML(MODEL, order="implicit", proximal=2.0, cg_rtol=1e-3, cg_maxiter=7),
     fm.MAML(fm.Linear(2, intercept=False), inner_lr=0, loss="half_mse"),
     fm.MAML(fm.MLP([2, 5, 3, 1], activation=["relu", "sin"]), inner_lr=0.1),
+    fm.MAML(FORMULA, inner_lr=[[0.1, 0.2, 1 / 3]], loss=fm.Huber(0.3)),
+    fm.MAML(GREY, steps=2),
+    fm.MAML(fm.Frozen(GREY, np.arange(GREY.n_params) % 3 == 1), query_loss="mse"),
     Reptile(fm.MAML(MODEL, inner_lr=[[0.1], [0.2]], steps=2)),
 ]
 
@@ -108,18 +108,17 @@ def test_an_old_file_is_replaced_and_kept_when_that_fails(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.npz"]
 
 
-@dataclass(frozen=True, eq=False)
 @pytest.mark.parametrize("name", LAWS)
 def test_a_formula_is_saved_and_compiles_to_the_same(name, tmp_path, monkeypatch):
     """Equal, so its program is, too; and read without SymPy."""
-    law, path = LAWS[name], tmp_path / "law.npz"
-    fm.save(path, fm.MAML(law.model), law.model.pack(law.values))
+    model, values, path = LAWS[name].model, LAWS[name].values, tmp_path / "law.npz"
+    fm.save(path, fm.MAML(model), model.pack(values))
     monkeypatch.setitem(sys.modules, "sympy", None)
     saved = fm.load(path)
     again = saved.objective.model
-    assert again == law.model
-    assert repr(again) == repr(law.model)
-    assert again.unpack(saved.theta).keys() == law.values.keys()
+    assert again == model
+    assert repr(again) == repr(model)
+    assert again.unpack(saved.theta).keys() == values.keys()
 
 
 @pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
@@ -169,11 +168,16 @@ def test_a_damaged_formula_is_told(damage, tmp_path):
     change, text = FORMULA_DAMAGES[damage]
     path = tmp_path / "a.npz"
     fm.save(path, fm.MAML(FORMULA), FORMULA.init(0))
-    rewrite(path, lambda header: change(header["objective"]["arguments"]["model"]["arguments"]))
+
+    def put(header):
+        change(header["objective"]["arguments"]["model"]["arguments"])
+
+    rewrite(path, put)
     with pytest.raises(ValueError, match=rf"a\.npz is a damaged model: .*{re.escape(text)}"):
         fm.load(path)
 
 
+@dataclass(frozen=True, eq=False)
 class Other(fm.MAML):
     """An objective of one's own."""
 
