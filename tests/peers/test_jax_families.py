@@ -160,11 +160,11 @@ def problems(family, name):
 
 
 def fair(model, losses, number, steps):
-    """A problem whose sums do not cancel, and what JAX makes of it."""
+    """A problem whose values are finite and whose sums do not cancel, and what JAX makes of it."""
     for attempt in range(100):
         case = draw_family(model, losses[0], 1000 * number + attempt, *losses[1:], steps=steps)
         values, adapted, of_tasks = of_jax(case)
-        if not cancels(case, of_tasks):
+        if np.isfinite(values).all() and not cancels(case, of_tasks):
             return case, values, adapted, of_tasks
     raise RuntimeError(f"no fair problem of {model!r} with {losses}")
 
