@@ -179,8 +179,9 @@ class BayesianLastLayer(Learner):
     With `sample_weight`, given as to `MAML`, a support row of weight w is an observation of noise
     variance σ² / w: as good as w rows. With `sample_weight_query` a query row's share in the loss
     is multiplied by its weight, and the means are divided by the sum of these in place of Q. A row
-    of weight 0 counts as if it were not there, to rounding. Without a query set the weights of the
-    support rows are for both. Predictions are those of observations of weight 1.
+    of weight 0 counts as if it were not there, to rounding, whatever its numbers are. Without a
+    query set the weights of the support rows are for both. Predictions are those of observations of
+    weight 1.
 
     Data are given as for `MAML`. Here a task may also have no support rows: then the prior
     predicts. Without a query set the support set serves as both, which is seldom wanted: a prior

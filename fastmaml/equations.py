@@ -335,7 +335,7 @@ def task_meta_gradient(
         query_kind = loss_of(query_loss, n_outputs, "query_loss")
     targets = kind.targets, query_kind.targets
     dtype = as_dtype("theta", theta)
-    tasks = as_tasks(model, x, y, x_query, y_query, dtype, True, 1, *targets)
+    tasks = as_tasks(model, x, y, x_query, y_query, dtype, True, 1, *targets, mapped=False)
     if sample_weight is not None or sample_weight_query is not None:
         means = kind.mean, query_kind.mean
         with_weights_of_both(*tasks, sample_weight, sample_weight_query, means)

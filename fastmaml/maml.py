@@ -177,9 +177,9 @@ class MAML(Learner):
     list of arrays (K_i,), or (K,) for a single task, of numbers of at least 0. Those of the support
     rows are for the inner steps, those of the query rows for the meta-objective; without a query
     set the former are for both. A mean (``"mse"``) is divided by the sum of the weights in place of
-    K. So, to rounding, a row of weight 0 counts as if it were not there, and one of weight 2 as if
-    it were there twice. A task whose weights are all 0 has no mean, which is an error; under a sum
-    (``"sse"``) it does not adapt, or counts nothing.
+    K. So, to rounding, a row of weight 0 counts as if it were not there, whatever its numbers are,
+    and one of weight 2 as if it were there twice. A task whose weights are all 0 has no mean, which
+    is an error; under a sum (``"sse"``) it does not adapt, or counts nothing.
 
     `theta` (P,) decides the dtype: float32 is computed in float32, everything else in float64.
 

@@ -97,9 +97,12 @@ def test_zero_is_a_missing_row_and_two_are_two(loss, form):
     support, query = np.ones((3, 8)), np.ones((3, 6))
     support[:, 3], query[:, 1] = 2, 2
     support[:, 5:], query[:, 4] = 0, 0
-    got = head.evaluate(theta, *data, sample_weight=support, sample_weight_query=query)
-    k, q = [0, 1, 2, 3, 3, 4], [0, 1, 1, 2, 3, 5]
     x, y, x_query, y_query = data
+    wild = [part.copy() for part in data]
+    for part, weights in zip(wild, (support, support, query, query), strict=True):
+        part[weights == 0] = np.finfo(float).max
+    got = head.evaluate(theta, *wild, sample_weight=support, sample_weight_query=query)
+    k, q = [0, 1, 2, 3, 3, 4], [0, 1, 1, 2, 3, 5]
     want = head.evaluate(theta, x[:, k], y[:, k], x_query[:, q], y_query[:, q])
     for name in want._fields:
         assert relative_error(getattr(got, name), getattr(want, name)) <= CLOSE, name
@@ -194,6 +197,8 @@ def test_a_stream_takes_weighted_rows():
     assert relative_error(stream.posterior.mean, want.mean) <= CLOSE
     assert relative_error(stream.posterior.scale, want.scale) <= CLOSE
     before = stream.posterior
+    stream.update(np.full(2, 1e300), np.full(2, 1e300), sample_weight=0)
+    np.testing.assert_array_equal(stream.posterior.mean, before.mean)
     for wrong, kind in ((-1.0, ValueError), (np.nan, ValueError), ("1", TypeError)):
         with pytest.raises(kind, match="sample_weight is"):
             stream.update(x[0, 0], y[0, 0], sample_weight=wrong)

@@ -319,6 +319,40 @@ def test_passes_are_kept_on_disk_by_their_formula(tmp_path):
     assert found["other"][1] == 2.0
 
 
+WARMED = f"""{COUNT}
+import sys, pickle
+import fastmaml as fm
+objectives = pickle.load(open(sys.argv[1], "rb"))
+fm.warmup([], ["float64"], objectives)
+compiled.clear()
+for maml in objectives:
+    theta = maml.model.init(0)
+    x = [[[0.5] * maml.model.n_inputs] * 2] * 3
+    y = [[[1.0] * (1 if maml.loss == "gaussian_nll" else maml.model.n_outputs)] * 2] * 3
+    maml.evaluate(theta, x, y)
+    maml.adapt(theta, x, y)
+    maml.predict(theta, x, y, x)
+    maml.model.predict(theta, x)
+print(compiled)
+"""
+
+
+@pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
+@pytest.mark.usefixtures("usual_umask")
+def test_after_warmup_an_objective_compiles_nothing(tmp_path):
+    """Of formulas, sums, features, losses of either side and the implicit order."""
+    two = fm.Formula([A * T, K * T**2], parameters=[A, K], inputs=[T])
+    objectives = [
+        fm.MAML(DECAY, 0.01, loss="log_cosh", query_loss="mse", inner_momentum=0.5),
+        fm.MAML(fm.Sum(DECAY, fm.Features(np.sin, 1)), 0.01, method="explicit"),
+        fm.MAML(two, 0.01, loss="gaussian_nll"),
+        fm.MAML(fm.MLP([1, 3, 1]), 0.01, order="implicit", proximal=1.0),
+    ]
+    (tmp_path / "objectives").write_bytes(pickle.dumps(objectives))
+    cache = str(tmp_path / "cache")
+    assert python(WARMED, tmp_path / "objectives", FASTMAML_CACHE_DIR=cache) == "[]\n"
+
+
 def test_the_graph_knows_what_is_one():
     g = Graph()
     a, b = g.node("parameter", 0), g.node("parameter", 1)

@@ -114,6 +114,48 @@ def test_weights_of_rows_in_every_kind(name, method):
         assert relative_error(one, other) <= 1e-12
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", KINDS)
+def test_a_row_of_weight_zero_is_missing_whatever_it_holds(name, method, dtype):
+    """Its outputs and its loss overflow, and it is the first, the last, or all of a task."""
+    model, rng = fm.MLP([2, 5, 2], "softplus"), np.random.default_rng(0)
+    theta, x = model.init(0, dtype), rng.normal(size=(4, 6, 2)).astype(dtype)
+    width = {"softmax": 1, "gaussian_nll": 1}.get(name, 2)
+    y, weights = rng.integers(0, 2, (4, 6, width)).astype(dtype), np.ones((4, 6))
+    weights[0, 0] = weights[1, -1] = weights[2, 1:5] = 0
+    x[weights == 0] = np.finfo(dtype).max * np.array([1, -1])
+    if name not in ("softmax", "logistic"):
+        y[weights == 0] = np.finfo(dtype).max
+    for mean in (True, False):
+        if not mean:  # under a sum, a task may have no weight at all
+            weights[3], x[3], y[3] = 0, np.finfo(dtype).max, y.max()
+        loss = KINDS[name]
+        if isinstance(loss, str):
+            loss = {"huber": fm.Huber, "pseudo_huber": fm.PseudoHuber, "log_cosh": fm.LogCosh,
+                    "quantile": fm.Quantile, "gaussian_nll": fm.GaussianNLL,
+                    "logistic": fm.Logistic, "softmax": fm.Softmax,
+                    "poisson": fm.Poisson}[loss](mean=mean)  # fmt: skip
+        elif not mean:
+            loss = fm.Loss(cauchy, cauchy_slope, cauchy_curvature, mean=False)
+        maml = fm.MAML(model, 0.1, 2, loss=loss, method=method)
+        n = 4 if mean else 3
+        kept = [[rows[w > 0] for rows, w in zip(part, weights, strict=True)][:n] for part in (x, y)]
+        want = maml.evaluate(theta, *kept)
+        for sides in ({"sample_weight": weights}, {"sample_weight_query": weights}):
+            if "sample_weight_query" in sides:
+                tame = np.nan_to_num(np.where(weights[..., None] > 0, x, 1)), y * (y <= 1)
+                got = maml.evaluate(theta, *tame, x, y, **sides)
+                want = maml.evaluate(theta, *(part[:n] for part in tame), *kept)
+            else:
+                got = maml.evaluate(theta, x, y, **sides)
+            np.testing.assert_array_equal(got.task_values[n:], 0)
+            got = got._replace(task_values=got.task_values[:n])
+            for one, other in zip(got, want, strict=True):
+                assert np.isfinite(one).all()
+                assert relative_error(one, other) <= TOLERANCE[dtype]
+
+
 def test_weights_serve_for_both_losses_without_a_query_set():
     model, rng = fm.MLP([1, 3, 2]), np.random.default_rng(0)
     theta, x = model.init(0), rng.normal(size=(3, 6, 1))

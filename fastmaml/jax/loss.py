@@ -213,7 +213,7 @@ def _require_shapes(objective: Any, theta: Any, data: Any, rate: Any) -> None:
     as_theta(objective._space, flat, check_finite=False)
     as_tasks(
         objective.model, x, y, x_query, y_query, flat.dtype, False, objective._fewest,
-        *objective._problem.targets,
+        *objective._problem.targets, mapped=False,
     )  # fmt: skip
     if rates is not None:
         replace(objective, inner_lr=rates)

@@ -167,5 +167,6 @@ def _blocks_and_chunks(
 
 def pair_work_of(model: Family, rows: int, n_tasks: int, steps: int) -> int:
     """About how many operations the factored method takes for the pairs of a task's rows."""
-    width = model.n_inputs + 2 * sum(weight_layers(model)[1:-1]) + model.n_outputs
+    sizes = weight_layers(model)
+    width = sizes[0] + 2 * sum(sizes[1:-1]) + sizes[-1]
     return 16 * width * steps * steps * rows * rows // n_tasks

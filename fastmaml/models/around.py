@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ..checks import FLOAT64, as_array, real_array, require_finite, shape_text, shown
-from ..family import Compiled, Family, as_model
+from ..family import Compiled, Family, FeatureMap, as_model, feature_map_of
 from ..kernels.models.frozen import FROZEN, frozen_table
 from ..kernels.models.scaled import SCALED, scaled_table
 from ..predict import predict as predict_of_any_model
+from .maps import Shifted
 
 __all__ = ["Around", "Frozen", "Scaled"]
 
@@ -69,6 +70,11 @@ class Around:
     def layer_sizes(self) -> None:
         """None: it is no stack of weight layers."""
         return
+
+    @cached_property
+    def feature_map(self) -> FeatureMap | None:
+        """What the rows of x go through before the kernels see them, if anything."""
+        return feature_map_of(self.model)
 
     def layers(self) -> dict[str, slice]:
         """Where each layer's parameters lie in theta, by its name."""
@@ -158,18 +164,38 @@ class Scaled(Around):
             numbers += _as_numbers(name, value, count)
         super().__init__(model, numbers)
 
-    def __repr__(self) -> str:
+    @property
+    def scales(self) -> dict[str, list[float]]:
+        """The arrays by their names, a number for each column."""
         n_in, n_out = self.n_inputs, self.n_outputs
         ends = np.cumsum([0, n_in, n_in, n_out, n_out])
+        names = ("x_mean", "x_scale", "y_mean", "y_scale")
+        return {name: list(self.numbers[ends[i] : ends[i + 1]]) for i, name in enumerate(names)}
+
+    def __repr__(self) -> str:
         words = [repr(self.model)]
-        for i, name in enumerate(("x_mean", "x_scale", "y_mean", "y_scale")):
-            own = list(self.numbers[ends[i] : ends[i + 1]])
-            if any(each != i % 2 for each in own):
+        for name, own in self.scales.items():
+            if any(each != name.endswith("scale") for each in own):
                 words.append(f"{name}={own[0] if len(set(own)) == 1 else own}")
         return f"Scaled({', '.join(words)})"
 
+    @cached_property
+    def feature_map(self) -> FeatureMap | None:
+        """What the rows of x go through before the kernels see them, if anything.
+
+        Where there is such a map the inputs are scaled before it, and so not in the kernels.
+        """
+        inside, n_in = feature_map_of(self.model), self.n_inputs
+        if inside is None:
+            return None
+        return Shifted(inside, self.numbers[:n_in], self.numbers[n_in : 2 * n_in])
+
     def _make(self, inside: Compiled) -> Compiled:
-        table_of = partial(_table_of, scaled_table, self.numbers)
+        numbers = self.numbers
+        if self.feature_map is not None:
+            n_in = self.feature_map.n_features
+            numbers = (*[0.0] * n_in, *[1.0] * n_in, *numbers[2 * self.n_inputs :])
+        table_of = partial(_table_of, scaled_table, numbers)
         return Compiled(table_of([inside.table]), SCALED, inside.dtype, (inside,), table_of)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from ..kernels.models.programs import Node, Program
 
-__all__ = ["Graph"]
+__all__ = ["ARITY", "Graph"]
 
 #: the derivative of each function of one node a, by what it is worth, y
 _SLOPES = {
@@ -43,6 +43,9 @@ _SLOPES = {
 }
 #: those whose derivative is zero everywhere
 _STEPS = ("sign", "greater")
+_OF_TWO = ("add", "atan2", "greater", "max", "min", "multiply", "power")
+#: how many nodes each operation is of
+ARITY = {**dict.fromkeys((*_SLOPES, "sign"), 1), **dict.fromkeys(_OF_TWO, 2)}
 
 
 class Graph:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from itertools import accumulate, pairwise
 from typing import Any, final
 
@@ -22,11 +22,12 @@ from ..checks import (
     shape_text,
     shown,
 )
-from ..family import Compiled, Family, as_model
+from ..family import Compiled, Family, FeatureMap, as_model
 from ..kernels.models.sums import SUM, sum_table
 from ..parameters import as_theta, as_thetas
 from ..predict import predict as predict_of_any_model
 from .around import Around
+from .maps import joined
 
 __all__ = ["Sum"]
 
@@ -133,6 +134,11 @@ class Sum:
     def n_outputs(self) -> int:
         """Number of outputs."""
         return int(self.parts[0].n_outputs)
+
+    @cached_property
+    def feature_map(self) -> FeatureMap | None:
+        """What the rows of x go through before the kernels see them: the parts' own, at once."""
+        return joined(self.parts)[0]
 
     @property
     def layer_sizes(self) -> None:
@@ -340,4 +346,5 @@ def _as_names(given: Any, parts: tuple[Any, ...]) -> tuple[str, ...]:
 @lru_cache(maxsize=64)
 def _compiled(model: Sum, dtype: np.dtype[Any]) -> Compiled:
     parts = tuple(part.compiled(dtype) for part in model.parts)
-    return Compiled(sum_table([part.table for part in parts]), SUM, dtype, parts, sum_table)
+    table_of = partial(sum_table, columns=joined(model.parts)[1])
+    return Compiled(table_of([part.table for part in parts]), SUM, dtype, parts, table_of)

@@ -99,6 +99,7 @@ PART_FIELDS = (
     "padded",  # where its parameters begin in a padded vector,
     "derived",  # and what is derived from them
     "place",  # how many numbers of each row lie before its block, but for values alone
+    "column",  # of a row of x, where its inputs begin
 )
 
 
@@ -157,7 +158,7 @@ def table_of(
 
 
 def with_parts(
-    table: np.ndarray, tables: list[np.ndarray], places: list[tuple[int, int, int]],
+    table: np.ndarray, tables: list[np.ndarray], places: list[tuple[int, int, int, int]],
     numbers: Any = (),
 ) -> np.ndarray:  # fmt: skip
     """A table with those of the model's parts, for each the rest of a `PART`, and its numbers."""

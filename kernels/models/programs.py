@@ -25,8 +25,8 @@ Node = tuple[Any, ...]
 Entries = tuple[tuple[int | None, ...], ...]
 
 #: what a node depends on
-_ROW, _ALONG, _AT = 1, 2, 4
-_LEAVES = {"constant": 0, "input": _ROW, "direction": _ALONG, "parameter": _AT}
+_ROW, ALONG, _AT = 1, 2, 4
+_LEAVES = {"constant": 0, "input": _ROW, "direction": ALONG, "parameter": _AT}
 
 
 class Program:
@@ -93,7 +93,7 @@ class Program:
     @cached_property
     def slots(self) -> dict[int, int]:
         """Where each node that depends on parameters alone, and that others use, lies in c."""
-        later = [node for node, what in enumerate(self.depends) if what & (_ROW | _ALONG)]
+        later = [node for node, what in enumerate(self.depends) if what & (_ROW | ALONG)]
         used = self.used_by(later) | {*self.with_slopes, *entries_of(self.bends)}
         alone = [
             node

@@ -35,13 +35,17 @@ from .passes import r_backward as part_r_backward
 from .passes import r_forward as part_r_forward
 
 
-def sum_table(tables: list[np.ndarray], numbers: Sequence[float] = ()) -> np.ndarray:
-    """The table of a sum of models, which have as many inputs and outputs, from theirs.
+def sum_table(
+    tables: list[np.ndarray], numbers: Sequence[float] = (), columns: Sequence[int] = ()
+) -> np.ndarray:
+    """The table of a sum of models, which have as many outputs, from theirs.
 
-    It may have numbers of its own.
+    It may have numbers of its own. Each part's inputs are x, or begin at a column of it.
     """
     nets = [View(table) for table in tables]
-    n_in, n_out = nets[0].n_in, nets[0].n_out
+    columns = columns or [0] * len(nets)
+    n_in = max(column + net.n_in for column, net in zip(columns, nets, strict=True))
+    n_out = nets[0].n_out
     names = "n_theta", "n_padded", "n_derived", "n_layers", "row_size"
     theta, padded, derived, layers, rows = (
         list(accumulate((getattr(net, name) for net in nets), initial=0)) for name in names
@@ -61,7 +65,8 @@ def sum_table(tables: list[np.ndarray], numbers: Sequence[float] = ()) -> np.nda
             pieces.append(
                 (place + start[0], at + start[1], n_rows, n_cols, ld, layer + start[2], last)
             )
-    places = [(w, c, own + row) for w, c, row in zip(padded, derived, rows, strict=True)][:-1]
+    begin = zip(padded, derived, rows, columns, strict=False)
+    places = [(w, c, own + row, column) for w, c, row, column in begin]
     return with_parts(table_of(fields, [], pieces), tables, places, numbers)
 
 
@@ -91,6 +96,16 @@ def _own(at, part):
 
 
 @linked
+def _load_columns(n, ld, rows, source, ld_source, out):
+    """Copy n numbers of each row of ld_source into rows of ld numbers, zero-padded."""
+    for i in range(rows):
+        for j in range(n):
+            out[i * ld + j] = source[i * ld_source + j]
+        for j in range(n, ld):
+            out[i * ld + j] = 0
+
+
+@linked
 def _derive(net, w, c):
     for number in range(net.n_parts):
         part = part_of(net, number)
@@ -105,7 +120,8 @@ def _forward(net, block, at, order):
         sub = net_at(net, part.net)
         place = part.place if order > 0 else net.n_in + net.n_out
         own = Block(block.rows, offset(block.memory, block.rows * place))
-        load_rows(net.n_in, sub.ld_in, block.rows, block.memory, own.memory)
+        x = offset(block.memory, part.column)
+        _load_columns(sub.n_in, sub.ld_in, block.rows, x, net.n_in, own.memory)
         part_forward(sub, own, _own(at, part), order)
         _add_outputs(net.n_out, sub.ld_out, block.rows, number > 0, f_of(sub, own), f)
 
