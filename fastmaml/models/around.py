@@ -210,7 +210,7 @@ class Frozen(Around):
     Parameters
     ----------
     model : model
-        The model inside, whose parameters it has.
+        The model inside, whose parameters it has. If it is a frozen one, what stays there stays.
     frozen : str, sequence of str, or array_like of bool, shape (P,)
         Names of layers, as `layers` has them, or what such names begin with before a ``/``, as a
         part of a `Sum`; or True for each parameter that stays.
@@ -238,8 +238,14 @@ class Frozen(Around):
     """
 
     def __init__(self, model: Family, frozen: Any) -> None:
-        mask = _as_mask(as_model(model), frozen)
-        super().__init__(model, ~mask)
+        own = _as_mask(as_model(model), frozen)
+        mask, inside = own, model
+        if isinstance(model, Frozen):  # frozen twice is frozen once
+            mask, inside = own | model.mask, model.model
+        if mask.all() or not own.any():
+            which = "no parameter" if not own.any() else f"all {model.n_params} parameters"
+            raise ValueError(f"frozen has {which}; accepted are some of them, not all ({model!r})")
+        super().__init__(inside, ~mask)
 
     @property
     def mask(self) -> NDArray[np.bool_]:
@@ -301,7 +307,4 @@ def _as_mask(model: Family, frozen: Any) -> NDArray[np.bool_]:
                 f"{shape_text(mask.shape)} ({model!r})"
             )
         mask[...] = given
-    if mask.all() or not mask.any():
-        which = "no parameter" if not mask.any() else f"all {model.n_params} parameters"
-        raise ValueError(f"frozen has {which}; accepted are some of them, not all ({model!r})")
     return mask
