@@ -100,6 +100,10 @@ def _end(cells: list[Cell], notes: list[str], seconds: float) -> list[str]:
     failures = {name: why for c in cells for name, why in c.outcome.failures.items()}
     notes = [*notes, *(f"{name} failed: `{why.strip().splitlines()[-1][:300]}`."
                        for name, why in failures.items())]  # fmt: skip
+    anew = [f"{CONTENDERS[name].title} in {' '.join(c.key)} ({count})"
+            for c in cells for name, count in c.outcome.restarts.items()]  # fmt: skip
+    if anew:
+        notes.append(f"Did not return from a turn and was started anew: {', '.join(anew)}.")
     return [" ".join(notes), f"{machine()}; {_versions(cells)}; {datetime.date.today()}; "
             f"made in {seconds / 60:.1f} minutes."]  # fmt: skip
 

@@ -16,14 +16,13 @@ from .checks import (
     as_choice,
     as_count,
     as_flag,
-    real_array,
     require_finite,
     shape_text,
     shown,
 )
 from .divergence import DivergenceWarning, called
 from .family import Family, is_model
-from .learner import Learner, option
+from .learner import Learner
 from .losses import LOSSES, loss_of
 from .losses.task import SQUARED_LOSSES
 from .methods.closed_form import (
@@ -34,7 +33,8 @@ from .methods.closed_form import (
     posterior,
     predict,
 )
-from .parameters import as_theta
+from .options import option
+from .parameters import as_theta, as_thetas
 from .plan import default_max_memory
 from .row_weights import with_weights
 from .streaming import Posterior, Stream
@@ -334,12 +334,7 @@ class BayesianLastLayer(Learner):
         ValueError
             If its last axis is not n_params long.
         """
-        array = real_array("theta", theta)
-        if not array.ndim or array.shape[-1] != self.n_params:
-            raise ValueError(
-                f"theta has shape {shape_text(array.shape)}, "
-                f"the model takes (..., {self.n_params}) ({self._space!r})"
-            )
+        array = as_thetas(self._space, theta)
         ends = self.model.n_params, self.model.n_params + self._problem.n_prior
         layers = self.model.unpack(array[..., : ends[0]])  # type: ignore[attr-defined]
         with np.errstate(all="ignore"):

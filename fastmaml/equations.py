@@ -127,7 +127,7 @@ def residuals(model: Family, theta: ArrayLike, x: Any, y: Any) -> NDArray[Any] |
 
     Parameters
     ----------
-    model : MLP or Linear
+    model : MLP, Formula or any other
     theta : array_like, shape (P,) or (n_tasks, P)
     x, y : array_like or list of array_like
         Rows of each task; see `fastmaml.MAML`.
@@ -146,7 +146,7 @@ def jacobian(model: Family, theta: ArrayLike, x: Any) -> NDArray[Any] | list[NDA
 
     Parameters
     ----------
-    model : MLP or Linear
+    model : MLP, Formula or any other
     theta : array_like, shape (P,) or (n_tasks, P)
     x : array_like or list of array_like
         Rows of each task; see `fastmaml.MAML`.
@@ -168,7 +168,7 @@ def task_loss(
 
     Parameters
     ----------
-    model : MLP or Linear
+    model : MLP, Formula or any other
     theta : array_like, shape (P,) or (n_tasks, P)
     x, y : array_like or list of array_like
         Rows of each task; see `fastmaml.MAML`.

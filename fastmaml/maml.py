@@ -13,11 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 from .checks import as_choice, as_count, as_flag, as_number, as_positive, require_finite
 from .divergence import SUSPICIOUS, warn_of_divergence
 from .family import Family, as_model, is_model
-from .learner import Learner, in_dtype, option
+from .learner import Learner, in_dtype
 from .losses import loss_of
 from .methods.base import Problem
 from .methods.choose import METHODS, ORDERS, choose
 from .methods.dense import adapt
+from .options import option
 from .plan import default_max_memory
 from .rates import as_inner_lr, as_step_weights, rate_gradient
 from .tasks import Rows, by_task
@@ -88,7 +89,7 @@ class MAML(Learner):
 
     Parameters
     ----------
-    model : MLP or Linear
+    model : MLP, Linear, Formula, Sum, Custom or another
         The model f(theta, x).
     inner_lr : float or array_like
         Inner learning rate, with S steps, L layers, P parameters: a scalar; (S,) per step; (L,)

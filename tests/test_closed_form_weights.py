@@ -145,6 +145,27 @@ def test_float32_that_overflows_is_computed_again_with_its_weights():
     )
 
 
+@pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="NumPy would warn of what overflows")
+def test_float32_that_overflows_predicts_with_its_weights():
+    """As without weights: features of 1e39, and a prior that is as narrow as they are large."""
+    head = fm.BayesianLastLayer(fm.MLP([1, 4, 4, 1], "relu"))
+    x, y, x_new, _ = (part.astype("float32") for part in tasks(3, 4, 5))
+    layers, *_ = head.unpack(moved(head))
+    layers = [*((1e12 * weight, bias) for weight, bias in layers[:2]), (np.zeros((1, 4)), [0.0])]
+    theta = head.pack(layers, [1e-78] * 4 + [1.0], 1.0).astype("float32")
+    x, x_new = np.float32(1e15) * x, np.float32(1e15) * x_new
+    weights = {"sample_weight": np.float32(2) ** np.arange(12).reshape(3, 4)}
+    wide = [part.astype("float64") for part in (theta, x, y, x_new)]
+    got = head.predict(theta, x, y, x_new, return_std=True, **weights)
+    want = head.predict(*wide, return_std=True, **weights)
+    with pytest.warns(fm.DivergenceWarning, match="the posterior of task 0 is not finite"):
+        got += head.adapt(theta, x, y, **weights)[:2]  # of a precision that float32 cannot hold
+    want += head.adapt(*wide[:3], **weights)[:2]
+    for mine, other in zip(got, want, strict=True):
+        with np.errstate(over="ignore"):
+            np.testing.assert_array_equal(mine, other.astype("float32"))
+
+
 def test_errors():
     head = fm.BayesianLastLayer(fm.MLP([1, 4, 1]), loss="mean_nll")
     theta, data = moved(head), tasks(3, 5, 6)

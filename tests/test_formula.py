@@ -252,6 +252,21 @@ def test_a_power_of_zero_has_the_slope_zero():
     np.testing.assert_array_equal(hessian, np.zeros((1, 2, 2)))
 
 
+@pytest.mark.parametrize("n", [3, -4, 64, 65, 66, -65, -66, 1001])
+def test_whole_powers_of_negative_numbers(n):
+    a, x = sympy.symbols("a x")
+    model = fm.Formula((a * x) ** n, parameters=[a], inputs=[x])
+    rows, at = np.array([-1.01, -0.99, 0.98, 1.02]), 0.995
+    f = (at * rows) ** n
+    data = [at], rows[None, :, None]
+    np.testing.assert_allclose(model.predict(*data)[0, :, 0], f, rtol=1e-12)
+    jacobian = fm.equations.jacobian(model, *data)[0, :, 0, 0]
+    np.testing.assert_allclose(jacobian, n * f / at, rtol=1e-12)
+    hessian = fm.equations.task_hessian(model, *data, np.zeros((1, 4)))[0, 0, 0]
+    want = ((2 * n - 1) * n * (f / at) ** 2).sum()
+    np.testing.assert_allclose(hessian, want, rtol=1e-12)
+
+
 def test_threads_and_blocks_give_the_same_bits():
     law = LAWS["pendulum"]
     theta, many = law.model.pack(law.values), [side * 80 for side in batch("pendulum")]

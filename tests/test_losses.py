@@ -10,6 +10,7 @@ import numba
 import numpy as np
 import pytest
 import reference
+import sympy
 from cases import DTYPES, METHODS, OTHER_LOSSES, draw, draw_for, relative_error
 from same import bits
 from test_checks import error
@@ -271,6 +272,21 @@ def test_large_outputs(dtype):
     assert got == pytest.approx(250 + np.log(2 * np.pi) / 2, rel=1e-6)
 
 
+@pytest.mark.parametrize("method", ["dense", "explicit"])
+@pytest.mark.parametrize("name", KINDS)
+def test_an_output_without_a_value_has_no_slope(name, method):
+    """As the logarithm of a negative number, whose own slope is a number."""
+    a, b, x = sympy.symbols("a b x")
+    model = fm.Formula([sympy.log(a) * x, b * x], parameters=[a, b], inputs=[x])
+    rows, y = np.ones((2, 3, 1)), np.ones((2, 3, {"softmax": 1, "gaussian_nll": 1}.get(name, 2)))
+    with np.errstate(all="ignore"):  # of plain Python
+        gradient = fm.equations.task_gradient(model, [-1.0, 0.5], rows, y, loss=KINDS[name])
+        assert np.isnan(gradient[:, 0]).all()
+        maml = fm.MAML(model, loss=KINDS[name], method=method)
+        with pytest.warns(fm.DivergenceWarning, match="task 0 diverged in inner step 1"):
+            maml.adapt([-1.0, 0.5], rows, y)
+
+
 def test_means_and_sums():
     """As in PyTorch, a mean is over rows and targets, but of classes over rows."""
     model, rng = fm.Linear(2, 4), np.random.default_rng(0)
@@ -451,6 +467,12 @@ def test_what_is_no_label_is_nan_where_nobody_checks(dtype):
         y[1, 2] = label
         with np.errstate(all="ignore"):  # of plain Python
             assert np.isnan(maml.value(model.init(0, dtype), X, y))
+    for wrong in ([0, 0], [1, 1], [0, np.nan], [0, 2]):
+        y = np.tile(np.eye(2, dtype=dtype)[0], (2, 3, 1))
+        assert np.isfinite(maml.value(model.init(0, dtype), X, y))
+        y[1, 2] = wrong
+        with np.errstate(all="ignore"):
+            assert np.isnan(maml.value(model.init(0, dtype), X, y))
 
 
 def test_the_closed_form_is_of_squared_errors():
@@ -595,6 +617,9 @@ def test_what_is_saved_scales_no_classes_and_counts(tmp_path):
     assert saved.outputs == ("count",)
     want = maml.predict(theta, (x - 1) / 2, y, (x - 1) / 2)
     np.testing.assert_array_equal(saved.predict(x, y, x), want)
+    weights = {"sample_weight": rng.uniform(size=(3, 5))}
+    want = maml.predict(theta, (x - 1) / 2, y, (x - 1) / 2, **weights)
+    np.testing.assert_array_equal(saved.predict(x, y, x, **weights), want)
 
 
 @pytest.mark.skipif(not jit, reason="it takes long in plain Python")

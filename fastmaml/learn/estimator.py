@@ -179,34 +179,6 @@ class MAMLRegressor(GroupedRegressor, ByGradientSteps):
         predicted: NDArray[Any] = self._predict(X, groups)
         return predicted
 
-    def adapt_predict(
-        self, X: Any, y: Any, groups: Any, X_new: Any, groups_new: Any, sample_weight: Any = None
-    ) -> NDArray[Any]:
-        """Adapt to the rows of many groups at once, new or known, and predict other rows of them.
-
-        Parameters
-        ----------
-        X, y, groups : array_like
-            Rows to adapt to, as for ``fit``.
-        X_new, groups_new : array_like
-            Rows to predict; their groups are among `groups`.
-        sample_weight : array_like, shape (rows,), optional
-            Weight of each row to adapt to, 0 or more.
-
-        Returns
-        -------
-        y_new : ndarray, shape (rows,) or (rows, n_outputs)
-
-        Raises
-        ------
-        ValueError
-            For a group in `groups_new` that `groups` has not, or data that does not fit ``fit``'s.
-        """
-        predicted: NDArray[Any] = self._adapt_and_predict(
-            X, y, groups, X_new, groups_new, sample_weight
-        )
-        return predicted
-
     def adapt(self, X: Any, y: Any, sample_weight: Any = None) -> AdaptedRegressor:
         """Return a regressor for one task, adapted to its rows.
 

@@ -17,11 +17,11 @@ from ..kernels.models.scaled import SCALED, scaled_table
 from ..predict import predict as predict_of_any_model
 from .maps import Shifted
 
-__all__ = ["Frozen", "Scaled"]
+__all__ = ["Around", "Frozen", "Scaled"]
 
 
 @dataclass(frozen=True, init=False, repr=False, eq=False)
-class _Around:
+class Around:
     """What such models have of the one inside."""
 
     model: Any
@@ -82,6 +82,7 @@ class _Around:
 
     def init(
         self,
+        /,
         rng: int | np.random.Generator | None = None,
         dtype: DTypeLike = np.float64,
         **options: Any,
@@ -94,8 +95,8 @@ class _Around:
         return np.asarray(self.model.pack(parameters))
 
     def unpack(self, theta: ArrayLike) -> Any:
-        """Return the parameters as the model inside does."""
-        return self.model.unpack(theta)
+        """Return the parameters as the model inside does, or as they are if it does not."""
+        return getattr(self.model, "unpack", np.asarray)(theta)
 
     predict = predict_of_any_model
 
@@ -110,17 +111,17 @@ class _Around:
 def _again(kind: Any, model: Any, numbers: tuple[float, ...]) -> Any:
     """A model that was pickled."""
     made = object.__new__(kind)
-    _Around.__init__(made, model, numbers)
+    Around.__init__(made, model, numbers)
     return made
 
 
 @lru_cache(maxsize=64)
-def _compiled(model: _Around, dtype: np.dtype[Any]) -> Compiled:
+def _compiled(model: Around, dtype: np.dtype[Any]) -> Compiled:
     return model._make(model.model.compiled(dtype))
 
 
 @final
-class Scaled(_Around):
+class Scaled(Around):
     """A model in the user's units: ``y_mean + y_scale * model((x - x_mean) / x_scale)``.
 
     Losses and learning are then in these units, too. (To standardise data beforehand, and learn on
@@ -199,7 +200,7 @@ class Scaled(_Around):
 
 
 @final
-class Frozen(_Around):
+class Frozen(Around):
     """A model of which some parameters stay as they are: they neither adapt nor are learned.
 
     theta still holds them, where they begin and stay: their entries of every gradient, of every

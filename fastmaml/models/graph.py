@@ -132,6 +132,9 @@ class Graph:
             return self._whole_power(a, int(exponent))
         if base is not None and base > 0:
             return self.node("exp", self.multiply(self.constant(math.log(base)), b))
+        if exponent is not None and exponent == int(exponent):  # a negative base has it, too
+            size = self.node("power", self.node("abs", a), b)
+            return self.multiply(self.node("sign", a), size) if exponent % 2 else size
         return self.node("power", a, b)
 
     def _whole_power(self, a: int, n: int) -> int:

@@ -11,8 +11,9 @@ from typing import Any
 
 from ..checks import shown
 from ..kernels.models.programs import ALONG, Program
-from .formula import Formula, as_bounds, as_names, require_limits
+from .formula import Formula
 from .graph import ARITY
+from .named import as_bounds, as_names, require_limits
 
 __all__ = ["formula_of", "plain_formula"]
 

@@ -14,6 +14,7 @@ from itertools import accumulate
 
 import numpy as np
 
+from ..compile.jit import helper
 from ..compile.link import linked
 from ..compile.records import View, net_at, part_of, table_of, with_parts
 from ..vectors.pointers import offset
@@ -82,6 +83,18 @@ def _add_outputs(n, ld, rows, add, source, out):
                 out[i * n + j] = source[i * ld + j]
 
 
+@helper
+def own_block(block, part):
+    """The part's own block, of the same rows."""
+    return Block(block.rows, offset(block.memory, block.rows * part.place))
+
+
+@helper
+def _own(at, part):
+    """The part's own parameters, or its share of a direction."""
+    return Point(offset(at.w, part.padded), offset(at.c, part.derived))
+
+
 @linked
 def _load_columns(n, ld, rows, source, ld_source, out):
     """Copy n numbers of each row of ld_source into rows of ld numbers, zero-padded."""
@@ -96,8 +109,7 @@ def _load_columns(n, ld, rows, source, ld_source, out):
 def _derive(net, w, c):
     for number in range(net.n_parts):
         part = part_of(net, number)
-        at = Point(offset(w, part.padded), offset(c, part.derived))
-        part_derive(net_at(net, part.net), at)
+        part_derive(net_at(net, part.net), _own(Point(w, c), part))
 
 
 @linked
@@ -110,8 +122,7 @@ def _forward(net, block, at, order):
         own = Block(block.rows, offset(block.memory, block.rows * place))
         x = offset(block.memory, part.column)
         _load_columns(sub.n_in, sub.ld_in, block.rows, x, net.n_in, own.memory)
-        here = Point(offset(at.w, part.padded), offset(at.c, part.derived))
-        part_forward(sub, own, here, order)
+        part_forward(sub, own, _own(at, part), order)
         _add_outputs(net.n_out, sub.ld_out, block.rows, number > 0, f_of(sub, own), f)
 
 
@@ -120,11 +131,9 @@ def _backward(net, block, at, order, g, add):
     delta = delta_of(net, block)
     for number in range(net.n_parts):
         part = part_of(net, number)
-        sub = net_at(net, part.net)
-        own = Block(block.rows, offset(block.memory, block.rows * part.place))
+        sub, own = net_at(net, part.net), own_block(block, part)
         load_rows(net.n_out, sub.ld_out, block.rows, delta, delta_of(sub, own))
-        here = Point(offset(at.w, part.padded), offset(at.c, part.derived))
-        part_backward(sub, own, here, order, offset(g, part.padded), add)
+        part_backward(sub, own, _own(at, part), order, offset(g, part.padded), add)
 
 
 @linked
@@ -132,11 +141,8 @@ def _r_forward(net, block, at, along):
     rf = rf_of(net, block)
     for number in range(net.n_parts):
         part = part_of(net, number)
-        sub = net_at(net, part.net)
-        own = Block(block.rows, offset(block.memory, block.rows * part.place))
-        here = Point(offset(at.w, part.padded), offset(at.c, part.derived))
-        there = Point(offset(along.w, part.padded), offset(along.c, part.derived))
-        part_r_forward(sub, own, here, there)
+        sub, own = net_at(net, part.net), own_block(block, part)
+        part_r_forward(sub, own, _own(at, part), _own(along, part))
         _add_outputs(net.n_out, sub.ld_out, block.rows, number > 0, rf_of(sub, own), rf)
 
 
@@ -145,12 +151,10 @@ def _r_backward(net, block, at, along, hv, add):
     r_delta = r_delta_of(net, block)
     for number in range(net.n_parts):
         part = part_of(net, number)
-        sub = net_at(net, part.net)
-        own = Block(block.rows, offset(block.memory, block.rows * part.place))
+        sub, own = net_at(net, part.net), own_block(block, part)
         load_rows(net.n_out, sub.ld_out, block.rows, r_delta, r_delta_of(sub, own))
-        here = Point(offset(at.w, part.padded), offset(at.c, part.derived))
-        there = Point(offset(along.w, part.padded), offset(along.c, part.derived))
-        part_r_backward(sub, own, here, there, offset(hv, part.padded), add)
+        point, direction = _own(at, part), _own(along, part)
+        part_r_backward(sub, own, point, direction, offset(hv, part.padded), add)
 
 
 SUM = Passes(_derive, _forward, _backward, _r_forward, _r_backward)
