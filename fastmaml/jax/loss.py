@@ -211,9 +211,10 @@ def _require_shapes(objective: Any, theta: Any, data: Any, rate: Any) -> None:
     zeros: Any = jax.tree.map(lambda leaf: np.zeros(leaf.shape), (theta, data, rate))
     flat, (x, y, x_query, y_query), rates = zeros
     as_theta(objective._space, flat, check_finite=False)
+    targets, query_targets = objective._problem.targets
     as_tasks(
-        objective.model, x, y, x_query, y_query, flat.dtype, False, objective._fewest,
-        *objective._problem.targets, mapped=False,
+        objective.model, x, y, x_query, y_query, flat.dtype, False, objective._fewest, targets,
+        query_targets, mapped=False,
     )  # fmt: skip
     if rates is not None:
         replace(objective, inner_lr=rates)
