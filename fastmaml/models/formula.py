@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, final
 
 import numpy as np
@@ -25,6 +25,7 @@ from ..checks import (
 )
 from ..family import Compiled
 from ..kernels.models.formula import formula_passes, formula_table
+from ..kernels.models.formula_lanes import formula_lanes
 from ..kernels.models.programs import Program
 from ..predict import predict as predict_of_any_model
 from .expression import as_expressions, place, require_sympy
@@ -406,4 +407,5 @@ def _as_bounds(given: Any) -> tuple[tuple[str, float, float], ...]:
 
 @lru_cache(maxsize=64)
 def _compiled(program: Program, dtype: np.dtype[Any]) -> Compiled:
-    return Compiled(formula_table(program, dtype), formula_passes(program), dtype)
+    table, passes = formula_table(program, dtype), formula_passes(program)
+    return Compiled(table, passes, dtype, lanes=partial(formula_lanes, program))
