@@ -195,7 +195,7 @@ def test_every_function(name):
         rng.uniform(0.1, 0.8, (19, 5, width)).astype(np.float32).astype(float)
         for width in (2, 1, 2, 1)
     ]
-    hold(model, np.array([0.5, 0.25, 0.375]), data, "float64", inner_lr=0.02, steps=2)
+    hold(model, np.array([0.5, 0.25, 0.375]), data, "float64", inner_lr=0.002, steps=2)
 
 
 def test_powers():
