@@ -1,16 +1,15 @@
 """This package on a formula: as ``fm.Formula``, and as compiled functions of a user's own.
 
 The functions are what somebody would write who has the derivatives on paper: plain loops over rows,
-with common subexpressions named. Here SymPy writes them.
+with common subexpressions named. Here they are written from the formula's program.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from typing import Any
 
 import numba
-import numpy as np
 
 import fastmaml as fm
 
@@ -46,58 +45,49 @@ def formula_of(law: Law) -> fm.Formula:
 
 def custom_of(law: Law) -> fm.Custom:
     """A law as four compiled functions."""
-    import sympy
-
-    n = len(law.values)
-    theta, v = sympy.symbols(f"w:{n}", real=True), sympy.symbols(f"v:{n}", real=True)
-    x, delta = sympy.symbols(f"x:{len(law.inputs)}", real=True), sympy.Symbol("d", real=True)
-    f = law.of_theta(sympy, theta, x)
-    slopes = [f.diff(each) for each in theta]
-    along = sum(slope * each for slope, each in zip(slopes, v, strict=True))
-    bends = [along.diff(each) for each in theta]
+    program = formula_of(law).program
+    slopes, bends = program.slopes[0], program.bends[0]
+    n = len(slopes)
     functions = {
-        "forward": _function(("theta", "x", "f"), "f[row, 0] =", [f]),
-        "vjp": _function(
-            ("theta", "x", "delta", "g"), "g[{}] +=", [delta * slope for slope in slopes]
-        ),
-        "jvp": _function(("theta", "x", "v", "rf"), "rf[row, 0] =", [along]),
-        "hvp": _function(
-            ("theta", "x", "delta", "v", "h"), "h[{}] +=", [delta * bend for bend in bends]
-        ),
+        "forward": _function(program, "forward(theta, x, f)", ["f[row, 0] = {}"], program.f),
+        "vjp": _function(program, "vjp(theta, x, delta, g)", _sums("g", n), slopes),
+        "jvp": _function(program, "jvp(theta, x, v, rf)", [_along(n)], [slopes]),
+        "hvp": _function(program, "hvp(theta, x, delta, v, h)", _sums("h", n), bends),
     }
     return fm.Custom(n, len(law.inputs), 1, **functions)
 
 
-def _function(arguments: tuple[str, ...], target: str, expressions: Sequence[Any]) -> Any:
-    """A compiled loop over rows, which writes expressions to a target each."""
-    import sympy
-    from sympy.printing.numpy import NumPyPrinter
+_TEXTS = {
+    "add": "{} + {}", "multiply": "{} * {}", "negative": "-{}", "reciprocal": "1.0 / {}",
+    "exp": "math.exp({})", "sin": "math.sin({})", "cos": "math.cos({})", "log": "math.log({})",
+    "log_or_0": "math.log({})", "sigmoid": "1.0 / (1.0 + math.exp(-{}))", "power": "{} ** {}",
+    "constant": "{}", "parameter": "theta[{}]", "direction": "v[{}]", "input": "x[row, {}]",
+}  # fmt: skip
 
-    text = NumPyPrinter().doprint
-    named, found = sympy.cse(expressions, symbols=sympy.numbered_symbols("t"))
-    of_rows = {"x", "d"}  # what symbols depend on the row begin with
+
+def _sums(array: str, n: int) -> list[str]:
+    return [f"{array}[{j}] += delta[row, 0] * {{}}" for j in range(n)]
+
+
+def _along(n: int) -> str:
+    return "rf[row, 0] = " + " + ".join(f"{{}} * v[{j}]" for j in range(n))
+
+
+def _function(program: Any, head: str, targets: list[str], wanted: Any) -> Any:
+    """A compiled loop over rows, which writes nodes of a program by their targets' texts."""
+    groups = [each if isinstance(each, tuple) else (each,) for each in wanted]
+    needed = program.needed([node for group in groups for node in group])
     before, within = [], []
-    for symbol, expression in named:
-        each = any(s.name in of_rows or s.name[0] in of_rows for s in expression.free_symbols)
-        (within if each else before).append(f"{symbol} = {text(expression)}")
-        if each:
-            of_rows.add(symbol.name)
-    sums = "{}" in target
-    for j, expression in enumerate(found):
-        to = f"sum{j} +=" if sums else target
-        within.append(f"{to} {text(expression)}")
-    code = "\n".join([*before, *within])
-    lines = [f"def function({', '.join(arguments)}):"]
-    for letter, array in (("w", "theta"), ("v", "v")):
-        used = [j for j in range(len(found) + 40) if f"{letter}{j}" in code]
-        lines += [f"    {letter}{j} = {array}[{j}]" for j in used]
-    lines += [f"    {line}" for line in before]
-    lines += [f"    sum{j} = 0.0" for j in range(len(found)) if sums]
-    lines += ["    for row in range(len(x)):"]
-    lines += [f"        x{c} = x[row, {c}]" for c in range(9) if f"x{c}" in code]
-    lines += ["        d = delta[row, 0]"] if "delta" in arguments else []
-    lines += [f"        {line}" for line in within]
-    lines += [f"    {target.format(j)} sum{j}" for j in range(len(found)) if sums]
-    scope = {"numpy": np}
-    exec("\n".join(lines), scope)
-    return numba.njit(error_model="numpy")(scope["function"])
+    for node in needed:
+        op, *args = program.nodes[node]
+        leaf = op in ("constant", "parameter", "direction", "input")
+        text = _TEXTS[op].format(*(args if leaf else [f"t{a}" for a in args]))
+        (within if program.depends[node] & 1 else before).append(f"t{node} = {text}")
+    for target, group in zip(targets, groups, strict=True):
+        if group != (None,):
+            names = ["0.0" if node is None else f"t{node}" for node in group]
+            within.append(target.format(*names))
+    lines = [f"def {head}:", *(f"    {line}" for line in before), "    for row in range(len(x)):"]
+    scope: dict[str, Any] = {"math": math}
+    exec("\n".join([*lines, *(f"        {line}" for line in within)]), scope)
+    return numba.njit(error_model="numpy")(scope[head.split("(")[0]])

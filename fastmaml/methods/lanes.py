@@ -40,7 +40,7 @@ class Lanes(ByParameter):
         """What a problem has that the method has not, as the text of an error, or None."""
         lacks = None
         if problem.model.compiled(FLOAT64).lanes is None:
-            lacks = f"is for formulas (model is {problem.model!r})"
+            lacks = f"is for formulas and compiled functions (model is {problem.model!r})"
         for name in ("loss", "query_loss"):
             kind = getattr(problem, name).kind
             if lacks is None and kind not in LANE_LOSSES:
@@ -55,7 +55,10 @@ class Lanes(ByParameter):
         starts = np.arange(0, sizes.n_tasks, lanes)
         for counts in (sizes.counts, sizes.query_counts):
             rows += int(np.maximum.reduceat(counts, starts).sum()) * lanes
-        table = _table(problem, dtype, sizes.weighted, 0)
+        try:
+            table = _table(problem, dtype, sizes.weighted, 0)
+        except ValueError:  # a user's functions are not fit
+            return False
         size = kernels.scratch_size(_sizes_of(table, problem, sizes), lanes) * dtype.itemsize
         return rows <= PADDED * sum(sizes.rows) and size <= CACHED
 
@@ -137,5 +140,5 @@ def _sizes_of(table: NDArray[np.int64], problem: Problem, sizes: Sizes) -> kerne
     return kernels.Sizes(
         net.n_theta, problem.steps, int(sizes.counts.max()), net.n_in, net.lane_made,
         net.lane_kept, net.all_losses[0].n_y + 1, int(sizes.query_counts.max()),
-        net.all_losses[1].n_y + 1,
+        net.all_losses[1].n_y + 1, net.lane_room,
     )  # fmt: skip

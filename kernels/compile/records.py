@@ -60,6 +60,7 @@ NET_FIELDS = (
     # addresses, see ``models.lanes``
     "lane_made",
     "lane_kept",
+    "lane_room",
     "lane_prepare",
     "lane_slopes",
     "lane_query",

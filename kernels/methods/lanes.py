@@ -40,6 +40,7 @@ class Sizes(NamedTuple):
     width: int  # of a row of targets, with a weight
     query_rows: int
     query_width: int
+    room: int
 
 
 class Memory(NamedTuple):
@@ -64,6 +65,7 @@ class Memory(NamedTuple):
     query_made: Any
     query_y: Any
     kept: Any
+    room: Any
 
 
 def _places(s: Sizes) -> tuple[int, ...]:
@@ -79,10 +81,11 @@ def _places(s: Sizes) -> tuple[int, ...]:
     query_made = query_x + query_rows * s.n_in
     query_y = query_made + query_rows * s.made
     kept = query_y + query_rows * s.query_width
+    room = kept + steps * rows * s.kept
     return (
         0, moved, adjoint, adjoint + p, adjoint + 2 * p, adjoint + 3 * p, value, value + 1,
-        value + 2, value + 3, value + 4, value + 5, x, made, y, query_x, query_made, query_y, kept,
-        kept + steps * rows * s.kept,
+        value + 2, value + 3, value + 4, value + 5, x, made, y, query_x, query_made, query_y, kept, room,
+        room + query_rows * s.room,
     )  # fmt: skip
 
 
@@ -108,7 +111,7 @@ def _memory_of(sizes, scratch):
         offset(scratch, p[12] * lanes), offset(scratch, p[13] * lanes),
         offset(scratch, p[14] * lanes), offset(scratch, p[15] * lanes),
         offset(scratch, p[16] * lanes), offset(scratch, p[17] * lanes),
-        offset(scratch, p[18] * lanes),
+        offset(scratch, p[18] * lanes), offset(scratch, p[19] * lanes),
     )  # fmt: skip
 
 
@@ -264,7 +267,7 @@ def _carry_back(net, inner, count, rows, query_rows, memory, rate_gradient):
         if inner.weights[step] != 0:
             memory.factor[0] = inner.weights[step]
             weight = memory.factor[0]
-            query(net, query_numbers, query_rows, w, memory.value, found)
+            query(net, query_numbers, query_rows, w, memory.room, memory.value, found)
             for i in range(lanes):
                 memory.values[i] += weight * memory.value[i]
             for i in range(size):
@@ -336,6 +339,7 @@ def lanes(
         sizes = Sizes(
             net.n_theta, rates.shape[0], longest, net.n_in, net.lane_made, net.lane_kept,
             loss_of(net, 0).n_y + 1, query_longest, loss_of(net, 1).n_y + 1,
+            net.lane_room,
         )  # fmt: skip
         sums = Sums(gradient_rows, gradient.size, rate_rows, rate_rows.shape[1], task_values)
         _work(

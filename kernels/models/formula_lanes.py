@@ -9,27 +9,18 @@ What takes long and is needed again, a function or a division, is stored for eac
 on inputs alone is *made* once for all steps, the rest is *kept* from ``slopes`` to ``products`` of
 the same step. All else is computed anew, which is faster than to read it.
 
-Each pass is written once, for a `_Registers` that emits its loop as LLVM instructions on whole
-registers, or an `_Arrays` that runs it with NumPy where the JIT is off.
+Each pass is written once, for both machines of ``vectors.loops``.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
-
-import numpy as np
-from llvmlite import ir
-from numba import config, types
-from numba.extending import intrinsic
 
 from ..compile.link import linked
 from ..losses.lanes import LANE_LOSSES
 from ..vectors.elementary import PREPARED
-from ..vectors.emitter import LANES
-from ..vectors.machines import Arrays, Lanes, Registers
+from ..vectors.loops import operation
 from .lanes import LanePasses
 from .programs import AT, LEAVES, ROW, Program, entries_of, evaluate
 
@@ -230,128 +221,17 @@ def _layout_of(program: Program) -> _Layout:
     return _Layout(program)
 
 
-# The machines with their loop --------------------------------------------------------------------
-
-
-class _Registers:
-    """Vectors in memory, and the loop over rows, as LLVM instructions."""
-
-    def __init__(self, context: Any, builder: Any, dtype: Any) -> None:
-        self.m, self.b, self.int = Registers(context, dtype), builder, ir.IntType(64)
-        self.m.builder = builder
-
-    def _value(self, number: Any) -> Any:
-        return ir.Constant(self.int, number) if isinstance(number, int) else number
-
-    def _at(self, pointer: Any, row: Any, width: Any, column: int) -> Any:
-        """Vector ``row * width + column``."""
-        b, index = self.b, ir.Constant(self.int, column)
-        if not isinstance(row, int):
-            index = b.add(b.mul(row, self._value(width)), index)
-        return b.gep(pointer, [b.mul(index, ir.Constant(self.int, self.m.lanes))])
-
-    def load(self, pointer: Any, row: Any, width: Any, column: int) -> Lanes:
-        """A vector of a matrix (rows, width) of them."""
-        return self.m.load(self._at(pointer, row, width, column))
-
-    def store(self, value: Any, pointer: Any, row: Any, width: Any, column: int) -> None:
-        """Write one."""
-        self.m.store(value, self._at(pointer, row, width, column))
-
-    def number(self, pointer: Any, index: int) -> Lanes:
-        """A float64 in every lane."""
-        b = self.b
-        number = b.load(b.gep(pointer, [ir.Constant(self.int, index)]))
-        return self.m.spread(b.fptrunc(number, self.m.scalar) if self.m.itemsize == 4 else number)
-
-    def rows(self, count: Any, start: list[Lanes], body: Any) -> list[Lanes]:
-        """``totals = body(row, totals)`` for each row, of which there is one; in registers."""
-        b = self.b
-        entry, head = b.block, b.append_basic_block("rows")
-        done = b.append_basic_block("rows.done")
-        b.branch(head)
-        b.position_at_end(head)
-        index = b.phi(self.int)
-        index.add_incoming(self._value(0), entry)
-        carried = [b.phi(self.m.vector) for _ in start]
-        for phi, value in zip(carried, start, strict=True):
-            phi.add_incoming(value.value, entry)
-        values = body(index, [Lanes(self.m, phi) for phi in carried])
-        following = b.add(index, self._value(1))
-        index.add_incoming(following, b.block)
-        for phi, value in zip(carried, values, strict=True):
-            phi.add_incoming(value.value, b.block)
-        b.cbranch(b.icmp_signed("<", following, count), head, done)
-        b.position_at_end(done)
-        return values
-
-
-class _Arrays:
-    """The same with NumPy."""
-
-    def __init__(self, dtype: np.dtype) -> None:
-        self.m, self.lanes = Arrays(dtype), LANES[dtype]
-
-    def _at(self, row: int, width: int, column: int) -> slice:
-        start = (row * width + column) * self.lanes
-        return slice(start, start + self.lanes)
-
-    def load(self, memory: Any, row: int, width: int, column: int) -> Any:
-        """A vector of a matrix (rows, width) of them."""
-        return memory[self._at(row, width, column)]
-
-    def store(self, value: Any, memory: Any, row: int, width: int, column: int) -> None:
-        """Write one."""
-        memory[self._at(row, width, column)] = value
-
-    def number(self, memory: Any, index: int) -> Any:
-        """A float64 in the dtype."""
-        return self.m.constant(memory[index])
-
-    def rows(self, count: int, totals: list[Any], body: Any) -> list[Any]:
-        """``totals = body(row, totals)`` for each row."""
-        for row in range(count):
-            totals = body(row, totals)
-        return totals
-
-
 # As linked functions -----------------------------------------------------------------------------
-
-
-def _operation(names: str, write: Callable[..., None], program: Program, kind: str) -> Any:
-    """A pass as compiled code calls it, with operands of such names, ``x`` among them."""
-    if config.DISABLE_JIT:
-        place = names.split().index("x")
-
-        def plain(*operands: Any) -> None:
-            with np.errstate(all="ignore"):
-                write(_Arrays(operands[place].dtype), program, kind, *operands)
-
-        return plain
-
-    def definition(typingctx, *operands):
-        dtype = operands[names.split().index("x")].dtype
-
-        def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            write(_Registers(context, builder, dtype), program, kind, *values)
-            return context.get_dummy_value()
-
-        return types.void(*operands), emit
-
-    of = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    parameters = [inspect.Parameter(name, of) for name in ("typingctx", *names.split())]
-    definition.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    return intrinsic(definition)
 
 
 _ROWS = "numbers n x made y width weights stride scale"
 
 
 def _prepare_of(program: Program, kind: str) -> Any:
-    operation = _operation("n x made", _write_prepare, program, kind)
+    passed = operation("n x made", _write_prepare, program, kind)
 
     def prepare(rows, made):
-        operation(rows.n, rows.x, made)
+        passed(rows.n, rows.x, made)
 
     return prepare
 
@@ -361,10 +241,10 @@ def _slopes_of(program: Program, kind: str) -> Any:
         *rest, g = operands
         _write_slopes(on, program, kind, *rest, None, g)
 
-    operation = _operation(f"{_ROWS} w kept g", write, program, kind)
+    passed = operation(f"{_ROWS} w kept g", write, program, kind)
 
     def slopes(numbers, rows, w, kept, g):
-        operation(
+        passed(
             numbers, rows.n, rows.x, rows.made, rows.y, rows.width, rows.weights, rows.stride,
             rows.scale, w, kept, g,
         )  # fmt: skip
@@ -377,10 +257,10 @@ def _query_of(program: Program, kind: str) -> Any:
         *rest, value, g = operands
         _write_slopes(on, program, kind, *rest, None, value, g)
 
-    operation = _operation(f"{_ROWS} w value g", write, program, kind)
+    passed = operation(f"{_ROWS} w value g", write, program, kind)
 
-    def query(numbers, rows, w, value, g):
-        operation(
+    def query(numbers, rows, w, room, value, g):
+        passed(
             numbers, rows.n, rows.x, rows.made, rows.y, rows.width, rows.weights, rows.stride,
             rows.scale, w, value, g,
         )  # fmt: skip
@@ -389,10 +269,10 @@ def _query_of(program: Program, kind: str) -> Any:
 
 
 def _products_of(program: Program, kind: str) -> Any:
-    operation = _operation(f"{_ROWS} w v kept hv", _write_products, program, kind)
+    passed = operation(f"{_ROWS} w v kept hv", _write_products, program, kind)
 
     def products(numbers, rows, w, v, kept, hv):
-        operation(
+        passed(
             numbers, rows.n, rows.x, rows.made, rows.y, rows.width, rows.weights, rows.stride,
             rows.scale, w, v, kept, hv,
         )  # fmt: skip

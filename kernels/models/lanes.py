@@ -8,7 +8,7 @@ that there is to do, in registers, the loss included:
 
     prepare(rows, made)                           what depends on inputs alone, once
     slopes(numbers, rows, w, kept, g)             g = dL/dw; leaves what ``products`` takes up
-    query(numbers, rows, w, value, g)             the same of another loss, with its value
+    query(numbers, rows, w, room, value, g)       the same of another loss, with its value
     products(numbers, rows, w, v, kept, hv)       hv = d2L/dw2 v
 
 ``numbers`` are those of the loss. L is ``rows.scale`` times the sum over rows, each lane by its
@@ -52,6 +52,7 @@ class LanePasses(NamedTuple):
     products: Callable[..., None]
     n_made: int
     n_kept: int
+    n_room: int = 0  # what ``query`` works in
 
 
 def _signatures(dtype: types.Float) -> dict[str, Types]:
@@ -61,7 +62,7 @@ def _signatures(dtype: types.Float) -> dict[str, Types]:
     return {
         "prepare": (rows, p),
         "slopes": (numbers, rows, p, p, p),
-        "query": (numbers, rows, p, p, p),
+        "query": (numbers, rows, p, p, p, p),
         "products": (numbers, rows, p, p, p, p),
     }
 
@@ -86,7 +87,7 @@ def with_lanes(
         "prepare": order > 0 and passes.n_made > 0, "slopes": order > 0, "query": order > 0,
         "products": order > 1,
     }  # fmt: skip
-    fields = {"lane_made": passes.n_made, "lane_kept": passes.n_kept}
+    fields = {"lane_made": passes.n_made, "lane_kept": passes.n_kept, "lane_room": passes.n_room}
     for name, wanted in called.items():
         at = address_of(getattr(passes, name), signatures[name]) if wanted else 0
         fields[f"lane_{name}"] = at
@@ -108,9 +109,9 @@ def slopes(net, numbers, rows, w, kept, g):
 
 
 @helper
-def query(net, numbers, rows, w, value, g):
+def query(net, numbers, rows, w, room, value, g):
     """``value = L`` and ``g = dL/dw`` of the query loss."""
-    _query(net.lane_query, (numbers, rows, w, value, g))
+    _query(net.lane_query, (numbers, rows, w, room, value, g))
 
 
 @helper
