@@ -132,7 +132,8 @@ def _ratios(
     lowest = min(ratios, key=lambda cell: ratios[cell])
     mean = statistics.geometric_mean(ratios.values())
     return (
-        f"* {CONTENDERS[name].title} / {titles[ours] if titles else ours}: geometric mean {mean:.2f}, lowest "
+        f"* {CONTENDERS[name].title} / {(titles or {}).get(ours, ours)}: "
+        f"geometric mean {mean:.2f}, lowest "
         f"{ratios[lowest]:.2f} ({' '.join(lowest)}), over {len(ratios)} cells"
     )
 

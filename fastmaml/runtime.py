@@ -105,7 +105,8 @@ def warmup(
     ----------
     methods : sequence of str
         Of ``"factored"``, ``"dense"``, ``"explicit"`` (with the functions of
-        `fastmaml.equations`), ``"lanes"`` (but for what each `Formula` compiles of its own) and ``"closed_form"`` (`BayesianLastLayer` and its streams).
+        `fastmaml.equations`), ``"lanes"`` (but for what a `Formula` compiles of its own) and
+        ``"closed_form"`` (`BayesianLastLayer` and its streams).
     dtypes : sequence of dtype
         Of float64 and float32.
 

@@ -12,6 +12,7 @@ from fastmaml.kernels.methods import modes
 from fastmaml.kernels.vectors.emitter import LANES
 from formulas import LAWS
 from test_checks import error
+from test_memory import SLACK, allocated, compiled_only, guard_all, planned
 
 import fastmaml as fm
 from fastmaml import workspace
@@ -272,6 +273,28 @@ def test_scratch_memory_may_hold_anything(dtype, monkeypatch):
         np.testing.assert_array_equal(got, want)
 
 
+@every_dtype
+def test_the_kernel_stays_within_its_memory(dtype, monkeypatch):
+    """Bytes before and after each array of a call stay as they are."""
+    guard_all(monkeypatch)
+    for name in ("arrhenius", "predation"):
+        law = LAWS[name]
+        for shape, steps in product(SHAPES.values(), (0, 1, 3)):
+            maml = fm.MAML(law.model, law.rate, steps, method="lanes")
+            maml.evaluate(theta_of(law).astype(dtype), *tasks_of(law, *shape))
+
+
+@compiled_only
+def test_allocations_agree_with_the_formula():
+    law, n_tasks = LAWS["oscillation"], 300
+    data, theta = tasks_of(law, [60] * n_tasks, [20] * n_tasks), theta_of(law)
+    maml = fm.MAML(law.model, law.rate, 9, method="lanes")
+    _, _, formula = planned(maml, "evaluate", [theta, *data])
+    peak, results = allocated(maml.evaluate, theta, *data)
+    assert formula > 3 * SLACK
+    assert 0.98 * formula < peak < 1.03 * (formula + results + 8 * n_tasks) + SLACK
+
+
 def test_what_diverged_is_what_dense_says():
     """A task outside of the domain, among others of its group; and float32 that overflows."""
     a, x = sympy.symbols("a x")
@@ -319,8 +342,8 @@ def test_errors():
     accepted = 'accepted are "dense", "explicit" and "auto"'
     error(
         lambda: fm.MAML(fm.Linear(1), method="lanes"), ValueError,
-        'method is "lanes", which is for formulas and compiled functions (model is Linear(1, n_outputs=1, '
-        f"intercept=True)); {accepted}",
+        'method is "lanes", which is for formulas and compiled functions (model is Linear(1, '
+        f"n_outputs=1, intercept=True)); {accepted}",
     )  # fmt: skip
     for name in ("loss", "query_loss"):
         error(

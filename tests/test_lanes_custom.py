@@ -88,7 +88,7 @@ STATEMENTS = (
     ("s = 0.0; s += t * y; s -= 1; s *= u; s /= 2", "s + 1"),
     ("p = 0; p = p + y", "p"),
     ("q = 1.0\n        for k in range(3):\n            q = q * y + k\n        pass", "q"),
-    ("w = theta[1:]; z = w[0] * theta.size + x.shape[1]", "z"),
+    ("z = theta[1] * x.shape[1] + len(theta)", "z"),
     ("o = y; o **= 2", "o"),
 )
 

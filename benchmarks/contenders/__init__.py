@@ -1,10 +1,10 @@
 """Everything that can compute the meta-gradient of a problem, behind one call.
 
-A problem is of gradient steps, of a last layer that adapts in closed form, or of a formula; each kind
-has its own contenders, under the same names. A contender is a function ``(problem, **options) -> Prepared`` in
-a file of its own. It imports its library itself, so that a process loads only the one that it
-measures, and it does beforehand whatever a user's own training loop would do once: build the model,
-compile, move the data.
+A problem is of gradient steps, of a last layer that adapts in closed form, or of a formula; each
+kind has its own contenders, under the same names. A contender is a function ``(problem, **options)
+-> Prepared`` in a file of its own. It imports its library itself, so that a process loads only the
+one that it measures, and it does beforehand whatever a user's own training loop would do once:
+build the model, compile, move the data.
 """
 
 from __future__ import annotations

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from ..checks import FLOAT64
 from ..family import Compiled
 from ..kernels.compile.records import View
-from ..kernels.losses.lanes import LANE_LOSSES
 from ..kernels.methods import lanes as kernels
 from ..kernels.methods.modes import GRADIENT
 from ..kernels.models.lanes import with_lanes
 from ..kernels.vectors import emitter
+from ..kernels.vectors.loss_formulas import LANE_LOSSES
 from ..losses import TaskLoss, table_with_numbers
 from ..plan import Sizes, chunks_by_work, work_of
 from ..tasks import Rows
@@ -80,9 +80,9 @@ class Lanes(ByParameter):
         rates = rates_by_parameter(problem, dtype)
         return StepwisePlan(
             method=self, mode=mode, dtype=dtype, table=table, rates=rates,
-            parameter_rates=np.zeros(0, dtype), chunks=chunks,
-            blocks=np.zeros(0, np.int64), work=work, scratch=scratch, n_gradient=problem.model.n_params,
-            n_total=0, n_shared=0, n_rates=rates.size, max_memory=problem.max_memory,
+            parameter_rates=np.zeros(0, dtype), chunks=chunks, blocks=np.zeros(0, np.int64),
+            work=work, scratch=scratch, n_gradient=problem.model.n_params, n_total=0, n_shared=0,
+            n_rates=rates.size, max_memory=problem.max_memory,
             longest=(int(sizes.counts.max()), int(sizes.query_counts.max())),
         )  # fmt: skip
 
@@ -107,7 +107,9 @@ class Lanes(ByParameter):
         compiled = problem.model.compiled(dtype)
         table = table_with_numbers(compiled, problem.loss, problem.query_loss, sizes.weighted)
         plan = self._plan(problem, dtype, sizes, GRADIENT, table, 0, np.zeros(1, np.int64))
-        result = Result(np.empty(rows.n_tasks), np.zeros(problem.model.n_params, dtype), np.empty(0))
+        result = Result(
+            np.empty(rows.n_tasks), np.zeros(problem.model.n_params, dtype), np.empty(0)
+        )
         with borrow(plan.layout(1, 0)) as buffers:
             self.launch(problem, plan, 1, theta, rows, rows, 0, 0, buffers, result)
 

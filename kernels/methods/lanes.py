@@ -84,8 +84,8 @@ def _places(s: Sizes) -> tuple[int, ...]:
     room = kept + steps * rows * s.kept
     return (
         0, moved, adjoint, adjoint + p, adjoint + 2 * p, adjoint + 3 * p, value, value + 1,
-        value + 2, value + 3, value + 4, value + 5, x, made, y, query_x, query_made, query_y, kept, room,
-        room + query_rows * s.room,
+        value + 2, value + 3, value + 4, value + 5, x, made, y, query_x, query_made, query_y, kept,
+        room, room + query_rows * s.room,
     )  # fmt: skip
 
 

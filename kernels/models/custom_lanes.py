@@ -20,8 +20,8 @@ import numpy as np
 from ..compile.given import result_for
 from ..compile.jit import helper
 from ..compile.link import linked
-from ..losses.lanes import LANE_LOSSES
 from ..vectors.loops import operation
+from ..vectors.loss_formulas import LANE_LOSSES
 from ..vectors.numbers import array_type, lane_rows, lane_run
 from ..vectors.pointers import lanes_of, offset
 from .custom import ARGUMENTS
@@ -186,4 +186,5 @@ def custom_lanes(
     )  # fmt: skip
     for each in made:
         each.__module__ = "custom"  # not the package's: what they call its store cannot watch
-    return LanePasses(*map(linked, made), 0, 3 * sizes[2], 2 * sizes[2])
+    prepare, slopes, query, products = map(linked, made)
+    return LanePasses(prepare, slopes, query, products, 0, 3 * sizes[2], 2 * sizes[2])

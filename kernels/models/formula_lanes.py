@@ -18,11 +18,11 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from ..compile.link import linked
-from ..losses.lanes import LANE_LOSSES
 from ..vectors.elementary import PREPARED
 from ..vectors.loops import operation
+from ..vectors.loss_formulas import LANE_LOSSES
 from .lanes import LanePasses
-from .programs import AT, LEAVES, ROW, Program, entries_of, evaluate
+from .programs import LEAVES, ROW, Program, entries_of, evaluate
 
 #: operations that are faster done again than read
 _CHEAP = {"add", "multiply", "negative", "abs", "sign", "greater", "max", "min"}
@@ -91,7 +91,7 @@ class _Pass:
         return evaluate(self.m, program, outside, known)
 
     def inputs(self, x: Any, row: Any) -> dict[int, Any]:
-        """Those of a row. (LLVM drops what is not used.)"""
+        """Those of a row; LLVM drops what is not used."""
         return {
             node: self.on.load(x, row, self.program.n_inputs, args[0])
             for node, (op, *args) in enumerate(self.program.nodes)
@@ -100,6 +100,7 @@ class _Pass:
 
     def stored(self, what: _Stored, memory: Any, row: Any) -> tuple[dict[int, Any], dict[Any, Any]]:
         """What was left of a row: nodes, and what functions share."""
+
         def read(place: int) -> Any:
             return self.on.load(memory, row, what.size, place)
 
@@ -116,7 +117,7 @@ class _Pass:
         part: int,
     ) -> list[Any]:  # fmt: skip
         """Of each output, what a function of the loss gives."""
-        function = LANE_LOSSES[kind][part]
+        function: Any = LANE_LOSSES[kind][part]
         return [
             function(self.m, numbers, found[node], self.on.load(y, row, width, o))
             for o, node in enumerate(self.program.f)
@@ -145,10 +146,10 @@ def _write_prepare(on: Any, program: Program, kind: str, n: Any, x: Any, made: A
 
 
 def _write_slopes(
-    on: Any, program: Program, kind: str, numbers: Any, n: Any, x: Any, made: Any, y: Any,
-    width: Any, weights: Any, stride: Any, scale: Any, w: Any, kept: Any, value: Any, g: Any,
-) -> None:  # fmt: skip
+    on: Any, program: Program, kind: str, *operands: Any, kept: Any = None, value: Any = None
+) -> None:
     """With ``kept`` what ``products`` takes up, with ``value`` the loss itself."""
+    numbers, n, x, made, y, width, weights, stride, scale, w, g = operands
     p, m = _Pass(on, program), on.m
     what, wanted = p.layout.kept, program.with_slopes
     before = p.before(wanted, p.layout.made.nodes, parameter=w)
@@ -158,17 +159,17 @@ def _write_slopes(
         nodes, shared = p.stored(p.layout.made, made, row)
         found = evaluate(m, program, wanted, {**before, **p.inputs(x, row), **nodes}, shared)
         if kept is not None:
-            for place, node in enumerate(what.nodes):
-                on.store(found[node], kept, row, what.size, place)
+            for place, each in enumerate(what.nodes):
+                on.store(found[each], kept, row, what.size, place)
         weight = on.load(weights, row, stride, 0)
         errors = p.errors(kind, of_loss, y, width, row, found, 0)
-        for (each, slope), slopes in zip(errors, program.slopes, strict=True):
+        for (of_row, slope), slopes in zip(errors, program.slopes, strict=True):
             delta = weight * slope
             for j, node in enumerate(slopes):
                 if node is not None:
                     totals[j] = m.fma(delta, found[node], totals[j])
             if value is not None:
-                totals[-1] = m.fma(weight, each, totals[-1])
+                totals[-1] = m.fma(weight, of_row, totals[-1])
         return totals
 
     count = program.n_params + (value is not None)
@@ -238,8 +239,8 @@ def _prepare_of(program: Program, kind: str) -> Any:
 
 def _slopes_of(program: Program, kind: str) -> Any:
     def write(on: Any, program: Program, kind: str, *operands: Any) -> None:
-        *rest, g = operands
-        _write_slopes(on, program, kind, *rest, None, g)
+        *rest, kept, g = operands
+        _write_slopes(on, program, kind, *rest, g, kept=kept)
 
     passed = operation(f"{_ROWS} w kept g", write, program, kind)
 
@@ -255,7 +256,7 @@ def _slopes_of(program: Program, kind: str) -> Any:
 def _query_of(program: Program, kind: str) -> Any:
     def write(on: Any, program: Program, kind: str, *operands: Any) -> None:
         *rest, value, g = operands
-        _write_slopes(on, program, kind, *rest, None, value, g)
+        _write_slopes(on, program, kind, *rest, g, value=value)
 
     passed = operation(f"{_ROWS} w value g", write, program, kind)
 
@@ -285,10 +286,10 @@ def formula_lanes(program: Program, kind: str, query_kind: str) -> LanePasses:
     """The passes of a program and two losses, which are kept on disk under its text and a word."""
     layout = _layout_of(program)
     kinds = "", kind, query_kind, kind
-    made = (
+    prepare, slopes, query, products = (
         linked(make(program, word), f"{word} {program.text}")
         for make, word in zip(
             (_prepare_of, _slopes_of, _query_of, _products_of), kinds, strict=True
         )
     )  # fmt: skip
-    return LanePasses(*made, layout.made.size, len(layout.kept.nodes))
+    return LanePasses(prepare, slopes, query, products, layout.made.size, len(layout.kept.nodes))

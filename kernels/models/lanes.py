@@ -1,5 +1,4 @@
-"""Passes of whole tasks, one in each lane of the vector registers: what a family may offer beside
-its five.
+"""Passes of whole tasks, one in each lane of a vector: what a family may offer beside its five.
 
 A *group* is as many tasks as a vector has lanes. Whatever differs between tasks is then a vector:
 row k of all of them, their parameters, their gradients. A parameter vector of a group is P vectors
@@ -74,9 +73,7 @@ _prepare, _slopes, _query, _products = (
 )
 
 
-def with_lanes(
-    table: np.ndarray, passes: LanePasses, dtype: np.dtype, order: int
-) -> np.ndarray:
+def with_lanes(table: np.ndarray, passes: LanePasses, dtype: np.dtype, order: int) -> np.ndarray:
     """A copy of a model's table with the addresses of what derivatives up to an order take.
 
     They are addresses of this process; of order 0 there are none.

@@ -34,8 +34,11 @@ from .emitter import REGISTER_BYTES, SCALARS
 from .machines import Lanes, Registers
 
 
-class LaneNumber(types.Number):
-    """A number of each task of a group."""
+class LaneNumber(types.Type):
+    """A number of each task of a group.
+
+    (No `types.Number`: of these Numba asks which NumPy has for a float and it.)
+    """
 
     def __init__(self, scalar: types.Float) -> None:
         self.scalar = scalar

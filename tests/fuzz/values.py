@@ -17,7 +17,7 @@ ACTIVATIONS = (
     "identity", "relu", "leaky_relu", "elu", "softplus", "tanh", "sigmoid", "silu", "gelu", "sin",
 )  # fmt: skip
 LOSSES = ("half_sse", "half_mse", "sse", "mse")
-METHODS = ("auto", "explicit", "dense", "factored")
+METHODS = ("auto", "explicit", "dense", "factored", "lanes")
 #: what no machine has room for: the answer is an error, at once
 TOO_MANY = (10**12, 2**62, 2**63, 10**30)
 

@@ -1,8 +1,8 @@
 """Losses of one output and one target, on the machines that programs run on.
 
-They are those of the other files, by the same words, written once more: here a pass over rows takes
-them in (``models.lanes``), in the dtype of theta. Each is two functions of a machine m, the loss's
-numbers, f and y:
+They are those of ``kernels/losses``, by the same words, written once more for passes over rows that
+take them in (``models.lanes``), in the dtype of theta. Each is two functions of a machine m, the
+loss's numbers, f and y:
 
     value_and_slope(m, numbers, f, y)    l and dl/df
     curvature(m, numbers, f, y)          d2l/df2, None for 1
@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..vectors.elementary import exp
-from ..vectors.formulas import polynomial, softplus, tanh
+from .elementary import exp
+from .formulas import polynomial, softplus, tanh
 
 #: |r| up to which log cosh r is computed as -log(1 - tanh(r)^2) / 2, which is exact near 0
 _NEAR = 0.875
