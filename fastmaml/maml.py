@@ -112,10 +112,11 @@ class MAML(Learner):
         another loss.
     task_mean : bool
         Average over tasks instead of summing.
-    method : {"auto", "explicit", "dense", "factored"}
+    method : {"auto", "explicit", "dense", "factored", "lanes"}
         How to compute; all give the same numbers to rounding. ``"auto"`` picks by size.
-        ``"factored"`` has neither rates per parameter nor momentum; ``order="implicit"`` is
-        always ``"dense"``.
+        ``"factored"`` is for networks, and has neither rates per parameter nor momentum;
+        ``"lanes"`` is for a `Formula`, with a loss of each output by itself;
+        ``order="implicit"`` is always ``"dense"``.
     step_weights : array_like, shape (steps + 1,), optional
         Multi-step loss [3]_: the weights of the query loss after 0, 1, ..., S steps. By default
         only the loss after the last step counts.

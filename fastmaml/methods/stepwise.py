@@ -24,8 +24,8 @@ from ..workspace import borrow
 from .base import Method, Problem, Result
 
 __all__ = [
-    "Stepwise", "StepwisePlan", "in_float64", "is_finite", "order_of", "padded_rates", "plan_for",
-    "sizes_key",
+    "ByParameter", "Stepwise", "StepwisePlan", "in_float64", "is_finite", "order_of",
+    "padded_rates", "plan_for", "rates_by_parameter", "sizes_key",
 ]  # fmt: skip
 
 #: tasks of different sizes up to which their plan is remembered, and plans of a problem
@@ -119,6 +119,29 @@ class Stepwise(Method):
             f"method {self.name} with steps {problem.steps}, {problem.model!r} and "
             f"{sizes.longest} rows of a task",
         )
+
+
+class ByParameter(Stepwise):
+    """One whose kernel takes a rate for each step and parameter, (S, P), in plain layout.
+
+    It computes tasks' values in another way than gradients, so it looks through both.
+    """
+
+    def canonical(
+        self, problem: Problem, plan: StepwisePlan, total: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """The gradient of the rates in their canonical form: (S, n_layers) or (P,)."""
+        total = total.reshape(plan.rates.shape)
+        with np.errstate(all="ignore"):  # no other method warns of tasks that diverged
+            if problem.rate.per_layer is None:
+                return total.sum(axis=0)
+            starts = [layer.start for layer in problem.model.layers().values()]
+            return np.add.reduceat(total, starts, axis=1)
+
+    @staticmethod
+    def stands(result: Result, mode: int, theta: NDArray[Any] | None = None) -> bool:
+        """Whether the result is finite, values too, and theta if it is given."""
+        return is_finite(result, mode, theta) and all_finite(result.task_values)
 
 
 def _anew(
@@ -251,6 +274,16 @@ def _plan(
         method = next((each for each in others if each.suits(problem, dtype, sizes)), method)
     assert method is not None
     return method.plan(problem, dtype, sizes, mode)
+
+
+def rates_by_parameter(problem: Problem, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """The rates of each step and parameter, (S, P)."""
+    per_layer, per_parameter, _ = problem.rate
+    if per_layer is None:
+        assert per_parameter is not None
+        return np.tile(per_parameter, (problem.steps, 1)).astype(dtype)
+    widths = [layer.stop - layer.start for layer in problem.model.layers().values()]
+    return np.repeat(per_layer, widths, axis=1).astype(dtype)
 
 
 def order_of(problem: Problem, mode: int) -> int:
