@@ -40,15 +40,14 @@ class Explicit(Stepwise):
             problem.query_loss,
             sizes.weighted,
         )
-        rates = _rates(problem, dtype)
         work = work_of(model, *sizes.rows, steps) * SLOWER * model.n_params
         scratch = kernels.scratch_size(table, sizes.longest, steps, problem.momentum)
         self.require_memory(problem, dtype, sizes, scratch)
         return StepwisePlan(
-            method=self, mode=mode, dtype=dtype, table=table, rates=rates,
-            parameter_rates=np.zeros(0, dtype), chunks=chunks_by_work(sizes.offsets, work),
-            blocks=np.zeros(0, np.int64), work=work, scratch=scratch, n_gradient=model.n_params,
-            n_total=0, n_shared=0, n_rates=rates.size, max_memory=problem.max_memory,
+            method=self, mode=mode, dtype=dtype, table=table,
+            chunks=chunks_by_work(sizes.offsets, work), blocks=np.zeros(0, np.int64), work=work,
+            scratch=scratch, n_gradient=model.n_params,
+            n_total=0, n_shared=0, n_rates=steps * model.n_params, max_memory=problem.max_memory,
         )  # fmt: skip
 
     def launch(
@@ -60,7 +59,8 @@ class Explicit(Stepwise):
         scratch, gradient_rows, rate_rows, _, _ = buffers
         kernels.explicit(
             workers, plan.table, theta, support.x, support.y, support.offsets, query.x, query.y,
-            query.offsets, plan.chunks, first, last, problem.order == "exact", plan.rates,
+            query.offsets, plan.chunks, first, last, problem.order == "exact",
+            _rates(problem, plan.dtype),
             problem.momentum, problem.step_weights,
             plan.mode, scratch, gradient_rows, result.gradient, rate_rows, result.rate_gradient,
             result.task_values,
@@ -70,7 +70,7 @@ class Explicit(Stepwise):
         self, problem: Problem, plan: StepwisePlan, total: NDArray[np.float64]
     ) -> NDArray[np.float64]:
         """The gradient of the rates in their canonical form: (S, n_layers) or (P,)."""
-        total = total.reshape(plan.rates.shape)
+        total = total.reshape(problem.steps, problem.model.n_params)
         with np.errstate(all="ignore"):  # no other method warns of tasks that diverged
             if problem.rate.per_layer is None:
                 return total.sum(axis=0)
@@ -93,12 +93,17 @@ EXPLICIT = Explicit()
 
 def _rates(problem: Problem, dtype: np.dtype[Any]) -> NDArray[Any]:
     """The rates of each step and parameter, (S, P)."""
-    per_layer, per_parameter, _ = problem.rate
-    if per_layer is None:
-        assert per_parameter is not None
-        return np.tile(per_parameter, (problem.steps, 1)).astype(dtype)
-    widths = [layer.stop - layer.start for layer in problem.model.layers().values()]
-    return np.repeat(per_layer, widths, axis=1).astype(dtype)
+    found: NDArray[Any] | None = problem._rates.get((EXPLICIT, dtype))
+    if found is None:
+        per_layer, per_parameter, _ = problem.rate
+        if per_layer is None:
+            assert per_parameter is not None
+            found = np.tile(per_parameter, (problem.steps, 1)).astype(dtype)
+        else:
+            widths = [layer.stop - layer.start for layer in problem.model.layers().values()]
+            found = np.repeat(per_layer, widths, axis=1).astype(dtype)
+        problem._rates[EXPLICIT, dtype] = found
+    return found
 
 
 class Derivatives(NamedTuple):
