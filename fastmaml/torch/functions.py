@@ -97,7 +97,7 @@ def loss_of(
     parameters: list[Tensor], rate: Tensor | None, data: tuple[Any, ...], problem: str
 ) -> Tensor:
     """Check the data, as `meta_loss` has them, and call the operator."""
-    x, y, x_query, y_query, *weights = data
+    x, y, x_query, y_query, weight, weight_query = data
     if x_query is None and y_query is None:
         query: Any = [], []
     elif x_query is None or y_query is None:
@@ -105,12 +105,11 @@ def loss_of(
         raise ValueError(f"{given} is given, {missing} is not; accepted are both or neither")
     else:
         query = _rows("x_query", x_query), _rows("y_query", y_query)
-    of_rows: Any = [
-        [] if each is None else _rows(name, each)
-        for name, each in zip(("sample_weight", "sample_weight_query"), weights, strict=True)
-    ]
+    weight = [] if weight is None else _rows("sample_weight", weight)
+    weight_query = [] if weight_query is None else _rows("sample_weight_query", weight_query)
     call = operator if torch.compiler.is_compiling() else differentiable
-    return call(parameters, rate, _rows("x", x), _rows("y", y), *query, *of_rows, problem)
+    rows = _rows("x", x), _rows("y", y), *query
+    return call(parameters, rate, *rows, weight, weight_query, problem)
 
 
 def adapt(
@@ -203,8 +202,8 @@ def _of_module(
         require_parameters("inner_lr", [inner_lr])
         rate, number = inner_lr, 0.0
     elif type(inner_lr) is not float:
-        number = _frozen(inner_lr)
-    given = tuple([(name, _frozen(options[name])) for name in options]) if options else ()
+        number = _frozen("inner_lr", inner_lr)
+    given = tuple([(name, _frozen(name, options[name])) for name in options]) if options else ()
     return parameters, rate, _problem((sizes, words, bias), number, given)
 
 
@@ -229,11 +228,19 @@ _remembered = lru_cache(maxsize=256, typed=True)(_text_and_objective)
 _others: deque[MAML] = deque(maxlen=16)
 
 
-def _frozen(value: Any) -> Any:
+def _frozen(name: str, value: Any) -> Any:
     """An option as what can be remembered: arrays and lists become tuples."""
+    if isinstance(value, Tensor) and value.requires_grad and torch.is_grad_enabled():
+        raise ValueError(
+            f"{name} {'holds' if name == 'inner_lr' else 'is or holds'} a tensor that requires "
+            "grad, and none would go there; accepted are inner_lr as one tensor (torch.stack), and "
+            "what does not require grad"
+        )
     if isinstance(value, np.ndarray | Tensor):
         value = value.tolist()
-    return tuple([_frozen(each) for each in value]) if isinstance(value, list | tuple) else value
+    if isinstance(value, list | tuple):
+        return tuple([_frozen(name, each) for each in value])
+    return value
 
 
 def _outside(parameters: list[Tensor], rate: Tensor | None, problem: str) -> tuple[Any, Any]:

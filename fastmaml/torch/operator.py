@@ -15,12 +15,14 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from ..checks import FLOAT32, LARGEST
@@ -178,12 +180,7 @@ class _MetaLoss(torch.autograd.Function):
             sources = ctx.inner_lr, *ctx.parameters
             gradients = [_Once.apply(each, *sources) for each in gradients]
         gradient, *slope = gradients
-        parameters = ctx.parameters
-        parts = torch.split_with_sizes(gradient * change, [each.numel() for each in parameters])
-        by_parameter = [
-            part if each.dim() == 1 else part.view_as(each)
-            for part, each in zip(parts, parameters, strict=True)
-        ]
+        by_parameter = torch._C._nn.unflatten_dense_tensors(gradient * change, ctx.parameters)
         by_rate = slope[0] * change.to(slope[0].dtype) if slope else None
         return None, None, None, by_rate, *by_parameter
 
@@ -222,6 +219,16 @@ class _Once(torch.autograd.Function):
         )
 
 
+def _refuse_tangents(*lists: Tensors) -> None:
+    """Raise RuntimeError in forward mode, where PyTorch itself would take a derivative of 0."""
+    for each in chain.from_iterable(lists):
+        if forward_ad.unpack_dual(each).tangent is not None:
+            raise RuntimeError(
+                "the derivative of fastmaml.torch.meta_loss is asked for in forward mode (jvp, "
+                "jacfwd, dual tensors), in which it has none; accepted is backward()"
+            )
+
+
 _requires_grad = operator.attrgetter("requires_grad")
 
 
@@ -235,6 +242,8 @@ def differentiable(
     Outside compiled code a call of it is shorter by a way through PyTorch's dispatcher.
     """
     data = x, y, x_query, y_query, sample_weight, sample_weight_query
+    if forward_ad._current_level >= 0:
+        _refuse_tangents(parameters, [] if inner_lr is None else [inner_lr], *data)
     if torch.is_grad_enabled() and (
         any(map(_requires_grad, parameters)) or (inner_lr is not None and inner_lr.requires_grad)
     ):

@@ -3,6 +3,7 @@
 import copy
 import pickle
 import threading
+from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
 
@@ -529,6 +530,10 @@ def test_workers_of_a_data_loader(start):
         (TypeError, r"x has layout torch.sparse_coo; accepted is x.to_dense\(\)",
          lambda c: c.update(x=c["x"].to_sparse())),
         (ValueError, "x has 0 tasks; accepted are one or more", lambda c: c.update(x=[])),
+        (ValueError, "inner_lr holds a tensor that requires grad, .* inner_lr as one tensor",
+         lambda c: c.update(inner_lr=[torch.tensor(0.1, requires_grad=True)])),
+        (ValueError, "step_weights is or holds a tensor that requires grad",
+         lambda c: c.update(step_weights=torch.ones(2, requires_grad=True))),
         (ValueError, r"sample_weight requires grad, and no gradient goes to data and weights; .*"
          r"sample_weight.detach\(\)",
          lambda c: c.update(sample_weight=torch.ones(4, 6, requires_grad=True))),
@@ -565,6 +570,40 @@ def test_the_gradient_has_no_gradient():
     for slope in (first[0], first[-1]):
         with pytest.raises(RuntimeError, match="is differentiated, which it cannot be; accepted"):
             slope.sum().backward()
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is:DeprecationWarning")  # PyTorch's own use
+@pytest.mark.parametrize("kind", ["theta", "rate", "x", "weight", "jvp", "jacfwd", "no grad"])
+def test_forward_mode_is_refused(kind):
+    """PyTorch takes the derivative of what is below autograd for 0."""
+    forward = torch.autograd.forward_ad
+    data, model = tasks(), fm.MLP([2, 7, 1])
+    module = bridge.Objective(fm.MAML(model, 0.05), model.init(0), learn_inner_lr=True)
+    weight = torch.ones(4, 6, dtype=torch.float64)
+    theta, one = module.theta.detach(), torch.tensor(1.0, dtype=torch.float64)
+
+    def of(theta):
+        return torch.func.functional_call(module, {"theta": theta}, tuple(data))
+
+    def dual(tensor):
+        return forward.make_dual(tensor, torch.ones_like(tensor))
+
+    calls = {
+        "theta": lambda: of(dual(theta)),
+        "rate": lambda: torch.func.functional_call(module, {"inner_lr": dual(one)}, tuple(data)),
+        "x": lambda: module(dual(data[0]), *data[1:]),
+        "weight": lambda: module(*data, sample_weight=dual(weight)),
+        "jvp": lambda: torch.func.jvp(of, (theta,), (theta,)),
+        "jacfwd": lambda: torch.func.jacfwd(of)(theta),
+        "no grad": lambda: torch.no_grad()(of)(dual(theta)),
+    }
+    text = "asked for in forward mode .*, in which it has none; accepted is backward"
+    levels = nullcontext() if kind.startswith("j") else forward.dual_level()
+    with levels, pytest.raises(RuntimeError, match=text):
+        calls[kind]()
+    with forward.dual_level():  # which alone is no harm
+        labels = torch.zeros(4, 6, dtype=torch.int64)
+        bridge.meta_loss(network(), data[0], labels, inner_lr=0.05).backward()
 
 
 def test_errors_of_objective():
