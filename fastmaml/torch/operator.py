@@ -180,7 +180,12 @@ class _MetaLoss(torch.autograd.Function):
             sources = ctx.inner_lr, *ctx.parameters
             gradients = [_Once.apply(each, *sources) for each in gradients]
         gradient, *slope = gradients
-        by_parameter = torch._C._nn.unflatten_dense_tensors(gradient * change, ctx.parameters)
+        parameters = ctx.parameters
+        parts = torch.split_with_sizes(gradient * change, [each.numel() for each in parameters])
+        by_parameter = [
+            part if each.dim() == 1 else part.view_as(each)
+            for part, each in zip(parts, parameters, strict=True)
+        ]
         by_rate = slope[0] * change.to(slope[0].dtype) if slope else None
         return None, None, None, by_rate, *by_parameter
 
