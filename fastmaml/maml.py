@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -70,6 +70,15 @@ class ImplicitMetaGradient(NamedTuple):
     task_values: NDArray[Any]
     inner_lr_gradient: float | NDArray[Any]
     residuals: NDArray[Any]
+
+
+def _kept(value: Any) -> Any:
+    """What the user may go on writing to, as an array that does not change."""
+    if not np.ndim(value):
+        return value[()] if isinstance(value, np.ndarray) else value
+    array = np.array(value, np.float64)
+    array.flags.writeable = False
+    return array
 
 
 def _as_momentum(name: str, value: Any) -> float:
@@ -253,12 +262,43 @@ class MAML(Learner):
         )
         put = object.__setattr__
         put(self, "_problem", choose(problem))
-        # What the user may go on writing to must not change a frozen specification.
         for name in ("inner_lr", "step_weights"):
-            value = getattr(self, name)
-            if value is not None and np.ndim(value):
-                put(self, name, np.array(value, np.float64))
-                getattr(self, name).flags.writeable = False
+            put(self, name, _kept(getattr(self, name)))
+
+    def with_inner_lr(self, inner_lr: Any) -> MAML:
+        """Return the same specification with other inner rates.
+
+        It takes some microseconds, which ``dataclasses.replace`` does not: what is known of the
+        sizes of batches stays.
+
+        Parameters
+        ----------
+        inner_lr : float or array_like
+            As for the class.
+
+        Returns
+        -------
+        MAML
+
+        Raises
+        ------
+        TypeError, ValueError
+            For rates that are not accepted.
+
+        Examples
+        --------
+        >>> import fastmaml as fm
+        >>> fm.MAML(fm.MLP([1, 20, 1]), steps=2).with_inner_lr([[0.1], [0.05]]).inner_lr.shape
+        (2, 1)
+        """
+        rate, problem = as_inner_lr(self.model, inner_lr, self.steps), self._problem
+        if (rate.per_layer is None) == (problem.rate.per_layer is None):
+            problem = problem.with_rate(rate)
+        else:  # not every method takes rates of each parameter
+            problem = choose(replace(problem, rate=rate, _plans={}, _rates={}))
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__, inner_lr=_kept(inner_lr), _problem=problem)
+        return other
 
     @property
     def _averages(self) -> tuple[bool, bool]:

@@ -39,15 +39,14 @@ class Explicit(ByParameter):
             problem.query_loss,
             sizes.weighted,
         )
-        rates = rates_by_parameter(problem, dtype)
         work = work_of(model, *sizes.rows, steps) * SLOWER * model.n_params
         scratch = kernels.scratch_size(table, sizes.longest, steps, problem.momentum)
         self.require_memory(problem, dtype, sizes, scratch)
         return StepwisePlan(
-            method=self, mode=mode, dtype=dtype, table=table, rates=rates,
-            parameter_rates=np.zeros(0, dtype), chunks=chunks_by_work(sizes.offsets, work),
-            blocks=np.zeros(0, np.int64), work=work, scratch=scratch, n_gradient=model.n_params,
-            n_total=0, n_shared=0, n_rates=rates.size, max_memory=problem.max_memory,
+            method=self, mode=mode, dtype=dtype, table=table,
+            chunks=chunks_by_work(sizes.offsets, work), blocks=np.zeros(0, np.int64), work=work,
+            scratch=scratch, n_gradient=model.n_params,
+            n_total=0, n_shared=0, n_rates=steps * model.n_params, max_memory=problem.max_memory,
         )  # fmt: skip
 
     def launch(
@@ -59,8 +58,8 @@ class Explicit(ByParameter):
         scratch, gradient_rows, rate_rows, _, _ = buffers
         kernels.explicit(
             workers, plan.table, theta, support.x, support.y, support.offsets, query.x, query.y,
-            query.offsets, plan.chunks, first, last, problem.order == "exact", plan.rates,
-            problem.momentum, problem.step_weights,
+            query.offsets, plan.chunks, first, last, problem.order == "exact",
+            rates_by_parameter(problem, plan.dtype), problem.momentum, problem.step_weights,
             plan.mode, scratch, gradient_rows, result.gradient, rate_rows, result.rate_gradient,
             result.task_values,
         )  # fmt: skip

@@ -77,12 +77,11 @@ class Lanes(ByParameter):
         lanes = emitter.LANES[dtype]
         scratch = kernels.scratch_size(_sizes_of(table, problem, sizes), lanes)
         self.require_memory(problem, dtype, sizes, scratch)
-        rates = rates_by_parameter(problem, dtype)
+        n_params = problem.model.n_params
         return StepwisePlan(
-            method=self, mode=mode, dtype=dtype, table=table, rates=rates,
-            parameter_rates=np.zeros(0, dtype), chunks=chunks, blocks=np.zeros(0, np.int64),
-            work=work, scratch=scratch, n_gradient=problem.model.n_params, n_total=0, n_shared=0,
-            n_rates=rates.size, max_memory=problem.max_memory,
+            method=self, mode=mode, dtype=dtype, table=table, chunks=chunks,
+            blocks=np.zeros(0, np.int64), work=work, scratch=scratch, n_gradient=n_params,
+            n_total=0, n_shared=0, n_rates=problem.steps * n_params, max_memory=problem.max_memory,
             longest=(int(sizes.counts.max()), int(sizes.query_counts.max())),
         )  # fmt: skip
 
@@ -95,10 +94,10 @@ class Lanes(ByParameter):
         scratch, gradient_rows, rate_rows, _, _ = buffers
         kernels.lanes(
             workers, plan.table, theta, support.x, support.y, support.offsets, query.x, query.y,
-            query.offsets, plan.chunks, first, last, problem.order == "exact", plan.rates,
-            problem.momentum, problem.step_weights, plan.mode, *plan.longest,
-            scratch, gradient_rows, result.gradient, rate_rows, result.rate_gradient,
-            result.task_values,
+            query.offsets, plan.chunks, first, last, problem.order == "exact",
+            rates_by_parameter(problem, plan.dtype), problem.momentum, problem.step_weights,
+            plan.mode, *plan.longest, scratch, gradient_rows, result.gradient, rate_rows,
+            result.rate_gradient, result.task_values,
         )  # fmt: skip
 
     def warm(self, problem: Problem, theta: NDArray[Any], rows: Rows) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -36,12 +36,13 @@ ANEW_NUMBERS = 1_000_000
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class StepwisePlan(Plan):
-    """A plan, and what the method that made it hands to its kernel in every call."""
+    """A plan, and what the method that made it hands to its kernel in every call.
+
+    It knows nothing of the rates but their form, and so stays when they are learned.
+    """
 
     method: Stepwise
     table: NDArray[np.int64]
-    rates: NDArray[Any]  # (S, n_layers), or (S, P) for explicit
-    parameter_rates: NDArray[Any]  # padded (P,), or empty
     blocks: NDArray[np.int64]  # boundaries in tasks, of which chunks are made; empty where unused
 
 
@@ -87,8 +88,8 @@ class Stepwise(Method):
         self, problem: Problem, plan: StepwisePlan, total: NDArray[np.float64]
     ) -> NDArray[np.float64]:
         """The gradient of the rates in their canonical form: (S, n_layers) or (P,)."""
-        if problem.rate.per_parameter is None:
-            return total.reshape(plan.rates.shape)
+        if problem.rate.per_layer is not None:
+            return total.reshape(problem.rate.per_layer.shape)
         return total[problem.model.compiled(plan.dtype).padded_index]
 
     def solve(
@@ -131,7 +132,7 @@ class ByParameter(Stepwise):
         self, problem: Problem, plan: StepwisePlan, total: NDArray[np.float64]
     ) -> NDArray[np.float64]:
         """The gradient of the rates in their canonical form: (S, n_layers) or (P,)."""
-        total = total.reshape(plan.rates.shape)
+        total = total.reshape(problem.steps, problem.model.n_params)
         with np.errstate(all="ignore"):  # no other method warns of tasks that diverged
             if problem.rate.per_layer is None:
                 return total.sum(axis=0)
@@ -178,7 +179,7 @@ def _anew_in_float64(
 
     per_layer, per_parameter, shape = problem.rate
     rate = InnerRate(as_float32(per_layer), as_float32(per_parameter), shape)
-    wide = replace(problem, rate=rate, _plans={}, _rates={})
+    wide = problem.with_rate(rate)
 
     def solve(theta: NDArray[Any], support: Rows, query: Rows) -> Result:
         return _solve(wide, theta, support, query, mode, problem.anew[0])
@@ -278,12 +279,18 @@ def _plan(
 
 def rates_by_parameter(problem: Problem, dtype: np.dtype[Any]) -> NDArray[Any]:
     """The rates of each step and parameter, (S, P)."""
-    per_layer, per_parameter, _ = problem.rate
-    if per_layer is None:
-        assert per_parameter is not None
-        return np.tile(per_parameter, (problem.steps, 1)).astype(dtype)
-    widths = [layer.stop - layer.start for layer in problem.model.layers().values()]
-    return np.repeat(per_layer, widths, axis=1).astype(dtype)
+    key = rates_by_parameter, dtype
+    found: NDArray[Any] | None = problem._rates.get(key)
+    if found is None:
+        per_layer, per_parameter, _ = problem.rate
+        if per_layer is None:
+            assert per_parameter is not None
+            found = np.tile(per_parameter, (problem.steps, 1)).astype(dtype)
+        else:
+            widths = [layer.stop - layer.start for layer in problem.model.layers().values()]
+            found = np.repeat(per_layer, widths, axis=1).astype(dtype)
+        problem._rates[key] = found
+    return found
 
 
 def order_of(problem: Problem, mode: int) -> int:
@@ -292,17 +299,19 @@ def order_of(problem: Problem, mode: int) -> int:
 
 
 def padded_rates(problem: Problem, dtype: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The rates as kernels that work with padded vectors take them: see `StepwisePlan`."""
-    if dtype not in problem._rates:
+    """The rates as kernels that work with padded vectors take them.
+
+    They are (S, n_layers), and padded (P,), or empty unless each parameter has one.
+    """
+    found: tuple[NDArray[Any], NDArray[Any]] | None = problem._rates.get(dtype)
+    if found is None:
         model, (per_layer, per_parameter, _) = problem.model, problem.rate
-        rates, parameter_rates = (
-            np.zeros((problem.steps, model.n_layers), dtype),
-            np.zeros(0, dtype),
-        )
         if per_layer is not None:
-            rates[...] = per_layer
+            found = per_layer.astype(dtype), np.zeros(0, dtype)
         else:
-            parameter_rates = np.zeros(model.compiled(dtype).n_padded, dtype)
-            parameter_rates[model.compiled(dtype).padded_index] = per_parameter
-        problem._rates[dtype] = rates, parameter_rates
-    return problem._rates[dtype]
+            compiled = model.compiled(dtype)
+            padded = np.zeros(compiled.n_padded, dtype)
+            padded[compiled.padded_index] = per_parameter
+            found = np.zeros((problem.steps, model.n_layers), dtype), padded
+        problem._rates[dtype] = found
+    return found
