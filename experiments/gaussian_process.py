@@ -36,6 +36,9 @@ class InputsRBF(RBF):
 class SameGroup(Kernel):
     """1 for rows whose last columns are equal, else 0."""
 
+    def __init__(self) -> None:  # scikit-learn reads the hyperparameters, none, off the signature
+        pass
+
     def __call__(self, X: Any, Y: Any = None, eval_gradient: bool = False) -> Any:
         """Return the kernel, and its gradient, which has no entries, if asked for."""
         K = (X[:, None, -1] == (X if Y is None else Y)[None, :, -1]).astype(float)
