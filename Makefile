@@ -30,7 +30,7 @@ sources := $(shell find fastmaml kernels -name '*.py') fastmaml/py.typed
 wheel := build/wheel
 floors := build/floors
 
-.PHONY: help demo test nojit floors installs steady coverage doctest peers fuzz lint format docs bench bench-check compare sweep clean
+.PHONY: help demo test nojit floors installs steady coverage doctest peers fuzz lint format docs bench bench-check compare sweep real clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -96,6 +96,9 @@ compare: $(call needs,compare) ## times against JAX and other peers: a table and
 
 sweep: $(call needs,compare) ## curves of fastmaml and JAX over tasks, width, rows and steps
 	$(bin)/python -m benchmarks.sweep
+
+real: $(call needs,experiments) ## ours and others on real repeated measures; tables, and a picture in real-out/
+	$(bin)/python -m experiments.real_tables --out real-out
 
 clean: ## remove what the targets made, except the environment
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -15,6 +15,7 @@ from ..models import MLP
 from .adapted import AdaptedRegressor
 from .gradient_steps import ByGradientSteps
 from .grouped import GroupedRegressor, average_of_tasks
+from .holdout import drawn_support
 
 __all__ = ["AdaptedRegressor", "MAMLRegressor"]
 
@@ -46,8 +47,9 @@ class MAMLRegressor(GroupedRegressor, ByGradientSteps):
         rate of each layer.
     shots : int, optional
         Support rows of a group: what it adapts to in training and in ``score``. Its other rows are
-        the query set; a group of fewer rows keeps one as query. By default half of the group's
-        rows are support.
+        the query set; a group of fewer rows keeps one as query. By default a number is drawn for
+        each group and iteration, from 1 to half of the group's rows, so that a new group may have
+        as many; if it will always have the same, say so.
     shuffle : bool
         Whether support rows are drawn at random, anew in each iteration. False: they are the first
         rows of each group, as for a forecast.
@@ -208,6 +210,9 @@ class MAMLRegressor(GroupedRegressor, ByGradientSteps):
         """
         adapted: AdaptedRegressor = self._adaptable().fit(X, y, sample_weight)
         return adapted
+
+    def _n_support(self) -> Any:
+        return drawn_support() if self.shots is None else super()._n_support()
 
     def _loss(self, model: MLP) -> str:
         return "mse"
