@@ -29,8 +29,9 @@ needs = $(VENV)/.extra-$(or $(EXTRA),$(1))
 sources := $(shell find fastmaml kernels -name '*.py') fastmaml/py.typed
 wheel := build/wheel
 floors := build/floors
+site := docs/_build/html
 
-.PHONY: help demo test nojit floors installs steady coverage doctest peers fuzz lint format docs bench bench-check compare sweep clean
+.PHONY: help demo test nojit floors installs steady coverage doctest peers fuzz lint format docs docs-open docs-check bench bench-check compare sweep clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -79,8 +80,16 @@ format: $(call needs,dev) ## let ruff format the code and mend what it can
 	$(bin)/ruff format .
 	$(bin)/ruff check --fix .
 
-docs: $(call needs,docs) ## check the links and run the code of README.md and docs/
-	$(bin)/pytest tests/test_docs.py
+docs: $(call needs,docs) ## the site, in docs/_build/html: pages, reference and examples, warnings are errors
+	$(bin)/python -m sphinx -W --keep-going --quiet --jobs auto -d docs/_build/doctrees docs $(site)
+	@echo "file://$(abspath $(site))/index.html"
+
+docs-open: docs ## the site in a browser
+	$(bin)/python -m webbrowser "file://$(abspath $(site))/index.html"
+
+docs-check: docs ## links, anchors and pictures of the site; docstrings; Chromium, where there is one
+	$(bin)/python docs/check.py $(site)
+	$(bin)/python docs/browser.py $(site)
 
 bench: $(call needs,bench) ## every asv suite on the current commit (under an hour)
 	$(bin)/asv machine --yes > /dev/null
@@ -98,7 +107,7 @@ sweep: $(call needs,compare) ## curves of fastmaml and JAX over tasks, width, ro
 	$(bin)/python -m benchmarks.sweep
 
 clean: ## remove what the targets made, except the environment
-	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist docs/_build docs/gallery docs/reference/generated .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find fastmaml kernels tests benchmarks examples -name __pycache__ -exec rm -rf {} +
 
 $(bin)/python:
