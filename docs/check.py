@@ -83,6 +83,10 @@ FROM_ELSEWHERE = {
 }  # fmt: skip
 #: what a user only receives: nothing to raise
 RECEIVED = (tuple, Warning)
+#: what the package asks of models and losses, not users: CONTRIBUTING.md and family.py have it
+INTERNAL = {"compiled", "task_loss", "layers", "sizes"}
+#: a docstring that sends its reader to another one for what it takes
+AS_ELSEWHERE = re.compile(r"(argument|parameter)s[\w ]* (of|as|for) `|; see `|[Aa]s (of|for|in) `")
 SECTION = re.compile(r"^(\w[\w ]+)\n-{3,}$", re.MULTILINE)
 SHAPE = re.compile(r"shape \(|\([\w.,* +]*,[\w.,* +]*\)|\bsee\b|\bas\b|scalar|float or|any shape", re.I)
 
@@ -114,7 +118,7 @@ def parameters(value: Any) -> list[str]:
         signature = inspect.signature(value)
     except (TypeError, ValueError):
         return []
-    return [name for name in signature.parameters if name not in ("self", "cls", "args", "kwargs")]
+    return [name for name in signature.parameters if name not in ("cls", "args", "kwargs")]
 
 
 def lacks(name: str, value: Any, owner: Any = None) -> list[str]:
@@ -128,8 +132,10 @@ def lacks(name: str, value: Any, owner: Any = None) -> list[str]:
         return [] if len(text.split()) > 2 else ["words"]
     received = inspect.isclass(value) and issubclass(value, RECEIVED)
     listed = items(own.get("Parameters", "") + own.get("Attributes", ""))
-    wanted = [] if inspect.isclass(value) and issubclass(value, Warning) else parameters(value)
-    found += [f"parameter {each}" for each in wanted if each not in listed]
+    wanted = [] if received else parameters(value)[1 if owner and inspect.isfunction(value) else 0 :]
+    elsewhere = "Parameters" not in own and bool(AS_ELSEWHERE.search(text))
+    if not elsewhere:
+        found += [f"parameter {each}" for each in wanted if each not in listed]
     kinds = {**listed, **items(own.get("Returns", ""))}
     found += [
         f"shape of {each}" for each, kind in kinds.items() if "array" in kind and not SHAPE.search(kind)
@@ -140,7 +146,7 @@ def lacks(name: str, value: Any, owner: Any = None) -> list[str]:
             {"Returns", "Yields"} & set(own) or re.match(r"Returns? |Whether |The |A |An ", text)
         ):
             found.append("returns")
-    if wanted and not received and "Raises" not in own:
+    if wanted and not elsewhere and "Raises" not in own:
         found.append("errors")
     if name.removeprefix("fastmaml.") in FROM_ELSEWHERE and "References" not in own:
         found.append("source")
@@ -150,18 +156,26 @@ def lacks(name: str, value: Any, owner: Any = None) -> list[str]:
 
 
 def docstrings() -> Iterator[str]:
-    """Each public object or method whose docstring lacks something; the share is printed."""
-    total = complete = 0
+    """Each public object or method whose docstring lacks something; the shares are printed."""
+    objects: list[bool] = []
+    parts: list[bool] = []
     for name, value in public_names().items():
         if not (inspect.isclass(value) or inspect.isroutine(value)):
             continue
-        members = {f"{name}.{each}": member for each, member in methods(value).items()}
+        members = {
+            f"{name}.{each}": member
+            for each, member in methods(value).items()
+            if each not in INTERNAL
+        }
         for full, each in {name: value, **members}.items():
-            missing = lacks(full, getattr(each, "__func__", each), value if full != name else None)
-            total, complete = total + 1, complete + (not missing)
+            static = isinstance(each, classmethod | staticmethod)
+            missing = lacks(full, each.__func__ if static else each, value if full != name else None)
+            (objects if full == name else parts).append(not missing)
             if missing:
                 yield f"{full}: {', '.join(missing)}"
-    print(f"{complete} of {total} docstrings have all: {100 * complete / total:.1f} %")
+    for what, has in (("classes and functions", objects), ("methods and properties", parts)):
+        share = 100 * sum(has) / len(has)
+        print(f"docstrings of {what} that have all: {sum(has)} of {len(has)}, {share:.1f} %")
 
 
 def main(site: Path) -> int:

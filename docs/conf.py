@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from importlib.metadata import files
 from importlib.metadata import version as version_of
 from pathlib import Path
 
@@ -73,6 +74,7 @@ sphinx_gallery_conf = {
     "matplotlib_animations": False,
     "remove_config_comments": True,
     "show_memory": False,
+    "write_computation_times": False,
     "show_signature": False,
     "min_reported_time": 1,
     "download_all_examples": True,
@@ -80,14 +82,15 @@ sphinx_gallery_conf = {
 }
 
 # Equations without a network: MathJax comes in a package, as one file that needs no fonts.
-mathjax_package = Path(importlib.util.find_spec("sphinx_mathjax_offline").origin).parent
-mathjax_path = "mathjax/tex-svg-full.js"
+MATHJAX = "tex-svg-full.js"
+(mathjax_file,) = (file for file in files("sphinx-mathjax-offline") or () if file.name == MATHJAX)
+mathjax_path = MATHJAX
 mathjax3_config = {"tex": {"tags": "none"}, "options": {"enableMenu": False}}
 
 # What comes out
 html_theme = "furo"
 html_title = "fastmaml"
-html_static_path = ["_static", str(mathjax_package / "static")]
+html_static_path = ["_static", str(mathjax_file.locate())]
 html_css_files = ["site.css"]
 html_favicon = "_static/favicon.svg"
 html_copy_source = False

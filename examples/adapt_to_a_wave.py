@@ -24,23 +24,23 @@ def trained(objective, start, n_support, n_iterations):
     rng = np.random.default_rng(0)
 
     def batch():
-        return Sinusoid(part="train").sample(25, n_support=n_support, n_query=10, rng=rng)
+        return Sinusoid().sample(25, n_support=n_support, n_query=10, rng=rng)
 
     optimizer = Adam(0.001)
     return train(objective, start, batch, optimizer, n_iterations, clip_norm=10.0).theta
 
 
 maml = fm.MAML(fm.MLP([1, 40, 40, 1], "relu"), inner_lr=0.01, loss="mse", task_mean=True)
-theta = trained(maml, maml.model.init(0), 10, 15_000)
+theta = trained(maml, maml.model.init(0), 10, 10_000)
 
 network = fm.MLP([1, 40, 40, 20, 1], ["tanh", "tanh", "identity"])
 head = fm.BayesianLastLayer(network, loss="mean_nll", task_mean=True)
-prior = trained(head, head.init(0), (1, 15), 5000)
+prior = trained(head, head.init(0), (1, 15), 3000)
 
 # %%
-# Errors on 1000 waves that no training could see. Steps beyond the one that was trained for help.
+# Errors on 1000 new waves. Steps beyond the one that was trained for help.
 
-tasks = Sinusoid(part="test").sample(1000, n_support=5, n_query=50, rng=1)
+tasks = Sinusoid().sample(1000, n_support=5, n_query=50, rng=1)
 x, y, x_new, y_new = tasks
 more = fm.MAML(maml.model, inner_lr=0.01, loss="mse", task_mean=True, steps=10)
 print(f"before        {np.mean((maml.model.predict(theta, x_new) - y_new) ** 2):.3f}")
@@ -59,9 +59,11 @@ wave, known = amplitude * np.sin(grid - phase), amplitude * np.sin(points - phas
 figure, (left, middle, right) = plt.subplots(
     1, 3, figsize=(11, 3.2), sharey=True, layout="constrained"
 )
-shown = Sinusoid(part="train").sample(12, n_support=10, n_query=10, rng=3)
-for one_x, one_y in zip(shown.x, shown.y, strict=True):
-    left.plot(one_x, one_y, ".", markersize=5)
+shown = Sinusoid().sample(6, n_support=10, n_query=300, rng=5)
+for one_x, one_y, all_x, all_y in zip(*shown, strict=True):
+    order = np.argsort(all_x[:, 0])
+    (line,) = left.plot(all_x[order], all_y[order], alpha=0.35)
+    left.plot(one_x, one_y, ".", color=line.get_color(), markersize=6)
 left.set_title("many tasks, ten points each")
 for axes in (middle, right):
     axes.plot(grid, wave, color="0.75", linewidth=4, label="the new wave")

@@ -70,6 +70,14 @@ class HeadMetaGradient(NamedTuple):
     task_values : ndarray, shape (n_tasks,)
         The query loss of each task; `value` is its sum (or mean). Of a single task given without
         an axis of tasks it is a number.
+
+    Examples
+    --------
+    >>> import fastmaml as fm
+    >>> head = fm.BayesianLastLayer(fm.Linear(1))
+    >>> result = head.evaluate(head.init(0), [[[1.0], [2.0]]], [[3.0, 4.0]], [[[3.0]]], [[5.0]])
+    >>> result.gradient.shape, result.task_values.shape
+    ((5,), (1,))
     """
 
     value: float

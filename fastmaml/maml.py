@@ -42,6 +42,14 @@ class MetaGradient(NamedTuple):
         task given without an axis of tasks it is a number, as `residuals` below.
     inner_lr_gradient : float or ndarray
         The gradient with respect to `inner_lr`, in the shape that `inner_lr` was given in.
+
+    Examples
+    --------
+    >>> import fastmaml as fm
+    >>> line = fm.Linear(1, intercept=False)  # f = theta x
+    >>> result = fm.MAML(line, inner_lr=0.1).evaluate([1.0], [[[1.0]]], [[3.0]], [[[2.0]]], [[4.0]])
+    >>> result.gradient, result.inner_lr_gradient
+    (array([-2.88]), -6.4)
     """
 
     value: float
@@ -62,6 +70,15 @@ class ImplicitMetaGradient(NamedTuple):
     residuals : ndarray, shape (n_tasks,)
         |(I + H / c) x - b| / |b| of the linear system of each task, where conjugate gradients
         ended. Those above `cg_rtol` (or NaN) have not converged.
+
+    Examples
+    --------
+    >>> import fastmaml as fm
+    >>> line = fm.Linear(1, intercept=False)
+    >>> maml = fm.MAML(line, inner_lr=0.1, steps=200, order="implicit", proximal=1.0)
+    >>> result = maml.evaluate([1.0], [[[1.0]]], [[3.0]], [[[2.0]]], [[4.0]])
+    >>> bool(result.residuals[0] <= maml.cg_rtol)
+    True
     """
 
     value: float

@@ -90,6 +90,7 @@ def test_every_block_is_run(page):
             assert language == "python", language
 
 
+EXTRAS = re.compile(r"(?:\.venv/bin/)?pip install \"(?:\.|fastmaml)\[([\w,]+)\]\"")
 #: what a page may tell a reader to type, besides what is looked up
 TYPED = re.compile(
     r"python3 -m venv \.venv|\. \.venv/bin/activate|(\.venv/bin/)?pip install torch( --index-url \S+)?"
@@ -116,7 +117,7 @@ def assert_known(command):
         assert file, command
         if file.is_file():
             assert_options(options, file)
-    elif extras := re.fullmatch(r"pip install \"(?:\.|fastmaml)\[([\w,]+)\]\"", " ".join(command.split())):
+    elif extras := EXTRAS.fullmatch(command):
         text = (ROOT / "pyproject.toml").read_text("utf-8")
         assert all(re.search(rf"^{extra} = \[", text, re.M) for extra in extras[1].split(","))
     elif program == "tensorboard" or command in (".ci/run", "pip install .", "#"):

@@ -16,7 +16,7 @@ notebook = pytest.importorskip("sphinx_gallery.notebook")
 EXAMPLES = Path(__file__).parents[1] / "examples"
 #: less of what takes long: what is replaced, and by what
 SHORTER = {
-    "adapt_to_a_wave": [("15_000", "60"), ("5000", "60")],
+    "adapt_to_a_wave": [("10_000", "60"), ("3000", "60")],
     "digits": [(" else [])", ' else ["--quick"])')],
     "fertility": [(" else [])", ' else ["--quick"])')],
     "million_tasks": [("default=1_000_000", "default=4000"), ("default=10_000", "default=200")],

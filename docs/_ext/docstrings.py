@@ -36,9 +36,12 @@ def page_link(match: re.Match[str]) -> str:
 
 
 def skip(app: Any, what: str, name: str, obj: Any, skipped: bool, options: Any) -> bool | None:
-    """Leave out what others wrote: the fields of named tuples, requests of scikit-learn."""
+    """Leave out what others wrote: fields of named tuples, methods of scikit-learn and PyTorch."""
     documentation = getattr(obj, "__doc__", None) or ""
+    module = getattr(obj, "__module__", None) or ""
     if documentation.startswith("Alias for field number") or re.match(r"set_\w+_request$", name):
+        return True
+    if module.partition(".")[0] in ("sklearn", "torch"):
         return True
     return None
 

@@ -80,6 +80,15 @@ class WeightedTasks(NamedTuple):
         Weights of the support rows. None: all count alike.
     sample_weight_query : ndarray, shape (n_tasks, n_query), or None
         Weights of the query rows. None: all count alike, or there is no query set.
+
+    Examples
+    --------
+    >>> import fastmaml as fm
+    >>> from fastmaml.datasets import WeightedTasks
+    >>> batch = WeightedTasks([[[1.0], [2.0]]], [[3.0, 4.0]], sample_weight=[[1.0, 0.5]])
+    >>> x, y, _, _, weight, _ = batch
+    >>> fm.MAML(fm.Linear(1)).gradient([0.0, 0.0], x, y, sample_weight=weight).shape
+    (2,)
     """
 
     x: np.ndarray
@@ -150,7 +159,7 @@ class Family(ABC):
     @property
     @abstractmethod
     def sample_points(self) -> Any:
-        """Of (*functions, n_points, rng, dtype): rows x and y of tasks from `sample_functions`."""
+        """Rows x and y of tasks, of what `sample_functions` drew, n_points, rng and dtype."""
 
     def sample(
         self,

@@ -33,7 +33,17 @@ HOW = ("random", "first")
 
 
 class Parts(NamedTuple):
-    """The tasks of a table in three parts, from `TaskTable.hold_out`; each may be empty."""
+    """The tasks of a table in three parts, from `TaskTable.hold_out`; each may be empty.
+
+    Examples
+    --------
+    >>> from fastmaml.datasets import TaskTable
+    >>> x, y = [[float(i)] for i in range(20)], [float(i) for i in range(20)]
+    >>> table = TaskTable.from_rows(x, y, [i // 4 for i in range(20)])
+    >>> training, validation, test = table.hold_out(n_validation=1, n_test=1, seed=0)
+    >>> len(training), len(validation), len(test)
+    (3, 1, 1)
+    """
 
     training: TaskTable
     validation: TaskTable

@@ -45,6 +45,12 @@ class FleetGradient(NamedTuple):
         Tasks of the batch.
     diverged : tuple of int
         Of `Fleet.evaluate_others`: the tasks that were left out, by their places in the batch.
+
+    Examples
+    --------
+    >>> from fastmaml.distributed import FleetGradient
+    >>> FleetGradient(1.0, [0.5], None, n_tasks=8).diverged  # none was left out
+    ()
     """
 
     value: float

@@ -36,6 +36,11 @@ def chain(*callbacks: Callback) -> Callback:
     callable
         One function of a :class:`TrainState`; True if any of them returned True.
 
+    Raises
+    ------
+    TypeError
+        When it is called, for what is no function.
+
     Examples
     --------
     >>> from fastmaml.learn import TrainState, chain

@@ -44,6 +44,13 @@ class SGDState(NamedTuple):
     """State of :class:`SGD`: the number of updates so far, and the velocity.
 
     The velocity is (P,), or (0,) without momentum.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastmaml.learn import SGD
+    >>> SGD(0.1, momentum=0.9).init(np.zeros(2))
+    SGDState(n_updates=0, velocity=array([0., 0.]))
     """
 
     n_updates: int
@@ -106,7 +113,15 @@ class SGD:
 
 
 class AdamState(NamedTuple):
-    """State of :class:`Adam`: the number of updates so far and the two running means."""
+    """State of :class:`Adam`: the number of updates so far and the two running means.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastmaml.learn import Adam
+    >>> Adam().init(np.zeros(2)).first_moment
+    array([0., 0.])
+    """
 
     n_updates: int
     first_moment: np.ndarray
