@@ -33,25 +33,28 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         """Nothing."""
 
 
+def listen(page: Any, url: str, wrong: list[str]) -> list[str]:
+    """Note what goes wrong in a page; the list that is returned holds where it is."""
+    here = [""]
+
+    def request(asked: Any) -> None:
+        if not asked.url.startswith((url, "data:")):
+            wrong.append(f"{here[0]} asks for {asked.url}")
+
+    page.on("console", lambda m: m.type == "error" and wrong.append(f"{here[0]}: {m.text}"))
+    page.on("pageerror", lambda error: wrong.append(f"{here[0]}: {error}"))
+    page.on("requestfailed", lambda r: wrong.append(f"{here[0]}: {r.url} failed"))
+    page.on("request", request)
+    page.on("response", lambda r: r.status < 400 or wrong.append(f"{here[0]}: {r.url}, {r.status}"))
+    return here
+
+
 def looks(browser: Any, url: str, shots: Path | None) -> list[str]:
     """What is wrong with the site, as seen from this browser."""
     wrong: list[str] = []
     for width, scheme in ((1400, "light"), (1400, "dark"), (375, "light")):
-        page = browser.new_page(
-            viewport={"width": width, "height": 900}, color_scheme=scheme
-        )
-        here = [""]
-        page.on("console", lambda m: m.type == "error" and wrong.append(f"{here[0]}: {m.text}"))
-        page.on("pageerror", lambda error: wrong.append(f"{here[0]}: {error}"))
-        page.on("requestfailed", lambda r: wrong.append(f"{here[0]}: {r.url} failed"))
-        page.on(
-            "request",
-            lambda r: r.url.startswith((url, "data:")) or wrong.append(f"{here[0]} asks for {r.url}"),
-        )
-        page.on(
-            "response",
-            lambda r: r.status < 400 or wrong.append(f"{here[0]}: {r.url} is {r.status}"),
-        )
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        here = listen(page, url, wrong)
         for name in PAGES:
             here[0] = f"{name}, {width} px, {scheme}"
             page.goto(url + name, wait_until="networkidle")
@@ -109,7 +112,9 @@ def main(site: Path, shots: Path | None) -> int:
             wrong = looks(browser, f"http://127.0.0.1:{server.server_port}/", shots)
             browser.close()
         server.shutdown()
-    print("\n".join(wrong or [f"{len(PAGES)} pages, wide, dark and narrow, and the search: no error"]))
+    print(
+        "\n".join(wrong or [f"{len(PAGES)} pages, wide, dark and narrow, and the search: no error"])
+    )
     return int(bool(wrong))
 
 

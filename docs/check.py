@@ -86,9 +86,11 @@ RECEIVED = (tuple, Warning)
 #: what the package asks of models and losses, not users: CONTRIBUTING.md and family.py have it
 INTERNAL = {"compiled", "task_loss", "layers", "sizes"}
 #: a docstring that sends its reader to another one for what it takes
-AS_ELSEWHERE = re.compile(r"(argument|parameter)s[\w ]* (of|as|for) `|; see `|[Aa]s (of|for|in) `")
+AS_ELSEWHERE = re.compile(r"(argument|parameter)s[\w ]* (of|as|for) `", re.IGNORECASE)
 SECTION = re.compile(r"^(\w[\w ]+)\n-{3,}$", re.MULTILINE)
-SHAPE = re.compile(r"shape \(|\([\w.,* +]*,[\w.,* +]*\)|\bsee\b|\bas\b|scalar|float or|any shape", re.I)
+SHAPE = re.compile(
+    r"shape \(|\([\w.,* +]*,[\w.,* +]*\)|\bsee\b|\bas\b|scalar|float or|any shape", re.I
+)
 
 
 def sections(text: str) -> dict[str, str]:
@@ -132,13 +134,18 @@ def lacks(name: str, value: Any, owner: Any = None) -> list[str]:
         return [] if len(text.split()) > 2 else ["words"]
     received = inspect.isclass(value) and issubclass(value, RECEIVED)
     listed = items(own.get("Parameters", "") + own.get("Attributes", ""))
-    wanted = [] if received else parameters(value)[1 if owner and inspect.isfunction(value) else 0 :]
+    wanted = (
+        [] if received else parameters(value)[1 if owner and inspect.isfunction(value) else 0 :]
+    )
     elsewhere = "Parameters" not in own and bool(AS_ELSEWHERE.search(text))
-    if not elsewhere:
-        found += [f"parameter {each}" for each in wanted if each not in listed]
+    if not elsewhere:  # a short method may name them in its sentence
+        told = set(re.findall(r"\w+", text)) if owner else set()
+        found += [f"parameter {each}" for each in wanted if each not in {*listed, *told}]
     kinds = {**listed, **items(own.get("Returns", ""))}
     found += [
-        f"shape of {each}" for each, kind in kinds.items() if "array" in kind and not SHAPE.search(kind)
+        f"shape of {each}"
+        for each, kind in kinds.items()
+        if "array" in kind and not SHAPE.search(kind)
     ]
     if inspect.isroutine(value):
         returned = inspect.signature(value).return_annotation
@@ -146,11 +153,14 @@ def lacks(name: str, value: Any, owner: Any = None) -> list[str]:
             {"Returns", "Yields"} & set(own) or re.match(r"Returns? |Whether |The |A |An ", text)
         ):
             found.append("returns")
-    if wanted and not elsewhere and "Raises" not in own:
+    short_name = name.rpartition(".")[2]
+    of_all = sections(of_class).get("Raises", "")
+    covered = "methods" in of_all or f"``{short_name}``" in of_all
+    if wanted and not (elsewhere or covered) and "Raises" not in own:
         found.append("errors")
     if name.removeprefix("fastmaml.") in FROM_ELSEWHERE and "References" not in own:
         found.append("source")
-    if ">>>" not in text and f".{name.rpartition('.')[2]}(" not in of_class.partition(">>>")[2]:
+    if ">>>" not in text and f".{short_name}(" not in of_class.partition(">>>")[2]:
         found.append("example")
     return found
 
@@ -169,7 +179,9 @@ def docstrings() -> Iterator[str]:
         }
         for full, each in {name: value, **members}.items():
             static = isinstance(each, classmethod | staticmethod)
-            missing = lacks(full, each.__func__ if static else each, value if full != name else None)
+            missing = lacks(
+                full, each.__func__ if static else each, value if full != name else None
+            )
             (objects if full == name else parts).append(not missing)
             if missing:
                 yield f"{full}: {', '.join(missing)}"

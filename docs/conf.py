@@ -30,7 +30,14 @@ extensions = [
     "public_names",
     "side_by_side",
 ]
-exclude_patterns = ["_build", "_ext", "_static", "_templates", "gallery/**/*.ipynb", "gallery/**/*.py"]
+exclude_patterns = [
+    "_build",
+    "_ext",
+    "_static",
+    "_templates",
+    "gallery/**/*.ipynb",
+    "gallery/**/*.py",
+]
 templates_path = ["_templates"]
 default_role = "py:obj"  # `MAML` in a docstring is a link, if there is such a name
 add_module_names = False

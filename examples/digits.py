@@ -121,7 +121,7 @@ def main():
     warnings.simplefilter("ignore", ConvergenceWarning)  # of the budget above
     if quick:
         warnings.filterwarnings("ignore", "the .* are predicted worse than")
-    figure, panels = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
+    _, panels = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
     for axes, which, n_ways in zip(panels, ("pairs", "fives"), (2, 5), strict=True):
         print(f"{which}: accuracy in new tasks, and its standard error; by chance {1 / n_ways:.1f}")
         n_tasks = 20 if quick else 200

@@ -78,7 +78,7 @@ def main():
         optimizer = Adam(Cosine(0.01, n_iterations))
         train(fleet, theta, lambda: (int(next(seeds)),), optimizer, n_iterations, report)
 
-    figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    _, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
     axes.semilogy(errors, "o-")
     axes.set(xlabel="epochs", ylabel="error of new tasks")
     plt.show()

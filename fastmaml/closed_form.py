@@ -213,6 +213,15 @@ class BayesianLastLayer(Learner):
     >>> mean, std = head.predict(theta, x[:, :5], y[:, :5], x[:, 5:], return_std=True)
     >>> mean.shape, std.shape
     ((4, 5, 1), (4, 5, 1))
+    >>> head.evaluate(theta, x, y).task_values.shape, head.gradient(theta, x, y).shape
+    ((4,), (83,))
+    >>> head.adapt(theta, x, y).mean.shape  # of the weights of each task
+    (4, 1, 21)
+    >>> layers, variances, noise = head.unpack(theta)
+    >>> bool((head.pack(layers, variances, noise) == theta).all())
+    True
+    >>> stream = head.start(theta)  # rows one at a time
+    >>> stream.update(x[0, 0], y[0, 0])
     """
 
     model: Family

@@ -306,8 +306,8 @@ def task_hessp(
     TypeError, ValueError
         For an argument of the wrong kind, shape or value, or data that is not finite.
 
-    Notes
-    -----
+    References
+    ----------
     B. A. Pearlmutter, Fast exact multiplication by the Hessian, Neural Computation 6, 1994.
 
     Examples
@@ -409,7 +409,7 @@ def task_meta_gradient(
     model, theta, x, y, inner_lr, loss, sample_weight
         As for `adapted_parameters`; x and y are the support rows.
     x_query, y_query : array_like or list of array_like, optional
-        Query rows, on which dL/dtheta' is taken. By default the support rows.
+        Query rows, on which dL/dtheta' is taken, as x and y. By default the support rows.
     query_loss : as loss, optional
         The loss that is taken of them, if it is another.
     sample_weight_query : array_like or list of array_like, optional

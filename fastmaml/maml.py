@@ -225,6 +225,10 @@ class MAML(Learner):
     (61,)
     >>> maml.value(theta - 1e-3 * gradient, x[:, :5], y[:, :5], x[:, 5:], y[:, 5:]) < value
     True
+    >>> maml.evaluate(theta, x, y).task_values.shape, maml.gradient(theta, x, y).shape
+    ((4,), (61,))
+    >>> maml.adapt(theta, x, y).shape, maml.predict(theta, x, y, [[0.0], [1.0]]).shape
+    ((4, 61), (4, 2, 1))
     """
 
     model: Family
@@ -388,8 +392,10 @@ def meta_gradient(
 
     Parameters
     ----------
-    model, inner_lr, **options
+    model, inner_lr, loss, steps, order, task_mean, method, step_weights, inner_momentum, proximal
         The specification: the parameters of `MAML`.
+    cg_rtol, cg_maxiter, check_finite, max_memory, query_loss
+        Likewise.
     theta, x, y, x_query, y_query
         Meta-parameters (P,) and the tasks' rows; see `MAML.evaluate`.
     sample_weight, sample_weight_query : array_like or list of array_like, optional

@@ -93,7 +93,8 @@ def test_every_block_is_run(page):
 EXTRAS = re.compile(r"(?:\.venv/bin/)?pip install \"(?:\.|fastmaml)\[([\w,]+)\]\"")
 #: what a page may tell a reader to type, besides what is looked up
 TYPED = re.compile(
-    r"python3 -m venv \.venv|\. \.venv/bin/activate|(\.venv/bin/)?pip install torch( --index-url \S+)?"
+    r"python3 -m venv \.venv|\. \.venv/bin/activate"
+    r"|(\.venv/bin/)?pip install torch( --index-url \S+)?"
     r"|cd [\w/]+( && .*)?|export \w+=\S+|(ssh|dask|srun|mpirun|sbatch|uvx?) .*"
 )
 

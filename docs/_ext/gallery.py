@@ -1,4 +1,4 @@
-"""The gallery: in which order, and what an example is given on its command line when it is built."""
+"""The gallery: in which order, and what an example is given on its command line."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ class Order:
         pass
 
     def __call__(self, name: str) -> tuple[int, str]:
+        """Sort by this."""
         return (ORDER.index(name) if name in ORDER else len(ORDER)), name
 
     def __repr__(self) -> str:

@@ -27,10 +27,16 @@ def public_names() -> dict[str, Any]:
             module = importlib.import_module(module_name)
         except ImportError:  # PyTorch or JAX is not installed
             continue
-        names = {*module.__all__, *getattr(module, "_LATER", ()), *getattr(module, "NEED_SKLEARN", ())}
+        names = {
+            *module.__all__,
+            *getattr(module, "_LATER", ()),
+            *getattr(module, "NEED_SKLEARN", ()),
+        }
         for name in sorted(names):
             value = getattr(module, name)
-            if isinstance(value, types.ModuleType) or any(value is other for other in found.values()):
+            if isinstance(value, types.ModuleType) or any(
+                value is other for other in found.values()
+            ):
                 continue
             found[f"{module_name}.{name}"] = value
     return found

@@ -58,6 +58,11 @@ class CheckResult:
     notes : tuple of str
         What should be known besides.
 
+    Raises
+    ------
+    AssertionError
+        In ``raise_if_wrong``, unless all is right.
+
     Examples
     --------
     >>> import fastmaml as fm

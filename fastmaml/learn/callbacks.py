@@ -143,6 +143,8 @@ class CSVLog:
     ...     log(TrainState(1, 0.25, None, None))
     >>> path.read_text().split()
     ['iteration,value,validation_value,diverged', '1,0.25,,']
+    >>> log = CSVLog(path, done=1)  # a training that is resumed, without a with block
+    >>> log.close()
     """
 
     HEAD = "iteration,value,validation_value,diverged\n"

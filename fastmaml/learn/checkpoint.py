@@ -248,6 +248,14 @@ class Checkpointer:
     >>> resumed = run(20, rng, resume=checkpoint.state)
     >>> bool((resumed.theta == run(20, np.random.default_rng(0)).theta).all())
     True
+
+    After Ctrl-C, say:
+
+    >>> checkpointer = Checkpointer(path, rng, every=100)
+    >>> result = run(30, rng, callback=checkpointer)
+    >>> checkpointer.save()
+    >>> load_checkpoint(path).state.iteration
+    30
     """
 
     def __init__(

@@ -57,7 +57,8 @@ class Huber:
 
     References
     ----------
-    P. J. Huber, Robust estimation of a location parameter, Annals of Mathematical Statistics 35, 1964.
+    P. J. Huber, Robust estimation of a location parameter, Annals of Mathematical Statistics 35,
+    1964.
 
     Examples
     --------
@@ -171,7 +172,8 @@ class Quantile:
     --------
     >>> import fastmaml as fm
     >>> loss = fm.Quantile(q=0.9)
-    >>> low, high = fm.equations.task_loss(fm.Linear(1), [0.0, 0.0], [[[1.0]]] * 2, [[-1.0], [1.0]], loss=loss)
+    >>> x, y = [[[1.0]], [[1.0]]], [[-1.0], [1.0]]
+    >>> low, high = fm.equations.task_loss(fm.Linear(1), [0.0, 0.0], x, y, loss=loss)
     >>> round(high / low)  # to be too low costs nine times as much
     9
     """
@@ -253,7 +255,8 @@ class Logistic:
     Examples
     --------
     >>> import fastmaml as fm
-    >>> fm.equations.task_loss(fm.Linear(1), [0.0, 0.0], [[[1.0]]], [[1.0]], loss=fm.Logistic()).round(3)
+    >>> loss = fm.Logistic()
+    >>> fm.equations.task_loss(fm.Linear(1), [0.0, 0.0], [[[1.0]]], [[1.0]], loss=loss).round(3)
     array([0.693])
     """
 
