@@ -75,6 +75,7 @@ lint: $(call needs,dev) $(wheel)/.stamp ## ruff, import rules, types
 	cd $(wheel) && $(bin)/lint-imports --no-cache --config $(CURDIR)/pyproject.toml
 	cd $(wheel) && $(bin)/mypy --config-file $(CURDIR)/pyproject.toml \
 	  --cache-dir $(CURDIR)/.mypy_cache -p fastmaml
+	$(bin)/mypy --cache-dir .mypy_cache docs/*.py docs/_ext/*.py
 
 format: $(call needs,dev) ## let ruff format the code and mend what it can
 	$(bin)/ruff format .

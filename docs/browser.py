@@ -37,15 +37,15 @@ def listen(page: Any, url: str, wrong: list[str]) -> list[str]:
     """Note what goes wrong in a page; the list that is returned holds where it is."""
     here = [""]
 
-    def request(asked: Any) -> None:
-        if not asked.url.startswith((url, "data:")):
-            wrong.append(f"{here[0]} asks for {asked.url}")
+    def note(text: str, wanted: bool = False) -> None:
+        if not wanted:
+            wrong.append(f"{here[0]}: {text}")
 
-    page.on("console", lambda m: m.type == "error" and wrong.append(f"{here[0]}: {m.text}"))
-    page.on("pageerror", lambda error: wrong.append(f"{here[0]}: {error}"))
-    page.on("requestfailed", lambda r: wrong.append(f"{here[0]}: {r.url} failed"))
-    page.on("request", request)
-    page.on("response", lambda r: r.status < 400 or wrong.append(f"{here[0]}: {r.url}, {r.status}"))
+    page.on("console", lambda m: note(m.text, m.type != "error"))
+    page.on("pageerror", lambda error: note(str(error)))
+    page.on("requestfailed", lambda r: note(f"{r.url} failed"))
+    page.on("request", lambda r: note(f"asks for {r.url}", r.url.startswith((url, "data:"))))
+    page.on("response", lambda r: note(f"{r.url} is {r.status}", r.status < 400))
     return here
 
 

@@ -44,7 +44,7 @@ def public_names() -> dict[str, Any]:
 
 def methods(value: Any) -> dict[str, Any]:
     """The public methods and properties of a class that this package wrote."""
-    found = {}
+    found: dict[str, Any] = {}
     if not inspect.isclass(value):
         return found
     for base in reversed(value.__mro__):
