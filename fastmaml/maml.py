@@ -43,6 +43,14 @@ class MetaGradient(NamedTuple):
         task given without an axis of tasks it is a number, as `residuals` below.
     inner_lr_gradient : float or ndarray
         The gradient with respect to `inner_lr`, in the shape that `inner_lr` was given in.
+
+    Examples
+    --------
+    >>> import fastmaml as fm
+    >>> line = fm.Linear(1, intercept=False)  # f = theta x
+    >>> result = fm.MAML(line, inner_lr=0.1).evaluate([1.0], [[[1.0]]], [[3.0]], [[[2.0]]], [[4.0]])
+    >>> result.gradient, result.inner_lr_gradient
+    (array([-2.88]), -6.4)
     """
 
     value: float
@@ -63,6 +71,15 @@ class ImplicitMetaGradient(NamedTuple):
     residuals : ndarray, shape (n_tasks,)
         |(I + H / c) x - b| / |b| of the linear system of each task, where conjugate gradients
         ended. Those above `cg_rtol` (or NaN) have not converged.
+
+    Examples
+    --------
+    >>> import fastmaml as fm
+    >>> line = fm.Linear(1, intercept=False)
+    >>> maml = fm.MAML(line, inner_lr=0.1, steps=200, order="implicit", proximal=1.0)
+    >>> result = maml.evaluate([1.0], [[[1.0]]], [[3.0]], [[[2.0]]], [[4.0]])
+    >>> bool(result.residuals[0] <= maml.cg_rtol)
+    True
     """
 
     value: float
@@ -219,6 +236,10 @@ class MAML(Learner):
     (61,)
     >>> maml.value(theta - 1e-3 * gradient, x[:, :5], y[:, :5], x[:, 5:], y[:, 5:]) < value
     True
+    >>> maml.evaluate(theta, x, y).task_values.shape, maml.gradient(theta, x, y).shape
+    ((4,), (61,))
+    >>> maml.adapt(theta, x, y).shape, maml.predict(theta, x, y, [[0.0], [1.0]]).shape
+    ((4, 61), (4, 2, 1))
     """
 
     model: Family
@@ -413,8 +434,10 @@ def meta_gradient(
 
     Parameters
     ----------
-    model, inner_lr, **options
+    model, inner_lr, loss, steps, order, task_mean, method, step_weights, inner_momentum, proximal
         The specification: the parameters of `MAML`.
+    cg_rtol, cg_maxiter, check_finite, max_memory, query_loss
+        Likewise.
     theta, x, y, x_query, y_query
         Meta-parameters (P,) and the tasks' rows; see `MAML.evaluate`.
     sample_weight, sample_weight_query : array_like or list of array_like, optional

@@ -73,6 +73,10 @@ def threads(n: int) -> Iterator[None]:
     n : int
         As for `set_num_threads`, whose setting from before is in force again after the block.
 
+    Yields
+    ------
+    None
+
     Raises
     ------
     TypeError, ValueError

@@ -45,6 +45,12 @@ class FleetGradient(NamedTuple):
         Tasks of the batch.
     diverged : tuple of int
         Of `Fleet.evaluate_others`: the tasks that were left out, by their places in the batch.
+
+    Examples
+    --------
+    >>> from fastmaml.distributed import FleetGradient
+    >>> FleetGradient(1.0, [0.5], None, n_tasks=8).diverged  # none was left out
+    ()
     """
 
     value: float
@@ -117,6 +123,13 @@ class Fleet:
     ...     with fm.distributed.Fleet(client, maml, sampler=sampler, n_shares=40) as fleet:
     ...         seeds = lambda: (int(rng.integers(2**32)),)
     ...         return train(fleet, maml.model.init(rng), seeds, Adam(), n_iterations=50)
+    >>> def others(client, theta, tasks):
+    ...     fleet = fm.distributed.Fleet(client, maml, tasks)
+    ...     value = fleet.value(theta, [0, 1])  # of two of the shares
+    ...     value, gradient = fleet.value_and_gradient(theta)
+    ...     faster = fleet.with_inner_lr(0.1).evaluate(theta)
+    ...     diverged = fleet.evaluate_others(theta).diverged
+    ...     fleet.close()
     """
 
     def __init__(
@@ -197,6 +210,11 @@ class Fleet:
         Returns
         -------
         Fleet
+
+        Raises
+        ------
+        TypeError, ValueError
+            For rates of another kind or shape, or an objective that has none.
         """
         other = copy.copy(self)  # and so with the same _shared
         other._set_objective(with_rates(self._objective, inner_lr))

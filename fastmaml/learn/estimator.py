@@ -103,7 +103,7 @@ class MAMLRegressor(GroupedRegressor, ByGradientSteps):
         Iterations done; those after the best validation count too.
     n_outputs_ : int
     n_features_in_ : int
-    feature_names_in_ : ndarray of str
+    feature_names_in_ : ndarray of str, shape (n_features,)
         Names of the columns, if X has names and all are text.
 
     Raises
@@ -155,6 +155,16 @@ class MAMLRegressor(GroupedRegressor, ByGradientSteps):
     >>> x_test = np.linspace(-1, 1, 9)[:, None]
     >>> bool(new.score(x_test, 2 * x_test[:, 0]) > 0.9)
     True
+    >>> known = groups < 2
+    >>> maml.adapt_predict(X[known], y[known], groups[known], X[:3], groups[:3]).shape
+    (3,)
+    >>> bool(maml.score(X, y, groups) > 0.5)
+    True
+    >>> import pathlib, tempfile
+    >>> import fastmaml as fm
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "model.npz")
+    >>> fm.save(path, maml)  # what maml.to_save() returns
+    >>> again = MAMLRegressor.from_saved(fm.load(path))
     """
 
     def predict(self, X: Any, groups: Any = None) -> NDArray[Any]:

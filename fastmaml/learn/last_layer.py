@@ -91,7 +91,7 @@ class BayesianLastLayerRegressor(GroupedRegressor):
     scaling_, groups_, loss_curve_, loss_, validation_loss_curve_, best_validation_loss_, n_iter_
         As for `MAMLRegressor`.
     n_outputs_, n_features_in_ : int
-    feature_names_in_ : ndarray of str
+    feature_names_in_ : ndarray of str, shape (n_features,)
         Names of the columns, if X has names and all are text.
 
     Raises
@@ -145,6 +145,16 @@ class BayesianLastLayerRegressor(GroupedRegressor):
     >>> after = new.partial_fit([[0.5]], [1.1]).predict([[0.5]], return_std=True)[1]
     >>> bool(after < std)
     True
+    >>> known = groups < 2
+    >>> head.adapt_predict(X[known], y[known], groups[known], X[:3], groups[:3]).shape
+    (3,)
+    >>> bool(head.score(X, y, groups) > 0.5)
+    True
+    >>> import pathlib, tempfile
+    >>> import fastmaml as fm
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "model.npz")
+    >>> fm.save(path, head)  # what head.to_save() returns
+    >>> again = BayesianLastLayerRegressor.from_saved(fm.load(path))
     """
 
     _adapted = AdaptedBayesianRegressor
@@ -255,7 +265,7 @@ class BayesianLastLayerRegressor(GroupedRegressor):
         ----------
         X, y, groups : array_like
             Rows to adapt to, as for ``fit``.
-        X_new, groups_new : array_like
+        X_new, groups_new : array_like, shape (rows, n_features) and (rows,)
             Rows to predict; their groups are among `groups`.
         return_std : bool
             Whether to return standard deviations, too.

@@ -105,6 +105,8 @@ class Formula:
     ...     return A * sympy.exp(-k * t)
     >>> fm.Formula(decay, parameters=["A", "k"], inputs=["t"], positive=["k"]) == model
     True
+    >>> model.init(0).shape
+    (2,)
     """
 
     text: tuple[str, ...] = field()
@@ -240,7 +242,7 @@ class Formula:
         Parameters
         ----------
         values : dict
-            A number, or an array of them, for each parameter.
+            A number, or an array of them, shape (...), for each parameter.
 
         Returns
         -------

@@ -24,10 +24,37 @@ __all__ = ["Sin", "from_module", "to_module"]
 
 
 class Sin(nn.Module):
-    """The activation ``"sin"``, which PyTorch has no module of."""
+    """The activation ``"sin"``, which PyTorch has no module of.
+
+    Raises
+    ------
+    TypeError
+        When it is called, PyTorch's, for what is no tensor.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from fastmaml.torch import Sin, from_module
+    >>> from_module(nn.Sequential(nn.Linear(1, 8), Sin(), nn.Linear(8, 1)))[0]
+    MLP([1, 8, 1], activation='sin')
+    """
 
     def forward(self, z: Tensor) -> Tensor:
-        """Return sin(z)."""
+        """Return sin(z), of the shape of z.
+
+        Raises
+        ------
+        TypeError
+            PyTorch's, for what is no tensor.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from fastmaml.torch import Sin
+        >>> Sin().forward(torch.zeros(2))
+        tensor([0., 0.])
+        """
         return torch.sin(z)
 
 

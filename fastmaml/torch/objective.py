@@ -58,6 +58,10 @@ class Objective(nn.Module):
     >>> module.theta.grad.shape
     torch.Size([83])
     >>> mean, std = module.predict(x[:, :5], y[:, :5], x[:, 5:], return_std=True)
+    >>> module.forward(x, y).shape, module.extra_repr() == repr(head)
+    (torch.Size([]), True)
+    >>> module.adapt(x, y).mean.shape
+    (4, 1, 21)
     """
 
     inner_lr: nn.Parameter | None
@@ -110,6 +114,11 @@ class Objective(nn.Module):
         Returns
         -------
         loss : Tensor, shape ()
+
+        Raises
+        ------
+        TypeError, ValueError
+            For tensors of another kind, shape or device, or that are not finite.
         """
         parameters: list[Tensor] = [self.theta]
         require_parameters("theta", parameters)
@@ -128,7 +137,13 @@ class Objective(nn.Module):
         Returns
         -------
         Tensor or fastmaml.Posterior
-            A posterior is of NumPy arrays. No gradient goes through it.
+            As of `fastmaml.MAML.adapt`, (n_tasks, P). A posterior is of NumPy arrays. No gradient
+            goes through it.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For tensors of another kind, shape or device, or that are not finite.
         """
         objective, theta = self._outside()
         rows, weights = arrays(sample_weight, x=x, y=y)
@@ -152,6 +167,11 @@ class Objective(nn.Module):
         -------
         Tensor, list of Tensor, or a pair of these
             As ``objective.predict`` has them. No gradient goes through it.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For tensors of another kind, shape or device, or that are not finite.
         """
         objective, theta = self._outside()
         rows, weights = arrays(sample_weight, x=x, y=y, x_new=x_new)
