@@ -202,9 +202,10 @@ def _require_shapes(objective: Any, theta: Any, data: Any, rate: Any) -> None:
     weight, weight_query = (ones[name] for name in NAMES[4:])
     as_theta(objective._space, flat, check_finite=False)
     x, y, x_query, y_query = rows
+    targets, query_targets = objective._problem.targets
     support, query = as_tasks(
-        objective.model, x, y, x_query, y_query, flat.dtype, False, objective._fewest,
-        *objective._problem.targets, mapped=False,
+        objective.model, x, y, x_query, y_query, flat.dtype, False, objective._fewest, targets,
+        query_targets, mapped=False,
     )  # fmt: skip
     if weight is not None or weight_query is not None:
         with_weights_of_both(support, query, weight, weight_query, objective._averages)
