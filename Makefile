@@ -29,8 +29,9 @@ needs = $(VENV)/.extra-$(or $(EXTRA),$(1))
 sources := $(shell find fastmaml kernels -name '*.py') fastmaml/py.typed
 wheel := build/wheel
 floors := build/floors
+site := docs/_build/html
 
-.PHONY: help demo test nojit floors installs steady coverage doctest peers fuzz lint format docs bench bench-check compare sweep clean
+.PHONY: help demo test nojit floors installs steady coverage doctest peers fuzz lint format docs docs-open docs-check bench bench-check compare sweep real clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -74,13 +75,22 @@ lint: $(call needs,dev) $(wheel)/.stamp ## ruff, import rules, types
 	cd $(wheel) && $(bin)/lint-imports --no-cache --config $(CURDIR)/pyproject.toml
 	cd $(wheel) && $(bin)/mypy --config-file $(CURDIR)/pyproject.toml \
 	  --cache-dir $(CURDIR)/.mypy_cache -p fastmaml
+	$(bin)/mypy --cache-dir .mypy_cache docs/*.py docs/_ext/*.py
 
 format: $(call needs,dev) ## let ruff format the code and mend what it can
 	$(bin)/ruff format .
 	$(bin)/ruff check --fix .
 
-docs: $(call needs,docs) ## check the links and run the code of README.md and docs/
-	$(bin)/pytest tests/test_docs.py
+docs: $(call needs,docs) ## the site, in docs/_build/html: pages, reference and examples, warnings are errors
+	$(bin)/python -m sphinx -W --keep-going --quiet --jobs auto -d docs/_build/doctrees docs $(site)
+	@echo "file://$(abspath $(site))/index.html"
+
+docs-open: docs ## the site in a browser
+	$(bin)/python -m webbrowser "file://$(abspath $(site))/index.html"
+
+docs-check: docs ## links, anchors and pictures of the site; docstrings; Chromium, where there is one
+	$(bin)/python docs/check.py $(site)
+	$(bin)/python docs/browser.py $(site)
 
 bench: $(call needs,bench) ## every asv suite on the current commit (under an hour)
 	$(bin)/asv machine --yes > /dev/null
@@ -97,8 +107,11 @@ compare: $(call needs,compare) ## times against JAX and other peers: a table and
 sweep: $(call needs,compare) ## curves of fastmaml and JAX over tasks, width, rows and steps
 	$(bin)/python -m benchmarks.sweep
 
+real: $(call needs,experiments) ## ours and others on real repeated measures; tables, and a picture in real-out/
+	$(bin)/python -m experiments.real_tables --out real-out
+
 clean: ## remove what the targets made, except the environment
-	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist docs/_build docs/gallery docs/reference/generated .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find fastmaml kernels tests benchmarks examples -name __pycache__ -exec rm -rf {} +
 
 $(bin)/python:

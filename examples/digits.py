@@ -1,4 +1,10 @@
-"""Few-shot classification of scikit-learn's digits: tell classes apart of which there is a glimpse.
+"""
+Digits of which there is a glimpse
+==================================
+
+Few-shot classification of scikit-learn's digits: tell classes apart of which there is an image or
+five. docs/digits.md has the table and says who wins; it takes some minutes, so where the site is
+built this program is shown and not run.
 
 A task is a handful of digits, which its labels number in an order of its own: what is 0 in one task
 may be 1 in the next, so nothing can be predicted before a task has been adapted to. Contenders see
@@ -7,15 +13,18 @@ one or five images of each class, and are judged by others.
 * Pairs: MAML learns from pairs of six digits, and is tried on pairs of the four others.
 * Fives: any five of the ten digits. The digits are known then; images and their numbering are new.
 
-Needs the extra `examples`.
+Needs the extra ``examples``::
 
     python examples/digits.py            the table, in some minutes
     python examples/digits.py --quick    far too little training, to see it run
 """
 
+# sphinx_gallery_thumbnail_path = "digits.png"
+
 import argparse
 import warnings
 
+import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
@@ -106,13 +115,14 @@ def accuracies(which, n_ways, n_shots, n_tasks, quick):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Few-shot classification of digits.")
     parser.add_argument("--quick", action="store_true", help="too little training, to see it run")
-    quick = parser.parse_args().quick
+    quick = parser.parse_args(None if "__file__" in globals() else []).quick  # a notebook has none
     warnings.simplefilter("ignore", ConvergenceWarning)  # of the budget above
     if quick:
         warnings.filterwarnings("ignore", "the .* are predicted worse than")
-    for which, n_ways in (("pairs", 2), ("fives", 5)):
+    _, panels = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
+    for axes, which, n_ways in zip(panels, ("pairs", "fives"), (2, 5), strict=True):
         print(f"{which}: accuracy in new tasks, and its standard error; by chance {1 / n_ways:.1f}")
         n_tasks = 20 if quick else 200
         columns = [accuracies(which, n_ways, shots, n_tasks, quick) for shots in SHOTS]
@@ -120,6 +130,12 @@ def main():
         for name in CONTENDERS:
             cells = [(np.mean(c[name]), np.std(c[name]) / np.sqrt(len(c[name]))) for c in columns]
             print(f"{name:20}" + "".join(f"{mean:12.3f} ± {error:.3f}" for mean, error in cells))
+            axes.errorbar(SHOTS, *zip(*cells, strict=True), marker="o", capsize=3, label=name)
+        axes.axhline(1 / n_ways, color="0.6", linestyle=":", label="by chance")
+        axes.set(title=which, xlabel="images of each class", xticks=SHOTS, ylim=(0, 1))
+    panels[0].set_ylabel("accuracy in new tasks")
+    panels[0].legend(loc="lower right")
+    plt.show()
 
 
 if __name__ == "__main__":

@@ -1,13 +1,21 @@
-"""Real repeated measures: forecast the fertility of a country from its first ten years.
+"""
+The fertility of countries
+==========================
 
-Each task is a country of statsmodels' data set `fertility`: births per woman and year, 1960 to
+Real repeated measures: forecast the fertility of a country from its first ten years.
+docs/fertility.md has the table and the picture and says who wins; it takes most of a minute, so
+where the site is built this program is shown and not run.
+
+Each task is a country of statsmodels' data set ``fertility``: births per woman and year, 1960 to
 2011, from the World Bank. Contenders learn from 100 countries, whole, and then forecast 88 others
-from 1970 on, of which they see 1960 to 1969. Needs the extra `examples`.
+from 1970 on, of which they see 1960 to 1969. Needs the extra ``examples``::
 
     python examples/fertility.py                        the table, in less than a minute
     python examples/fertility.py --picture errors.png   and a picture
     python examples/fertility.py --quick                far too little training, to see it run
 """
+
+# sphinx_gallery_thumbnail_path = "fertility.png"
 
 import argparse
 import warnings
@@ -291,10 +299,10 @@ def picture(path, names, truth, predicted, errors):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Forecast the fertility of countries.")
     parser.add_argument("--quick", action="store_true", help="hardly any training")
     parser.add_argument("--picture", metavar="FILE", help="write a picture")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(None if "__file__" in globals() else [])  # a notebook has none
     # Its number of epochs was chosen, it is not meant to converge.
     warnings.simplefilter("ignore", ConvergenceWarning)
 

@@ -1,14 +1,15 @@
-"""A grey box: pendulums in a field that the formula does not know, and a network that learns it.
+"""
+A grey box
+==========
+
+Pendulums in a field that the formula does not know, and a network that learns it.
 
 The acceleration of a pendulum is ``-g/l sin(angle) - c speed``; below these there is a magnet, and
 the air drags at them. Each has its own g/l and c, and ten measurements to adapt to it. Three models
 learn from the same pendulums: the formula, a network, and their sum.
-
-    python examples/grey_box.py [picture.png]
 """
 
-import sys
-
+import matplotlib.pyplot as plt
 import numpy as np
 import sympy
 
@@ -23,6 +24,9 @@ formula = fm.Formula(
 )
 network = fm.MLP([2, 8, 8, 1])
 both = fm.Sum(formula, network)
+
+# %%
+# The pendulums. What they do is the formula and something more.
 
 
 def measure(n_pendulums, rows, seed, angles=1.5, speeds=2.0):
@@ -51,6 +55,9 @@ train = split(*measure(40, 30, seed=0))
 new = split(*measure(100, 60, seed=1))
 far = (*new[:2], *measure(100, 60, seed=1, angles=3.0, speeds=2.0))
 
+# %%
+# All three learn in the same way; only the rates of the formula's two parameters differ.
+
 start = formula.init(values={"g_l": 3.0, "c": 0.3})
 models = {
     "formula": (formula, start),
@@ -68,22 +75,19 @@ for name, (model, theta) in models.items():
     ]
     print(f"{name:28} {errors[0]:13.3f}  {errors[1]:16.3f}")
 
-if len(sys.argv) > 1:
-    import matplotlib
+# %%
+# A new pendulum: the network cannot know what is beyond the angles that it has seen.
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-    x, y = measure(1, 10, seed=3)
-    gravity = np.random.default_rng(3).lognormal(1.2, 0.3)
-    angles = np.linspace(-3, 3, 121)
-    grid = np.stack([angles, np.zeros(121)], -1)
-    truth = -gravity * np.sin(angles) + unknown(angles, 0.0)
-    axes.axvspan(-1.5, 1.5, color="0.93", label="angles of all measurements")
-    axes.plot(angles, truth, "k", label="truth, at speed 0")
-    for name, result in learned.items():
-        axes.plot(angles, result.maml.predict(result.theta, x, y, grid[None])[0], label=name)
-    axes.set(xlabel="angle", ylabel="acceleration", title="A new pendulum, after ten measurements")
-    axes.legend()
-    figure.savefig(sys.argv[1], dpi=120)
+figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+x, y = measure(1, 10, seed=3)
+gravity = np.random.default_rng(3).lognormal(1.2, 0.3)
+angles = np.linspace(-3, 3, 121)
+grid = np.stack([angles, np.zeros(121)], -1)
+truth = -gravity * np.sin(angles) + unknown(angles, 0.0)
+axes.axvspan(-1.5, 1.5, color="0.93", label="angles of all measurements")
+axes.plot(angles, truth, "k", label="truth, at speed 0")
+for name, result in learned.items():
+    axes.plot(angles, result.maml.predict(result.theta, x, y, grid[None])[0], label=name)
+axes.set(xlabel="angle", ylabel="acceleration", title="A new pendulum, after ten measurements")
+axes.legend()
+plt.show()

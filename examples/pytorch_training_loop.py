@@ -1,15 +1,18 @@
-"""A MAML loop in PyTorch, and the one line of it that makes it fast.
+"""
+The line that makes a PyTorch loop fast
+=======================================
 
-The loop is the usual one: a network, Adam, a batch of sine waves an iteration, and a loss of which
-``backward()`` is called. In `task_by_task` autograd goes through the inner step of one task after
-the other, as with learn2learn or higher. `meta_loss` is the same number with the same gradient.
+A MAML loop in PyTorch: a network, Adam, a batch of sine waves an iteration, and a loss of which
+``backward()`` is called. In ``task_by_task`` autograd goes through the inner step of one task after
+the other, as with learn2learn or higher. ``meta_loss`` is the same number with the same gradient.
 
-Needs PyTorch: pip install "fastmaml[torch]", and docs/pytorch.md for a build without CUDA.
+Needs PyTorch: ``pip install "fastmaml[torch]"``, and docs/pytorch.md for a build without CUDA.
 """
 
 import sys
 import time
 
+import matplotlib.pyplot as plt
 import torch
 from torch import nn
 from torch.func import functional_call
@@ -17,7 +20,9 @@ from torch.func import functional_call
 from fastmaml.torch import meta_loss, predict
 
 INNER_LR, TASKS, ROWS = 0.01, 25, 10
-ITERATIONS = int(sys.argv[1]) if len(sys.argv) > 1 else 200
+# How many iterations: the number on the command line, if there is one.
+named = len(sys.argv) == 2 and "__file__" in globals()
+ITERATIONS = int(sys.argv[1]) if named else 200
 
 
 def sine_waves(n_tasks, generator):
@@ -64,13 +69,29 @@ def train(fast):
     return net, loss.item(), (time.perf_counter() - start) / ITERATIONS
 
 
+# %%
+# The same training, twice.
+
 _, loss, before = train(fast=False)
 print(f"autograd, task by task: loss {loss:.4f}, {1e3 * before:.2f} ms an iteration")
 net, loss, after = train(fast=True)
 print(f"fastmaml.torch:         loss {loss:.4f}, {1e3 * after:.2f} ms an iteration")
 print(f"{before / after:.1f} times as fast, batches and Adam included")
 
+# %%
+# What was learned, on new waves.
+
 x, y, x_query, y_query = sine_waves(500, torch.Generator().manual_seed(1))
 f = predict(net, x, y, x_query, inner_lr=INNER_LR, loss="mse")
 error = nn.functional.mse_loss(f, y_query).item()
 print(f"new waves: error {error:.4f} after one step on {ROWS} rows")
+
+# %%
+# One of them: ten points, and the prediction after one step.
+
+grid = torch.linspace(-5.0, 5.0, 101)[:, None]
+figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
+axes.plot(x[0], y[0], "ko", label="ten points")
+axes.plot(grid, predict(net, x[0], y[0], grid, inner_lr=INNER_LR, loss="mse"), label="prediction")
+axes.legend()
+plt.show()

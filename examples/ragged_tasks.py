@@ -1,10 +1,15 @@
-"""Tasks with different numbers of rows: pass lists of arrays, one array a task.
+"""
+Tasks with different numbers of rows
+====================================
+
+Pass lists of arrays, one array a task.
 
 Each task is one sensor: a nonlinear curve that all of them share, seen through a gain and an offset
 of its own. Calibration takes effort, so some have three reference points and some have thirty. No
 padding and no masks; with the loss "mse" a sensor counts the same, however many rows it has.
 """
 
+import matplotlib.pyplot as plt
 import numpy as np
 
 import fastmaml as fm
@@ -31,6 +36,9 @@ def sensors(n_sensors):
 maml = fm.MAML(fm.MLP([1, 32, 32, 1]), inner_lr=0.05, steps=3, loss="mse", task_mean=True)
 theta = train(maml, maml.model.init(rng), lambda: sensors(10), Adam(5e-3), 600).theta
 
+# %%
+# Errors of new sensors, by how many reference points they have.
+
 x, y, x_query, y_query = sensors(400)
 predicted = maml.predict(theta, x, y, x_query)  # a list of arrays, as x_query is
 errors = np.array([np.mean((p - t) ** 2) for p, t in zip(predicted, y_query, strict=True)])
@@ -41,3 +49,13 @@ print(f"400 new sensors, mean squared error before calibration: {before:.4f}")
 for low, high in ((3, 5), (6, 10), (11, 20), (21, 30)):
     some = (low <= n_rows) & (n_rows <= high)
     print(f"after calibration with {low:2d} to {high:2d} rows: {errors[some].mean():.4f}")
+
+# %%
+# Each sensor is a dot.
+
+figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
+axes.semilogy(n_rows, errors, ".", color="#17407a", alpha=0.5)
+axes.axhline(before, color="#c0392b", label="before calibration")
+axes.set(xlabel="reference points", ylabel="mean squared error")
+axes.legend()
+plt.show()

@@ -70,6 +70,14 @@ class HeadMetaGradient(NamedTuple):
     task_values : ndarray, shape (n_tasks,)
         The query loss of each task; `value` is its sum (or mean). Of a single task given without
         an axis of tasks it is a number.
+
+    Examples
+    --------
+    >>> import fastmaml as fm
+    >>> head = fm.BayesianLastLayer(fm.Linear(1))
+    >>> result = head.evaluate(head.init(0), [[[1.0], [2.0]]], [[3.0, 4.0]], [[[3.0]]], [[5.0]])
+    >>> result.gradient.shape, result.task_values.shape
+    ((5,), (1,))
     """
 
     value: float
@@ -206,6 +214,15 @@ class BayesianLastLayer(Learner):
     >>> mean, std = head.predict(theta, x[:, :5], y[:, :5], x[:, 5:], return_std=True)
     >>> mean.shape, std.shape
     ((4, 5, 1), (4, 5, 1))
+    >>> head.evaluate(theta, x, y).task_values.shape, head.gradient(theta, x, y).shape
+    ((4,), (83,))
+    >>> head.adapt(theta, x, y).mean.shape  # of the weights of each task
+    (4, 1, 21)
+    >>> layers, variances, noise = head.unpack(theta)
+    >>> bool((head.pack(layers, variances, noise) == theta).all())
+    True
+    >>> stream = head.start(theta)  # rows one at a time
+    >>> stream.update(x[0, 0], y[0, 0])
     """
 
     model: Family

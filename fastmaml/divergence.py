@@ -41,6 +41,17 @@ class DivergenceWarning(RuntimeWarning):
 
     Or, in closed form, the numbers overflowed. The message names the tasks, the step and the rate.
     To have an error instead: ``warnings.simplefilter("error", fastmaml.DivergenceWarning)``.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> import fastmaml as fm
+    >>> maml = fm.MAML(fm.Linear(1), inner_lr=10.0, steps=20)
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always", fm.DivergenceWarning)
+    ...     adapted = maml.adapt([1.0, 2.0], [[[3.0]]], [[4.0]])
+    >>> caught[0].category.__name__
+    'DivergenceWarning'
     """
 
 

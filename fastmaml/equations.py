@@ -136,6 +136,18 @@ def residuals(model: Family, theta: ArrayLike, x: Any, y: Any) -> NDArray[Any] |
     -------
     r : ndarray, shape (n_tasks, K, n_outputs), or list of ndarray
         A list of arrays (K_i, n_outputs) if tasks differ in rows.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an argument of the wrong kind, shape or value, or data that is not finite.
+
+    Examples
+    --------
+    >>> import fastmaml as fm
+    >>> line = fm.Linear(1)  # f = theta_1 x + theta_2
+    >>> fm.equations.residuals(line, [1.0, 2.0], [[[3.0]]], [[4.0]])
+    array([[1.]])
     """
     found, rows = _derive(model, theta, x, y, "half_sse", "residuals")
     return split(found.residuals, rows, rows.flat)
@@ -155,6 +167,18 @@ def jacobian(model: Family, theta: ArrayLike, x: Any) -> NDArray[Any] | list[NDA
     -------
     J : ndarray, shape (n_tasks, K, n_outputs, P), or list of ndarray
         A list of arrays (K_i, n_outputs, P) if tasks differ in rows.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an argument of the wrong kind, shape or value, or data that is not finite.
+
+    Examples
+    --------
+    >>> import fastmaml as fm
+    >>> line = fm.Linear(1)  # f = theta_1 x + theta_2
+    >>> fm.equations.jacobian(line, [1.0, 2.0], [[[3.0]]])
+    array([[[[3., 1.]]]])
     """
     found, rows = _derive(model, theta, x, NO_Y, "half_sse", "jacobians")
     return split(found.jacobians, rows)
@@ -181,6 +205,18 @@ def task_loss(
     Returns
     -------
     L : ndarray, shape (n_tasks,)
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an argument of the wrong kind, shape or value, or data that is not finite.
+
+    Examples
+    --------
+    >>> import fastmaml as fm
+    >>> line = fm.Linear(1)  # f = theta_1 x + theta_2
+    >>> fm.equations.task_loss(line, [1.0, 2.0], [[[3.0]]], [[4.0]])
+    array([0.5])
     """
     kind = loss_of(loss, as_model(model).n_outputs)
     parameters, rows = _prepare(model, theta, x, y, kind, sample_weight)
@@ -199,6 +235,18 @@ def task_gradient(
     Returns
     -------
     g : ndarray, shape (n_tasks, P)
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an argument of the wrong kind, shape or value, or data that is not finite.
+
+    Examples
+    --------
+    >>> import fastmaml as fm
+    >>> line = fm.Linear(1)  # f = theta_1 x + theta_2
+    >>> fm.equations.task_gradient(line, [1.0, 2.0], [[[3.0]]], [[4.0]])
+    array([[3., 1.]])
     """
     found, rows = _derive(model, theta, x, y, loss, "gradients", sample_weight=sample_weight)
     return by_task(found.gradients, rows)
@@ -216,6 +264,19 @@ def task_hessian(
     -------
     H : ndarray, shape (n_tasks, P, P)
         Symmetric.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an argument of the wrong kind, shape or value, or data that is not finite.
+
+    Examples
+    --------
+    >>> import fastmaml as fm
+    >>> line = fm.Linear(1)  # f = theta_1 x + theta_2
+    >>> fm.equations.task_hessian(line, [1.0, 2.0], [[[3.0]]], [[4.0]])
+    array([[[9., 3.],
+            [3., 1.]]])
     """
     found, rows = _derive(model, theta, x, y, loss, "hessians", sample_weight=sample_weight)
     return by_task(found.hessians, rows)
@@ -240,8 +301,13 @@ def task_hessp(
     -------
     Hv : ndarray, shape (n_tasks, P)
 
-    Notes
-    -----
+    Raises
+    ------
+    TypeError, ValueError
+        For an argument of the wrong kind, shape or value, or data that is not finite.
+
+    References
+    ----------
     B. A. Pearlmutter, Fast exact multiplication by the Hessian, Neural Computation 6, 1994.
 
     Examples
@@ -272,6 +338,18 @@ def adapted_parameters(
     Returns
     -------
     adapted : ndarray, shape (n_tasks, P)
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an argument of the wrong kind, shape or value, or data that is not finite.
+
+    Examples
+    --------
+    >>> import fastmaml as fm
+    >>> line = fm.Linear(1)  # f = theta_1 x + theta_2
+    >>> fm.equations.adapted_parameters(line, [1.0, 2.0], [[[3.0]]], [[4.0]], inner_lr=0.1)
+    array([[0.7, 1.9]])
     """
     alpha = _rates(model, inner_lr)
     gradient = task_gradient(model, theta, x, y, loss=loss, sample_weight=sample_weight)
@@ -290,6 +368,19 @@ def adaptation_jacobian(
     -------
     M : ndarray, shape (n_tasks, P, P)
         Row p is the derivative of parameter p of theta'.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an argument of the wrong kind, shape or value, or data that is not finite.
+
+    Examples
+    --------
+    >>> import fastmaml as fm
+    >>> line = fm.Linear(1)  # f = theta_1 x + theta_2
+    >>> fm.equations.adaptation_jacobian(line, [1.0, 2.0], [[[3.0]]], [[4.0]], inner_lr=0.1)
+    array([[[ 0.1, -0.3],
+            [-0.3,  0.9]]])
     """
     alpha = _rates(model, inner_lr)
     hessian = task_hessian(model, theta, x, y, loss=loss, sample_weight=sample_weight)
@@ -318,7 +409,7 @@ def task_meta_gradient(
     model, theta, x, y, inner_lr, loss, sample_weight
         As for `adapted_parameters`; x and y are the support rows.
     x_query, y_query : array_like or list of array_like, optional
-        Query rows, on which dL/dtheta' is taken. By default the support rows.
+        Query rows, on which dL/dtheta' is taken, as x and y. By default the support rows.
     query_loss : as loss, optional
         The loss that is taken of them, if it is another.
     sample_weight_query : array_like or list of array_like, optional
@@ -327,6 +418,18 @@ def task_meta_gradient(
     Returns
     -------
     g : ndarray, shape (n_tasks, P)
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an argument of the wrong kind, shape or value, or data that is not finite.
+
+    Examples
+    --------
+    >>> import fastmaml as fm
+    >>> line = fm.Linear(1)  # f = theta_1 x + theta_2
+    >>> fm.equations.task_meta_gradient(line, [1.0, 2.0], [[[3.0]]], [[4.0]], inner_lr=0.05)
+    array([[0.75, 0.25]])
     """
     # Checks them together.
     n_outputs = as_model(model).n_outputs
@@ -373,6 +476,19 @@ def meta_gradient(
     Returns
     -------
     g : ndarray, shape (P,)
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an argument of the wrong kind, shape or value, or data that is not finite.
+
+    Examples
+    --------
+    >>> import fastmaml as fm
+    >>> line = fm.Linear(1)  # f = theta_1 x + theta_2
+    >>> two = [[[3.0]], [[1.0]]], [[4.0], [5.0]]
+    >>> fm.equations.meta_gradient(line, [1.0, 2.0], *two, inner_lr=0.1)
+    array([-1.28, -1.28])
     """
     mean = as_flag("task_mean", task_mean)
     each = task_meta_gradient(
@@ -398,6 +514,17 @@ def meta_update(theta: ArrayLike, gradient: ArrayLike, outer_lr: float) -> NDArr
     -------
     theta : ndarray, shape (P,)
         A new array.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an argument of the wrong kind, shape or value, or data that is not finite.
+
+    Examples
+    --------
+    >>> import fastmaml as fm
+    >>> fm.equations.meta_update([1.0, 2.0], [10.0, 0.0], outer_lr=0.01)
+    array([0.9, 2. ])
     """
     beta = as_number("outer_lr", outer_lr)
     dtype = as_dtype("theta", theta)

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .checks import FLOAT64, shown
 from .kernels.compile.records import View
+from .kernels.models.lanes import LanePasses
 from .kernels.models.padded import padded_index
 from .kernels.models.passes import Passes, with_passes
 
@@ -40,6 +41,8 @@ class Compiled:
         Models whose passes these call, and whose tables are in this one.
     table_of : callable, optional
         Makes the table from the list of theirs.
+    lanes : callable, optional
+        Makes the passes of the method ``lanes``, of the words of two losses.
     """
 
     table: NDArray[np.int64]
@@ -47,6 +50,7 @@ class Compiled:
     dtype: np.dtype[Any]
     parts: tuple[Compiled, ...] = ()
     table_of: Callable[[list[NDArray[np.int64]]], NDArray[np.int64]] | None = None
+    lanes: Callable[[str, str], LanePasses] | None = None
 
     @cached_property
     def n_padded(self) -> int:

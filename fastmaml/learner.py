@@ -152,7 +152,7 @@ class Learner:
     ) -> float:  # fmt: skip
         """Return the meta-objective: the loss of the adapted parameters, over all tasks.
 
-        Parameters are those of `evaluate`.
+        Parameters and errors are those of `evaluate`.
         """  # fmt: skip
         weights = sample_weight, sample_weight_query
         return self._total(self._solve(VALUE, theta, x, y, x_query, y_query, weights)[0])
@@ -188,7 +188,7 @@ class Learner:
     ) -> tuple[float, NDArray[Any]]:  # fmt: skip
         """Return `value` and `gradient`; fits ``scipy.optimize.minimize(..., jac=True)``.
 
-        Parameters are those of `gradient`.
+        Parameters and errors are those of `gradient`.
         """
         weights = sample_weight, sample_weight_query
         result, _ = self._solve(GRADIENT, theta, x, y, x_query, y_query, weights, out)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -43,6 +43,14 @@ class MetaGradient(NamedTuple):
         task given without an axis of tasks it is a number, as `residuals` below.
     inner_lr_gradient : float or ndarray
         The gradient with respect to `inner_lr`, in the shape that `inner_lr` was given in.
+
+    Examples
+    --------
+    >>> import fastmaml as fm
+    >>> line = fm.Linear(1, intercept=False)  # f = theta x
+    >>> result = fm.MAML(line, inner_lr=0.1).evaluate([1.0], [[[1.0]]], [[3.0]], [[[2.0]]], [[4.0]])
+    >>> result.gradient, result.inner_lr_gradient
+    (array([-2.88]), -6.4)
     """
 
     value: float
@@ -63,6 +71,15 @@ class ImplicitMetaGradient(NamedTuple):
     residuals : ndarray, shape (n_tasks,)
         |(I + H / c) x - b| / |b| of the linear system of each task, where conjugate gradients
         ended. Those above `cg_rtol` (or NaN) have not converged.
+
+    Examples
+    --------
+    >>> import fastmaml as fm
+    >>> line = fm.Linear(1, intercept=False)
+    >>> maml = fm.MAML(line, inner_lr=0.1, steps=200, order="implicit", proximal=1.0)
+    >>> result = maml.evaluate([1.0], [[[1.0]]], [[3.0]], [[[2.0]]], [[4.0]])
+    >>> bool(result.residuals[0] <= maml.cg_rtol)
+    True
     """
 
     value: float
@@ -70,6 +87,15 @@ class ImplicitMetaGradient(NamedTuple):
     task_values: NDArray[Any]
     inner_lr_gradient: float | NDArray[Any]
     residuals: NDArray[Any]
+
+
+def _kept(value: Any) -> Any:
+    """What the user may go on writing to, as an array that does not change."""
+    if not np.ndim(value):
+        return value[()] if isinstance(value, np.ndarray) else value
+    array = np.array(value, np.float64)
+    array.flags.writeable = False
+    return array
 
 
 def _as_momentum(name: str, value: Any) -> float:
@@ -112,10 +138,11 @@ class MAML(Learner):
         another loss.
     task_mean : bool
         Average over tasks instead of summing.
-    method : {"auto", "explicit", "dense", "factored"}
+    method : {"auto", "explicit", "dense", "factored", "lanes"}
         How to compute; all give the same numbers to rounding. ``"auto"`` picks by size.
-        ``"factored"`` has neither rates per parameter nor momentum; ``order="implicit"`` is
-        always ``"dense"``.
+        ``"factored"`` is for networks, and has neither rates per parameter nor momentum;
+        ``"lanes"`` is for a `Formula`, with a loss of each output by itself;
+        ``order="implicit"`` is always ``"dense"``.
     step_weights : array_like, shape (steps + 1,), optional
         Multi-step loss [3]_: the weights of the query loss after 0, 1, ..., S steps. By default
         only the loss after the last step counts.
@@ -209,6 +236,10 @@ class MAML(Learner):
     (61,)
     >>> maml.value(theta - 1e-3 * gradient, x[:, :5], y[:, :5], x[:, 5:], y[:, 5:]) < value
     True
+    >>> maml.evaluate(theta, x, y).task_values.shape, maml.gradient(theta, x, y).shape
+    ((4,), (61,))
+    >>> maml.adapt(theta, x, y).shape, maml.predict(theta, x, y, [[0.0], [1.0]]).shape
+    ((4, 61), (4, 2, 1))
     """
 
     model: Family
@@ -252,12 +283,43 @@ class MAML(Learner):
         )
         put = object.__setattr__
         put(self, "_problem", choose(problem))
-        # What the user may go on writing to must not change a frozen specification.
         for name in ("inner_lr", "step_weights"):
-            value = getattr(self, name)
-            if value is not None and np.ndim(value):
-                put(self, name, np.array(value, np.float64))
-                getattr(self, name).flags.writeable = False
+            put(self, name, _kept(getattr(self, name)))
+
+    def with_inner_lr(self, inner_lr: Any) -> MAML:
+        """Return the same specification with other inner rates.
+
+        It takes some microseconds, which ``dataclasses.replace`` does not: what is known of the
+        sizes of batches stays.
+
+        Parameters
+        ----------
+        inner_lr : float or array_like
+            As for the class.
+
+        Returns
+        -------
+        MAML
+
+        Raises
+        ------
+        TypeError, ValueError
+            For rates that are not accepted.
+
+        Examples
+        --------
+        >>> import fastmaml as fm
+        >>> fm.MAML(fm.MLP([1, 20, 1]), steps=2).with_inner_lr([[0.1], [0.05]]).inner_lr.shape
+        (2, 1)
+        """
+        rate, problem = as_inner_lr(self.model, inner_lr, self.steps), self._problem
+        if (rate.per_layer is None) == (problem.rate.per_layer is None):
+            problem = problem.with_rate(rate)
+        else:  # not every method takes rates of each parameter
+            problem = choose(replace(problem, rate=rate, _plans={}, _rates={}))
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__, inner_lr=_kept(inner_lr), _problem=problem)
+        return other
 
     @property
     def _averages(self) -> tuple[bool, bool]:
@@ -372,8 +434,10 @@ def meta_gradient(
 
     Parameters
     ----------
-    model, inner_lr, **options
+    model, inner_lr, loss, steps, order, task_mean, method, step_weights, inner_momentum, proximal
         The specification: the parameters of `MAML`.
+    cg_rtol, cg_maxiter, check_finite, max_memory, query_loss
+        Likewise.
     theta, x, y, x_query, y_query
         Meta-parameters (P,) and the tasks' rows; see `MAML.evaluate`.
     sample_weight, sample_weight_query : array_like or list of array_like, optional

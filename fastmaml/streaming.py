@@ -34,6 +34,14 @@ class Posterior(NamedTuple):
         noise's: the same for all outputs. Zero above the diagonal.
     noise_variance : ndarray, shape (n_outputs,)
         Variance of an observation, of all tasks.
+
+    Examples
+    --------
+    >>> import fastmaml as fm
+    >>> head = fm.BayesianLastLayer(fm.Linear(1))
+    >>> posterior = head.adapt(head.init(0), [[[1.0], [2.0]]], [[3.0, 4.0]])
+    >>> posterior.mean.shape, posterior.scale.shape
+    ((1, 1, 2), (1, 2, 2))
     """
 
     mean: NDArray[Any]

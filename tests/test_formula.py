@@ -105,7 +105,7 @@ def test_methods_agree_with_the_complex_step(name):
         of = partial(meta_objective, name, options)
         value, gradient = of(theta, rates), complex_step(partial(of, rates=rates), theta)
         by_rates = complex_step(partial(of, theta), rates)
-        for method in ("dense", "explicit"):
+        for method in ("dense", "explicit", "lanes"):
             for dtype, tolerance in (("float64", 1e-11), ("float32", 2e-4)):
                 maml = fm.MAML(model, method=method, **options)
                 data = [[part.astype(dtype) for part in side] for side in batch(name)]
@@ -232,7 +232,7 @@ def test_a_task_outside_of_the_domain_has_diverged():
     y = np.zeros((3, 4, 2))
     y[1] = -9.0
     maml = fm.MAML(model, 0.1, 2)
-    for method in ("dense", "explicit"):
+    for method in ("dense", "explicit", "lanes"):
         found = fm.MAML(model, 0.1, 2, method=method).evaluate([1.0], rows, y)
         np.testing.assert_array_equal(np.isfinite(found.task_values), [True, False, True])
         assert np.isnan(found.gradient).all()

@@ -27,6 +27,12 @@ class Finding(NamedTuple):
         The last if differences are not exact enough to tell, as at the kinks of relu.
     note : str
         Where the error is, and the two numbers.
+
+    Examples
+    --------
+    >>> import fastmaml as fm
+    >>> fm.check_model(fm.MLP([1, 4, 1])).findings[0].verdict
+    'right'
     """
 
     part: str
@@ -51,6 +57,19 @@ class CheckResult:
         The parts that are wrong.
     notes : tuple of str
         What should be known besides.
+
+    Raises
+    ------
+    AssertionError
+        In ``raise_if_wrong``, unless all is right.
+
+    Examples
+    --------
+    >>> import fastmaml as fm
+    >>> result = fm.check_model(fm.MLP([1, 4, 1]))
+    >>> result.ok, result.wrong
+    (True, ())
+    >>> result.raise_if_wrong()  # for a test of your own
     """
 
     subject: str

@@ -80,6 +80,15 @@ class WeightedTasks(NamedTuple):
         Weights of the support rows. None: all count alike.
     sample_weight_query : ndarray, shape (n_tasks, n_query), or None
         Weights of the query rows. None: all count alike, or there is no query set.
+
+    Examples
+    --------
+    >>> import fastmaml as fm
+    >>> from fastmaml.datasets import WeightedTasks
+    >>> batch = WeightedTasks([[[1.0], [2.0]]], [[3.0, 4.0]], sample_weight=[[1.0, 0.5]])
+    >>> x, y, _, _, weight, _ = batch
+    >>> fm.MAML(fm.Linear(1)).gradient([0.0, 0.0], x, y, sample_weight=weight).shape
+    (2,)
     """
 
     x: np.ndarray
@@ -116,6 +125,24 @@ class Family(ABC):
     ------
     ValueError
         For another part, a range that is not (low, high), or one that cannot be split.
+
+    Notes
+    -----
+    ``sample_points(*functions, n_points, rng=None, dtype=float64)`` takes what `sample_functions`
+    returned, the points of each task, at least 1, and rng and dtype as `sample` does; it returns x
+    (n_tasks, n_points, n_inputs) and y (n_tasks, n_points, n_outputs). Anything else is a TypeError
+    or a ValueError.
+
+    Examples
+    --------
+    >>> from fastmaml.datasets import Family, Sinusoid
+    >>> isinstance(Sinusoid(), Family)
+    True
+    >>> family = Sinusoid(part="train")
+    >>> x, y, x_query, y_query = family.sample(25, n_support=5, n_query=10, rng=0)
+    >>> functions = family.sample_functions(25, rng=0)  # the same waves, and other points of them
+    >>> family.sample_points(*functions, 100, rng=1)[0].shape
+    (25, 100, 1)
     """
 
     n_inputs: ClassVar[int] = 1
@@ -145,12 +172,30 @@ class Family(ABC):
     def sample_functions(
         self, n_tasks: int, rng: np.random.Generator | int | None = None
     ) -> tuple[np.ndarray, ...]:
-        """Draw the parameters of tasks, each array (n_tasks, ...) in float64."""
+        """Draw the parameters of tasks, each array (n_tasks, ...) in float64.
+
+        Parameters
+        ----------
+        n_tasks : int
+            Tasks, at least 1.
+        rng : numpy.random.Generator, int or None
+            As for `sample`.
+
+        Returns
+        -------
+        tuple of ndarray
+            Each (n_tasks, ...), float64.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a number is not of the kind and size above, or `rng` is anything else.
+        """
 
     @property
     @abstractmethod
     def sample_points(self) -> Any:
-        """Of (*functions, n_points, rng, dtype): rows x and y of tasks from `sample_functions`."""
+        """Rows x and y of tasks, of what `sample_functions` drew, n_points, rng and dtype."""
 
     def sample(
         self,

@@ -50,6 +50,13 @@ class Harmonic(Family):
     >>> from fastmaml.datasets import Harmonic
     >>> Harmonic().sample(25, n_support=10, n_query=15, rng=0).x_query.shape
     (25, 15, 1)
+    >>> family = Harmonic()
+    >>> functions = family.sample_functions(3, rng=0)
+    >>> x, y = family.sample_points(*functions, 7, rng=1)
+    >>> x.shape[:2], y.shape[:2]
+    ((3, 7), (3, 7))
+    >>> Harmonic.evaluate(*functions[:3], x).shape
+    (3, 7, 1)
     """
 
     split_range: ClassVar[str] = "frequency_range"
@@ -67,7 +74,10 @@ class Harmonic(Family):
     def sample_functions(
         self, n_tasks: int, rng: np.random.Generator | int | None = None
     ) -> tuple[np.ndarray, ...]:
-        """Draw ω (n_tasks,), a and b (n_tasks, n_harmonics), and the place (n_tasks,)."""
+        """Return ω (n_tasks,), a and b (n_tasks, n_harmonics), and the place (n_tasks,).
+
+        Parameters and errors are those of `Family.sample_functions`.
+        """
         n_tasks = as_n_tasks(n_tasks, self.n_harmonics)
         rng = as_rng("rng", rng)
         each = (n_tasks, self.n_harmonics)
@@ -88,7 +98,10 @@ class Harmonic(Family):
         rng: np.random.Generator | int | None = None,
         dtype: DTypeLike = np.float64,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Draw points of given waves: x and y, each (n_tasks, n_points, 1)."""
+        """Return points of given waves: x and y, each (n_tasks, n_points, 1).
+
+        Parameters and errors are as for `Family`.
+        """
         frequency = as_function("frequency", frequency)
         amplitude = as_function("amplitude", amplitude, len(frequency), -1)
         phase = as_function("phase", phase, *amplitude.shape)
@@ -104,7 +117,16 @@ class Harmonic(Family):
     def evaluate(
         frequency: np.ndarray, amplitude: np.ndarray, phase: np.ndarray, x: np.ndarray
     ) -> np.ndarray:
-        """Σ_k a_k sin(k ω x + b_k) at x (n_tasks, n_points, 1), or what broadcasts to it."""
+        """Return Σ_k a_k sin(k ω x + b_k) at x (n_tasks, n_points, 1), or what broadcasts to it.
+
+        frequency (n_tasks,), amplitude and phase (n_tasks, n_harmonics) are what `sample_functions`
+        returned.
+
+        Raises
+        ------
+        ValueError
+            NumPy's, for arrays that do not broadcast.
+        """
         amplitude, phase = (np.asarray(part)[:, None, :] for part in (amplitude, phase))
         multiples = np.asarray(frequency)[:, None, None] * np.arange(1, amplitude.shape[-1] + 1)
         waves = amplitude * np.sin(multiples * x + phase)

@@ -119,6 +119,22 @@ def label_text(label: Any) -> str:
     """Return a label as text: different labels of one kind have different texts.
 
     A number has the text that it has in a file, so that a table is the same as CSV and as Parquet.
+
+    Parameters
+    ----------
+    label : str, number, date, duration or tuple of these
+        A label of a task; see `TaskTable`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what is no label: None, NaN, or an object of another kind.
+
+    Examples
+    --------
+    >>> from fastmaml.datasets import label_text
+    >>> label_text(7.0), label_text("plant 7"), label_text(("plant", 7))
+    ('7', 'plant 7', '["plant", "7"]')
     """
     kind, key = identity(label)
     if kind.startswith("tuples"):

@@ -53,6 +53,11 @@ class LinearSystem(Family):
     >>> tasks = LinearSystem().sample(25, n_support=10, n_query=15, rng=0)
     >>> tasks.x.shape, tasks.y.shape
     ((25, 10, 4), (25, 10, 1))
+    >>> family = LinearSystem()
+    >>> functions = family.sample_functions(3, rng=0)
+    >>> x, y = family.sample_points(*functions, 7, rng=1)
+    >>> x.shape[:2], y.shape[:2]
+    ((3, 7), (3, 7))
     """
 
     n_inputs: ClassVar[int] = 4
@@ -77,7 +82,10 @@ class LinearSystem(Family):
     def sample_functions(
         self, n_tasks: int, rng: np.random.Generator | int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Draw systems: a and b, each (n_tasks, 2) in float64."""
+        """Return systems: a and b, each (n_tasks, 2) in float64.
+
+        Parameters and errors are those of `Family.sample_functions`.
+        """
         n_tasks = as_n_tasks(n_tasks)
         rng = as_rng("rng", rng)
         angle = self._draw_split(n_tasks, rng)
@@ -93,9 +101,11 @@ class LinearSystem(Family):
         rng: np.random.Generator | int | None = None,
         dtype: DTypeLike = np.float64,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Run an experiment on each system: x (n_tasks, n_points, 4) and y (n_tasks, n_points, 1).
+        """Return what systems did: x (n_tasks, n_points, 4) and y (n_tasks, n_points, 1).
 
         It starts at rest, 50 time steps before the first row.
+
+        Parameters and errors are as for `Family`.
         """
         a = as_function("a", a, None, 2)
         b = as_function("b", b, len(a), 2)

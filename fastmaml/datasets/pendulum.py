@@ -66,6 +66,11 @@ class Pendulum(Family):
     >>> tasks = Pendulum().sample(25, n_support=10, n_query=15, rng=0)
     >>> tasks.x.shape, tasks.y.shape
     ((25, 10, 4), (25, 10, 2))
+    >>> family = Pendulum()
+    >>> functions = family.sample_functions(3, rng=0)
+    >>> x, y = family.sample_points(*functions, 7, rng=1)
+    >>> x.shape[:2], y.shape[:2]
+    ((3, 7), (3, 7))
     """
 
     n_inputs: ClassVar[int] = 4
@@ -93,7 +98,10 @@ class Pendulum(Family):
     def sample_functions(
         self, n_tasks: int, rng: np.random.Generator | int | None = None
     ) -> tuple[np.ndarray, ...]:
-        """Draw pendulums: length, mass and friction, each (n_tasks,) in float64."""
+        """Return pendulums: length, mass and friction, each (n_tasks,) in float64.
+
+        Parameters and errors are those of `Family.sample_functions`.
+        """
         n_tasks = as_n_tasks(n_tasks)
         rng = as_rng("rng", rng)
         length = self._draw_split(n_tasks, rng)
@@ -112,7 +120,10 @@ class Pendulum(Family):
         rng: np.random.Generator | int | None = None,
         dtype: DTypeLike = np.float64,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Let each pendulum swing: x (n_tasks, n_points, 4) and y (n_tasks, n_points, 2)."""
+        """Return how pendulums swing: x (n_tasks, n_points, 4) and y (n_tasks, n_points, 2).
+
+        Parameters and errors are as for `Family`.
+        """
         length = as_function("length", length, positive=True)
         mass = as_function("mass", mass, len(length), positive=True)
         friction = as_function("friction", friction, len(length))

@@ -47,6 +47,13 @@ class SensorCalibration(Family):
     >>> from fastmaml.datasets import SensorCalibration
     >>> SensorCalibration().sample(25, n_support=5, n_query=15, rng=0).x.shape
     (25, 5, 1)
+    >>> family = SensorCalibration()
+    >>> functions = family.sample_functions(3, rng=0)
+    >>> x, y = family.sample_points(*functions, 7, rng=1)
+    >>> x.shape[:2], y.shape[:2]
+    ((3, 7), (3, 7))
+    >>> SensorCalibration.read(*functions, 0.5).shape
+    (3, 1, 1)
     """
 
     split_range: ClassVar[str] = "gain_range"
@@ -66,7 +73,10 @@ class SensorCalibration(Family):
     def sample_functions(
         self, n_tasks: int, rng: np.random.Generator | int | None = None
     ) -> tuple[np.ndarray, ...]:
-        """Draw devices: gain, offset and saturation, each (n_tasks,) in float64."""
+        """Return devices: gain, offset and saturation, each (n_tasks,) in float64.
+
+        Parameters and errors are those of `Family.sample_functions`.
+        """
         n_tasks = as_n_tasks(n_tasks)
         rng = as_rng("rng", rng)
         gain = self._draw_split(n_tasks, rng)
@@ -85,7 +95,10 @@ class SensorCalibration(Family):
         rng: np.random.Generator | int | None = None,
         dtype: DTypeLike = np.float64,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Draw readings of given devices: x and y, each (n_tasks, n_points, 1)."""
+        """Return readings of given devices: x and y, each (n_tasks, n_points, 1).
+
+        Parameters and errors are as for `Family`.
+        """
         gain = as_function("gain", gain)
         offset = as_function("offset", offset, len(gain))
         saturation = as_function("saturation", saturation, len(gain), positive=True)
@@ -100,7 +113,15 @@ class SensorCalibration(Family):
     def read(
         gain: np.ndarray, offset: np.ndarray, saturation: np.ndarray, quantity: np.ndarray
     ) -> np.ndarray:
-        """The readings without noise, (n_tasks, n_points, 1), of quantities of that shape."""
+        """Return the readings without noise, (n_tasks, n_points, 1), of a quantity of that shape.
+
+        gain, offset and saturation, each (n_tasks,), are what `sample_functions` returned.
+
+        Raises
+        ------
+        ValueError
+            NumPy's, for arrays that do not broadcast.
+        """
         gain, offset, saturation = (
             np.asarray(part)[:, None, None] for part in (gain, offset, saturation)
         )

@@ -54,6 +54,13 @@ class Sinusoid(Family):
     >>> tasks = Sinusoid().sample(25, n_support=10, n_query=15, rng=0)
     >>> tasks.x.shape, tasks.y_query.shape
     ((25, 10, 1), (25, 15, 1))
+    >>> family = Sinusoid()
+    >>> functions = family.sample_functions(3, rng=0)
+    >>> x, y = family.sample_points(*functions, 7, rng=1)
+    >>> x.shape[:2], y.shape[:2]
+    ((3, 7), (3, 7))
+    >>> Sinusoid.evaluate(*functions, x).shape
+    (3, 7, 1)
     """
 
     split_range: ClassVar[str] = "amplitude_range"
@@ -66,9 +73,11 @@ class Sinusoid(Family):
     def sample_functions(
         self, n_tasks: int, rng: np.random.Generator | int | None = None
     ) -> tuple[np.ndarray, ...]:
-        """Draw the waves alone: amplitude and phase, each (n_tasks,) in float64.
+        """Return waves alone: amplitude and phase, each (n_tasks,) in float64.
 
         With a `frequency_range` the frequency is a third array.
+
+        Parameters and errors are those of `Family.sample_functions`.
         """
         n_tasks = as_n_tasks(n_tasks)
         rng = as_rng("rng", rng)
@@ -163,6 +172,11 @@ class Sinusoid(Family):
         Returns
         -------
         ndarray, shape (n_tasks, n_points, 1)
+
+        Raises
+        ------
+        ValueError
+            NumPy's, for arrays that do not broadcast.
         """
         amplitude = np.asarray(amplitude)[:, None, None]
         phase = np.asarray(phase)[:, None, None]

@@ -33,7 +33,17 @@ HOW = ("random", "first")
 
 
 class Parts(NamedTuple):
-    """The tasks of a table in three parts, from `TaskTable.hold_out`; each may be empty."""
+    """The tasks of a table in three parts, from `TaskTable.hold_out`; each may be empty.
+
+    Examples
+    --------
+    >>> from fastmaml.datasets import TaskTable
+    >>> x, y = [[float(i)] for i in range(20)], [float(i) for i in range(20)]
+    >>> table = TaskTable.from_rows(x, y, [i // 4 for i in range(20)])
+    >>> training, validation, test = table.hold_out(n_validation=1, n_test=1, seed=0)
+    >>> training.n_tasks, validation.n_tasks, test.n_tasks
+    (3, 1, 1)
+    """
 
     training: TaskTable
     validation: TaskTable
@@ -71,6 +81,11 @@ class TaskTable:
     sample_weight : ndarray, shape (N,), or None
         Weight of each row, above 0. With it, batches are `WeightedTasks`.
 
+    Raises
+    ------
+    TypeError, ValueError
+        In its methods, for data of another kind or shape, or numbers that are not accepted.
+
     Examples
     --------
     >>> import numpy as np
@@ -86,6 +101,19 @@ class TaskTable:
     ((3, 4, 1), (3, 2, 1))
     >>> table.sample(n_tasks=2, n_support=3, n_query=3, rng=0).x.shape
     (2, 3, 1)
+    >>> columns = {"device": device, "U": voltage, "I": current}
+    >>> TaskTable.from_frame(columns, "device", ["U"], ["I"])
+    TaskTable(3 tasks, 18 rows, 1 inputs, 1 outputs)
+    >>> small = TaskTable.from_dict({"a": ([1.0, 2.0], [3.0, 4.0]), "b": ([1.0], [2.0])})
+    >>> small.require_rows(1).take(small.find(["b"])).names
+    ('b',)
+    >>> [rows.shape for rows in small.by_task(small.x)]
+    [(2, 1), (1, 1)]
+    >>> training, validation, test = table.hold_out(n_test=1)
+    >>> test.n_tasks
+    1
+    >>> table.divide(np.array([0, 2]), 3, 3)[0]  # the support rows of the two, as places in x
+    array([ 0,  1,  2, 12, 13, 14])
     """
 
     x: NDArray[Any]
@@ -163,8 +191,8 @@ class TaskTable:
     ) -> TaskTable:
         """Return the table of a dict that has (x, y), or (x,), for each task.
 
-        The tasks come in the order of the dict. The keywords, and what is raised, are those of
-        `from_rows`.
+        The tasks come in the order of the dict. The keywords `missing`, `short_tasks` and
+        `min_rows`, and what is raised, are those of `from_rows`.
         """
         if not isinstance(tasks, Mapping) or not tasks:
             raise TypeError(f"tasks is {shown(tasks)}; accepted is a dict {{name: (x, y)}}")
@@ -297,7 +325,9 @@ class TaskTable:
         return np.diff(self.offsets)
 
     def require_rows(self, min_rows: int, short_tasks: str = "error") -> TaskTable:
-        """Return the table of the tasks that have at least so many rows.
+        """Return the table of the tasks that have at least `min_rows` rows.
+
+        `short_tasks` is as for `from_rows`.
 
         Raises
         ------
@@ -340,7 +370,7 @@ class TaskTable:
         return np.array([place.get(identity(name), -1) for name in names], np.intp)
 
     def by_task(self, rows: NDArray[Any]) -> list[NDArray[Any]]:
-        """Cut an array of the rows of all tasks into one for each task."""
+        """Return an array of the rows of all tasks, cut into one for each task."""
         return np.split(rows, self.offsets[1:-1])[: self.n_tasks]
 
     def hold_out(
@@ -506,6 +536,8 @@ class TaskTable:
         rng: np.random.Generator | None = None,
     ) -> Division:
         """Return which rows of some tasks are support and query; without `rng`, in their order.
+
+        `n_support` and `n_query` are as for `split`.
 
         `split` and `sample` cut `x` and `y` by it. The rows are places in them; `order` leads
         from there to the rows that were given.

@@ -96,12 +96,21 @@ def unravel(model: Network, theta: Any, like: Any) -> Any:
     Returns
     -------
     tree : pytree
-        With arrays of theta's dtype. It can be traced and differentiated.
+        As `like`, with arrays of theta's dtype. It can be traced and differentiated.
 
     Raises
     ------
     TypeError, ValueError
         As `ravel`, and for a theta that does not fit the model.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> import fastmaml as fm
+    >>> from fastmaml.jax import unravel
+    >>> params = {"Dense_0": {"kernel": jnp.zeros((3, 1)), "bias": jnp.zeros(1)}}
+    >>> unravel(fm.Linear(3), jnp.arange(4.0), like=params)["Dense_0"]["kernel"].shape
+    (3, 1)
     """
     flat = jnp.asarray(theta)
     if flat.shape != (model.n_params,):
@@ -184,4 +193,6 @@ def _name(key: Any) -> str:
 
 def _natural(name: str) -> list[tuple[int, str]]:
     """Sort key of a name, in which numbers count as numbers."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+    return [
+        (int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)
+    ]

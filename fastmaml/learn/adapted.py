@@ -175,7 +175,7 @@ class AdaptedRegressor(StandardisedRegressor, Adapted):
         That of the meta-training.
     n_outputs_ : int
     n_features_in_ : int
-    feature_names_in_ : ndarray of str
+    feature_names_in_ : ndarray of str, shape (n_features,)
         As in the meta-training.
 
     Raises
@@ -189,10 +189,30 @@ class AdaptedRegressor(StandardisedRegressor, Adapted):
     -----
     DivergenceWarning
         In ``fit``, if the adaptation diverges.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> import numpy as np
+    >>> from fastmaml.learn import MAMLRegressor
+    >>> rng = np.random.default_rng(0)
+    >>> groups = np.repeat(np.arange(20), 8)
+    >>> X = rng.uniform(-1, 1, (160, 1))
+    >>> y = rng.normal(1.0, 0.5, 20)[groups] * X[:, 0]
+    >>> quick = {"max_iter": 100, "n_iter_no_change": 2, "random_state": 0}
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore")  # of a training as short as this
+    ...     meta = MAMLRegressor((8,), **quick).fit(X, y, groups)
+    >>> new = meta.adapt([[-0.8], [0.1], [0.9]], [-1.1, 0.1, 1.2])
+    >>> new.predict([[0.5], [0.6]]).shape, new.score([[0.5], [0.6]], [0.6, 0.8]) < 1
+    ((2,), True)
+    >>> again = new.fit([[-0.8], [0.9]], [1.1, -1.2])  # another group
+    >>> sorted(again.to_save())
+    ['inputs', 'objective', 'scaling', 'theta']
     """
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> AdaptedRegressor:
-        """Adapt to rows X (rows, n_features) and y (rows,) or (rows, n_outputs).
+        """Return itself, adapted to X (rows, n_features) and y (rows,) or (rows, n_outputs).
 
         `sample_weight` (rows,) weighs their squared errors.
         """
@@ -205,7 +225,7 @@ class AdaptedRegressor(StandardisedRegressor, Adapted):
         return predicted
 
     def score(self, X: Any, y: Any, *, sample_weight: Any = None) -> float:
-        """Return R² of ``predict(X)``; `sample_weight` (rows,) weighs the rows."""
+        """Return R² of ``predict(X)`` against y; `sample_weight` (rows,) weighs the rows."""
         return self._score(X, y, sample_weight)
 
 

@@ -59,6 +59,27 @@ class AdaptedBayesianRegressor(AdaptedRegressor):
     -----
     DivergenceWarning
         In ``fit``, if the posterior is not finite.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> import numpy as np
+    >>> from fastmaml.learn import BayesianLastLayerRegressor
+    >>> rng = np.random.default_rng(0)
+    >>> groups = np.repeat(np.arange(20), 8)
+    >>> X = rng.uniform(-1, 1, (160, 1))
+    >>> y = rng.normal(1.0, 0.5, 20)[groups] * X[:, 0]
+    >>> quick = {"max_iter": 100, "n_iter_no_change": 2, "random_state": 0}
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore")  # of a training as short as this
+    ...     meta = BayesianLastLayerRegressor((8,), **quick).fit(X, y, groups)
+    >>> new = meta.adapt([[-0.8]], [-1.1]).partial_fit([[0.1], [0.9]], [0.1, 1.2])
+    >>> mean, std = new.predict([[0.5], [0.6]], return_std=True)
+    >>> mean.shape, std.shape, new.score([[0.5], [0.6]], [0.6, 0.8]) < 1
+    ((2,), (2,), True)
+    >>> again = new.fit([[-0.8], [0.9]], [1.1, -1.2])  # another group
+    >>> sorted(again.to_save())
+    ['inputs', 'objective', 'scaling', 'theta']
     """
 
     posterior_: Posterior
@@ -69,7 +90,7 @@ class AdaptedBayesianRegressor(AdaptedRegressor):
     def fit(
         self, X: Any = None, y: Any = None, sample_weight: Any = None
     ) -> AdaptedBayesianRegressor:
-        """Adapt to rows X (rows, n_features) and y (rows,) or (rows, n_outputs).
+        """Return itself, adapted to X (rows, n_features) and y (rows,) or (rows, n_outputs).
 
         Without both there are no rows: the prior predicts. The noise variance of each row is
         divided by its `sample_weight` (rows,).
@@ -96,7 +117,7 @@ class AdaptedBayesianRegressor(AdaptedRegressor):
         return self
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> AdaptedBayesianRegressor:
-        """Adapt to more rows; before ``fit``, to the first. To all of them or, in an error, none.
+        """Return itself, adapted to more rows X and y: to all of them or, in an error, none.
 
         `sample_weight` is as for ``fit``.
 

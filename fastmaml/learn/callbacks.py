@@ -36,6 +36,11 @@ def chain(*callbacks: Callback) -> Callback:
     callable
         One function of a :class:`TrainState`; True if any of them returned True.
 
+    Raises
+    ------
+    TypeError
+        When it is called, for what is no function.
+
     Examples
     --------
     >>> from fastmaml.learn import TrainState, chain
@@ -138,6 +143,8 @@ class CSVLog:
     ...     log(TrainState(1, 0.25, None, None))
     >>> path.read_text().split()
     ['iteration,value,validation_value,diverged', '1,0.25,,']
+    >>> log = CSVLog(path, done=1)  # a training that is resumed, without a with block
+    >>> log.close()
     """
 
     HEAD = "iteration,value,validation_value,diverged\n"

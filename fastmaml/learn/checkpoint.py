@@ -36,6 +36,19 @@ class Checkpoint(NamedTuple):
         The version of fastmaml that wrote the file.
     maml : MAML, BayesianLastLayer or Reptile, or None
         The objective, if it was given to be kept, with the rates of the state.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> import numpy as np
+    >>> from fastmaml.learn import Adam, TrainState, load_checkpoint, save_checkpoint
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "checkpoint.npz")
+    >>> theta, rng = np.zeros(2), np.random.default_rng(0)
+    >>> save_checkpoint(path, TrainState(1, 0.5, theta, Adam().init(theta), 0.01), rng)
+    >>> checkpoint = load_checkpoint(path)
+    >>> checkpoint.state.iteration
+    1
+    >>> checkpoint.restore(rng)  # it goes on from there
     """
 
     state: TrainState
@@ -235,6 +248,14 @@ class Checkpointer:
     >>> resumed = run(20, rng, resume=checkpoint.state)
     >>> bool((resumed.theta == run(20, np.random.default_rng(0)).theta).all())
     True
+
+    After Ctrl-C, say:
+
+    >>> checkpointer = Checkpointer(path, rng, every=100)
+    >>> result = run(30, rng, callback=checkpointer)
+    >>> checkpointer.save()
+    >>> load_checkpoint(path).state.iteration
+    30
     """
 
     def __init__(

@@ -95,14 +95,14 @@ class AdaptedClassifier(Classes, Adapted):
 
     Attributes
     ----------
-    classes_ : ndarray
+    classes_ : ndarray, shape (n_classes,)
         The labels of the meta-training, sorted: the columns of probabilities.
     model_ : MLP
     theta_ : ndarray, shape (P,)
         The adapted parameters (equation 8), for standardised inputs.
     scaling_ : Scaling
     n_features_in_ : int
-    feature_names_in_ : ndarray of str
+    feature_names_in_ : ndarray of str, shape (n_features,)
         As in the meta-training.
 
     Raises
@@ -118,24 +118,49 @@ class AdaptedClassifier(Classes, Adapted):
     -----
     DivergenceWarning
         In ``fit``, if the adaptation diverges.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> import numpy as np
+    >>> from fastmaml.learn import MAMLClassifier
+    >>> rng = np.random.default_rng(0)
+    >>> groups = np.repeat(np.arange(20), 8)
+    >>> X = rng.uniform(-1, 1, (160, 1))
+    >>> y = np.where(rng.uniform(-0.5, 0.5, 20)[groups] < X[:, 0], "on", "off")
+    >>> quick = {"max_iter": 100, "n_iter_no_change": 2, "random_state": 0}
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore")  # of a training as short as this
+    ...     meta = MAMLClassifier((8,), **quick).fit(X, y, groups)
+    >>> new = meta.adapt([[-0.8], [0.1], [0.9]], ["off", "off", "on"])
+    >>> new.predict([[0.5], [0.6]]).shape, new.predict_proba([[0.5], [0.6]]).shape
+    ((2,), (2, 2))
+    >>> 0 <= new.score([[0.5], [0.6]], ["on", "on"]) <= 1
+    True
+    >>> again = new.fit([[-0.8], [0.9]], ["on", "off"])  # another group
+    >>> sorted(again.to_save())
+    ['inputs', 'objective', 'scaling', 'theta']
     """
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> AdaptedClassifier:
-        """Adapt to rows X (rows, n_features) and labels y (rows,), of such weights (rows,)."""
+        """Return itself, adapted to rows X (rows, n_features) and labels y (rows,).
+
+        `sample_weight` (rows,) weighs them.
+        """
         fitted: AdaptedClassifier = super().fit(X, y, sample_weight)
         return fitted
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
-        """Return the probabilities (rows, n_classes) of the classes."""
+        """Return the probabilities (rows, n_classes) of the classes at X (rows, n_features)."""
         found: NDArray[Any] = self._found(X)
         return found
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """Return the labels (rows,) of the greatest probability."""
+        """Return the labels (rows,) of the greatest probability at X (rows, n_features)."""
         return self._labels(self._found(X))
 
     def score(self, X: Any, y: Any, *, sample_weight: Any = None) -> float:
-        """Return the accuracy of ``predict(X)``; `sample_weight` (rows,) weighs the rows."""
+        """Return the accuracy of ``predict(X)`` against y; `sample_weight` (rows,) weighs rows."""
         return self._score(X, y, sample_weight)
 
 
@@ -162,7 +187,7 @@ class MAMLClassifier(ByGradientSteps, Classes):
 
     Attributes
     ----------
-    classes_ : ndarray
+    classes_ : ndarray, shape (n_classes,)
         The labels of ``fit``, sorted: the columns of probabilities.
     model_ : MLP
         With one output for two classes, else with one for each.
@@ -219,6 +244,16 @@ class MAMLClassifier(ByGradientSteps, Classes):
     ['above', 'below']
     >>> new.predict_proba([[3.0, 0.5]]).shape
     (1, 2)
+    >>> known = groups < 2
+    >>> maml.adapt_predict(X[known], y[known], groups[known], X[:3], groups[:3]).shape
+    (3,)
+    >>> bool(maml.score(X, y, groups) > 0.5)
+    True
+    >>> import pathlib, tempfile
+    >>> import fastmaml as fm
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "model.npz")
+    >>> fm.save(path, maml)  # what maml.to_save() returns
+    >>> again = MAMLClassifier.from_saved(fm.load(path))
     """
 
     _adapted = AdaptedClassifier
@@ -251,7 +286,10 @@ class MAMLClassifier(ByGradientSteps, Classes):
         return found
 
     def predict(self, X: Any, groups: Any = None) -> NDArray[Any]:
-        """Return the labels (rows,) of the greatest probability; see `predict_proba`."""
+        """Return the labels (rows,) of the greatest probability.
+
+        Parameters and errors are those of `predict_proba`.
+        """
         return self._labels(self._predict(X, groups))
 
     def adapt(self, X: Any, y: Any, sample_weight: Any = None) -> AdaptedClassifier:

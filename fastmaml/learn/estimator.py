@@ -15,6 +15,7 @@ from ..models import MLP
 from .adapted import AdaptedRegressor
 from .gradient_steps import ByGradientSteps
 from .grouped import GroupedRegressor, average_of_tasks
+from .holdout import drawn_support
 
 __all__ = ["AdaptedRegressor", "MAMLRegressor"]
 
@@ -46,8 +47,9 @@ class MAMLRegressor(GroupedRegressor, ByGradientSteps):
         rate of each layer.
     shots : int, optional
         Support rows of a group: what it adapts to in training and in ``score``. Its other rows are
-        the query set; a group of fewer rows keeps one as query. By default half of the group's
-        rows are support.
+        the query set; a group of fewer rows keeps one as query. By default a number is drawn for
+        each group and iteration, from 1 to half of the group's rows, so that a new group may have
+        as many; if it will always have the same, say so.
     shuffle : bool
         Whether support rows are drawn at random, anew in each iteration. False: they are the first
         rows of each group, as for a forecast.
@@ -101,7 +103,7 @@ class MAMLRegressor(GroupedRegressor, ByGradientSteps):
         Iterations done; those after the best validation count too.
     n_outputs_ : int
     n_features_in_ : int
-    feature_names_in_ : ndarray of str
+    feature_names_in_ : ndarray of str, shape (n_features,)
         Names of the columns, if X has names and all are text.
 
     Raises
@@ -153,6 +155,16 @@ class MAMLRegressor(GroupedRegressor, ByGradientSteps):
     >>> x_test = np.linspace(-1, 1, 9)[:, None]
     >>> bool(new.score(x_test, 2 * x_test[:, 0]) > 0.9)
     True
+    >>> known = groups < 2
+    >>> maml.adapt_predict(X[known], y[known], groups[known], X[:3], groups[:3]).shape
+    (3,)
+    >>> bool(maml.score(X, y, groups) > 0.5)
+    True
+    >>> import pathlib, tempfile
+    >>> import fastmaml as fm
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "model.npz")
+    >>> fm.save(path, maml)  # what maml.to_save() returns
+    >>> again = MAMLRegressor.from_saved(fm.load(path))
     """
 
     def predict(self, X: Any, groups: Any = None) -> NDArray[Any]:
@@ -208,6 +220,9 @@ class MAMLRegressor(GroupedRegressor, ByGradientSteps):
         """
         adapted: AdaptedRegressor = self._adaptable().fit(X, y, sample_weight)
         return adapted
+
+    def _n_support(self) -> Any:
+        return drawn_support() if self.shots is None else super()._n_support()
 
     def _loss(self, model: MLP) -> str:
         return "mse"

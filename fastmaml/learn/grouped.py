@@ -173,6 +173,13 @@ class Grouped(Standardised):
         -------
         Grouped
             Itself.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For a parameter or data that is not accepted.
+        FloatingPointError
+            If the training diverges; it names the group.
         """
         max_iter = as_count("max_iter", self.max_iter, 1)
         every = max(1, min(defaults.CHECK_EVERY, max_iter // 20))

@@ -18,6 +18,7 @@ from ..models import MLP
 from . import defaults
 from .adapted_last_layer import AdaptedBayesianRegressor, without_rows
 from .grouped import GroupedRegressor, as_hidden_layer_sizes, average_of_tasks
+from .holdout import drawn_support
 
 __all__ = ["BayesianLastLayerRegressor"]
 
@@ -90,7 +91,7 @@ class BayesianLastLayerRegressor(GroupedRegressor):
     scaling_, groups_, loss_curve_, loss_, validation_loss_curve_, best_validation_loss_, n_iter_
         As for `MAMLRegressor`.
     n_outputs_, n_features_in_ : int
-    feature_names_in_ : ndarray of str
+    feature_names_in_ : ndarray of str, shape (n_features,)
         Names of the columns, if X has names and all are text.
 
     Raises
@@ -144,6 +145,16 @@ class BayesianLastLayerRegressor(GroupedRegressor):
     >>> after = new.partial_fit([[0.5]], [1.1]).predict([[0.5]], return_std=True)[1]
     >>> bool(after < std)
     True
+    >>> known = groups < 2
+    >>> head.adapt_predict(X[known], y[known], groups[known], X[:3], groups[:3]).shape
+    (3,)
+    >>> bool(head.score(X, y, groups) > 0.5)
+    True
+    >>> import pathlib, tempfile
+    >>> import fastmaml as fm
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "model.npz")
+    >>> fm.save(path, head)  # what head.to_save() returns
+    >>> again = BayesianLastLayerRegressor.from_saved(fm.load(path))
     """
 
     _adapted = AdaptedBayesianRegressor
@@ -254,7 +265,7 @@ class BayesianLastLayerRegressor(GroupedRegressor):
         ----------
         X, y, groups : array_like
             Rows to adapt to, as for ``fit``.
-        X_new, groups_new : array_like
+        X_new, groups_new : array_like, shape (rows, n_features) and (rows,)
             Rows to predict; their groups are among `groups`.
         return_std : bool
             Whether to return standard deviations, too.
@@ -307,15 +318,7 @@ class BayesianLastLayerRegressor(GroupedRegressor):
 
     def _n_support(self) -> Any:
         given = None if self.n_support is None else as_n_support(self.n_support)
-        if isinstance(given, int):
-            return given
-
-        def draw(counts: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.intp]:
-            bounds = (1, counts // 2) if given is None else given
-            low, high = (np.minimum(bound, counts - 1) for bound in bounds)
-            return rng.integers(low, high, endpoint=True)
-
-        return draw
+        return given if isinstance(given, int) else drawn_support(given)
 
     def _hidden(self) -> tuple[list[int], Any]:
         sizes = as_hidden_layer_sizes(self.hidden_layer_sizes)

@@ -59,6 +59,19 @@ class Best(NamedTuple):
     maml : MAML or other objective, or None
         The objective with these rates, to adapt and predict with. None in the states of a
         training, which are numbers alone.
+
+    Examples
+    --------
+    >>> import fastmaml as fm
+    >>> from fastmaml.datasets import Sinusoid
+    >>> from fastmaml.learn import Adam, train
+    >>> maml = fm.MAML(fm.MLP([1, 8, 1]), loss="mse", task_mean=True)
+    >>> tasks = Sinusoid().sample(5, n_support=5, n_query=5, rng=0)
+    >>> result = train(
+    ...     maml, maml.model.init(0), lambda: tasks, Adam(), 4, validation=tasks, validate_every=2
+    ... )
+    >>> result.best.iteration, result.best.maml.model
+    (4, MLP([1, 8, 1], activation='tanh'))
     """
 
     iteration: int
@@ -94,6 +107,18 @@ class TrainState(NamedTuple):
         Meta-objective on the validation tasks after the update; None if it was not computed.
     best : Best or None
         The best validation so far.
+
+    Examples
+    --------
+    >>> import fastmaml as fm
+    >>> from fastmaml.datasets import Sinusoid
+    >>> from fastmaml.learn import Adam, train
+    >>> maml = fm.MAML(fm.MLP([1, 8, 1]), loss="mse", task_mean=True)
+    >>> tasks = Sinusoid().sample(5, n_support=5, n_query=5, rng=0)
+    >>> seen = []
+    >>> result = train(maml, maml.model.init(0), lambda: tasks, Adam(), 3, seen.append)
+    >>> [state.iteration for state in seen]
+    [1, 2, 3]
     """
 
     iteration: int
@@ -127,6 +152,17 @@ class TrainResult(NamedTuple):
     maml : MAML or other objective
         The objective with the rates after the last update, to adapt and predict with, of whatever
         class it is; that of the best is ``best.maml``.
+
+    Examples
+    --------
+    >>> import fastmaml as fm
+    >>> from fastmaml.datasets import Sinusoid
+    >>> from fastmaml.learn import Adam, train
+    >>> maml = fm.MAML(fm.MLP([1, 8, 1]), loss="mse", task_mean=True)
+    >>> tasks = Sinusoid().sample(5, n_support=5, n_query=5, rng=0)
+    >>> result = train(maml, maml.model.init(0), lambda: tasks, Adam(), 3)
+    >>> result.theta.shape, result.values.shape
+    ((25,), (3,))
     """
 
     theta: np.ndarray
@@ -419,7 +455,7 @@ def with_rates(objective: Any, inner_lr: Any) -> Any:
         return objective
     if np.shape(own) == np.shape(inner_lr) and np.array_equal(own, inner_lr):
         return objective
-    if hasattr(objective, "with_inner_lr"):  # a Fleet
+    if hasattr(objective, "with_inner_lr"):
         return objective.with_inner_lr(inner_lr)
     return replace(objective, inner_lr=inner_lr)
 

@@ -34,7 +34,7 @@ class Optimizer(Protocol):
     """What :func:`fastmaml.learn.train` asks of an optimizer."""
 
     def init(self, theta: np.ndarray) -> Any:
-        """Return the state before the first update."""
+        """Return the state before the first update of theta (P,)."""
 
     def update(self, theta: np.ndarray, gradient: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
         """Return the parameters and the state after one update."""
@@ -44,6 +44,13 @@ class SGDState(NamedTuple):
     """State of :class:`SGD`: the number of updates so far, and the velocity.
 
     The velocity is (P,), or (0,) without momentum.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastmaml.learn import SGD
+    >>> SGD(0.1, momentum=0.9).init(np.zeros(2))
+    SGDState(n_updates=0, velocity=array([0., 0.]))
     """
 
     n_updates: int
@@ -67,7 +74,7 @@ class SGD:
     Raises
     ------
     TypeError, ValueError
-        For another number; in ``update``, for arrays that are not real or not of one shape.
+        For another number; in its methods, for arrays that are not real or not of one shape.
 
     Examples
     --------
@@ -88,14 +95,14 @@ class SGD:
         _set(self, "momentum", _as_decay("momentum", self.momentum))
 
     def init(self, theta: np.ndarray) -> SGDState:
-        """Return the state before the first update."""
+        """Return the state before the first update of theta (P,)."""
         theta, _ = _as_pair(theta, theta)
         return SGDState(0, np.zeros_like(theta) if self.momentum else np.zeros(0, theta.dtype))
 
     def update(
         self, theta: np.ndarray, gradient: np.ndarray, state: SGDState
     ) -> tuple[np.ndarray, SGDState]:
-        """Return new parameters, of theta's dtype, and the new state."""
+        """Return new parameters (P,) and state, of theta (P,), its gradient and the state."""
         theta, gradient = _as_pair(theta, gradient)
         n_updates, velocity = _updates_of(SGDState, state), state.velocity
         if self.momentum:
@@ -106,7 +113,15 @@ class SGD:
 
 
 class AdamState(NamedTuple):
-    """State of :class:`Adam`: the number of updates so far and the two running means."""
+    """State of :class:`Adam`: the number of updates so far and the two running means.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastmaml.learn import Adam
+    >>> Adam().init(np.zeros(2)).first_moment
+    array([0., 0.])
+    """
 
     n_updates: int
     first_moment: np.ndarray
@@ -132,7 +147,7 @@ class Adam:
     Raises
     ------
     TypeError, ValueError
-        For another number; in ``update``, for arrays that are not real or not of one shape.
+        For another number; in its methods, for arrays that are not real or not of one shape.
 
     References
     ----------
@@ -161,14 +176,14 @@ class Adam:
             _set(self, name, _as_decay(name, getattr(self, name)))
 
     def init(self, theta: np.ndarray) -> AdamState:
-        """Return the state before the first update: no updates, both means zero."""
+        """Return the state before the first update of theta (P,): both means zero."""
         theta, _ = _as_pair(theta, theta)
         return AdamState(0, np.zeros_like(theta), np.zeros_like(theta))
 
     def update(
         self, theta: np.ndarray, gradient: np.ndarray, state: AdamState
     ) -> tuple[np.ndarray, AdamState]:
-        """Return new parameters, of theta's dtype, and the new state."""
+        """Return new parameters (P,) and state, of theta (P,), its gradient and the state."""
         theta, gradient = _as_pair(theta, gradient)
         n_updates = _updates_of(AdamState, state)
         first = _as_twin("state.first_moment", state.first_moment, theta)
@@ -204,7 +219,7 @@ class AdamW(Adam):
     Raises
     ------
     TypeError, ValueError
-        As for :class:`Adam`.
+        As for :class:`Adam`, in its methods, too.
 
     References
     ----------
@@ -233,7 +248,7 @@ class AdamW(Adam):
     def update(
         self, theta: np.ndarray, gradient: np.ndarray, state: AdamState
     ) -> tuple[np.ndarray, AdamState]:
-        """Return new parameters, of theta's dtype, and the new state."""
+        """Return new parameters (P,) and state, of theta (P,), its gradient and the state."""
         theta, gradient = _as_pair(theta, gradient)
         shrink = 1 - rate_at(self.learning_rate, _updates_of(AdamState, state)) * self.weight_decay
         return super().update(shrink * theta, gradient, state)

@@ -62,7 +62,7 @@ def reptile_gradient(
 
 @dataclass(frozen=True)
 class Reptile:
-    """Reptile as an objective for `fastmaml.learn.train`.
+    """Reptile [1]_ as an objective for `fastmaml.learn.train`.
 
     Parameters
     ----------
@@ -74,6 +74,10 @@ class Reptile:
     TypeError
         For another objective: what adapts in closed form has no adapted parameters to move to.
 
+    References
+    ----------
+    .. [1] A. Nichol, J. Achiam, J. Schulman, On first-order meta-learning algorithms, 2018.
+
     Examples
     --------
     >>> import fastmaml as fm
@@ -83,6 +87,10 @@ class Reptile:
     >>> sampler = lambda: Sinusoid().sample(10, n_support=10, n_query=10, rng=0)
     >>> result = train(Reptile(maml), maml.model.init(0), sampler, SGD(0.1), n_iterations=50)
     >>> bool(result.values[-1] < result.values[0])
+    True
+    >>> tasks = sampler()
+    >>> value, gradient = Reptile(maml).value_and_gradient(result.theta, *tasks)
+    >>> value == Reptile(maml).value(result.theta, *tasks)
     True
     """
 
@@ -95,14 +103,17 @@ class Reptile:
         self, theta: ArrayLike, x: Any, y: Any, x_query: Any = None, y_query: Any = None,
         **weights: Any,
     ) -> float:  # fmt: skip
-        """Return ``maml.value``, for validation tasks; `weights` are its weights of rows."""
+        """Return ``maml.value``, for validation tasks; arguments as of `MAML.value`."""
         return self.maml.value(theta, x, y, x_query, y_query, **weights)
 
     def value_and_gradient(
         self, theta: ArrayLike, x: Any, y: Any, x_query: Any = None, y_query: Any = None,
         **weights: Any,
     ) -> tuple[float, NDArray[Any]]:  # fmt: skip
-        """Return `value` and `reptile_gradient` of the support rows; `weights` as for `value`."""
+        """Return `value` and `reptile_gradient` of the support rows.
+
+        Arguments and errors are those of `MAML.value`; `weights` as for `value`.
+        """
         own = weights.get("sample_weight")
         gradient = reptile_gradient(self.maml, theta, x, y, sample_weight=own)
         return self.value(theta, x, y, x_query, y_query, **weights), gradient

@@ -46,13 +46,13 @@ class Scaling:
     Raises
     ------
     TypeError, ValueError
-        For arrays of another kind or shape, that are not finite, or a scale that is not above 0.
+        For arrays of another kind or shape, that are not finite, or a scale that is not above 0; in
+        its methods, for columns that are not those of the scaling.
 
     Notes
     -----
     The methods take rows (rows, columns), tasks (n_tasks, rows, columns) and lists of tasks that
     differ in rows; with one output, y may lack its last axis. What comes back has the same shape.
-    A ValueError says that the columns are not those of the scaling.
 
     Examples
     --------
@@ -65,6 +65,12 @@ class Scaling:
     array([[2., 0.]])
     >>> scaling.unscale_y([[0.5]])
     array([[1.e+09]])
+    >>> scaling.scale_y([1e9 + 4]), scaling.unscale_std([0.5])
+    (array([1.]), array([1.]))
+    >>> scaling.tasks([[[2.0, 5.0]]], [[1e9]]).y
+    array([[-1.]])
+    >>> Scaling.from_dict(scaling.to_dict()) == scaling
+    True
     """
 
     x_mean: Any
@@ -134,19 +140,19 @@ class Scaling:
     # ---- there and back
 
     def scale_x(self, x: Any, dtype: DTypeLike = np.float64, *, name: str = "x") -> Any:
-        """Return inputs (that errors call `name`) scaled, in float64 or, rounded, float32."""
+        """Return inputs x (errors call them `name`) scaled; dtype is float64 or float32."""
         return _each(name, x, self.x_mean, dtype, lambda a: (a - self.x_mean) / self.x_scale)
 
     def scale_y(self, y: Any, dtype: DTypeLike = np.float64) -> Any:
-        """Return targets scaled, in float64 or, rounded at the end, float32."""
+        """Return targets y scaled; dtype is float64 or, rounded at the end, float32."""
         return _each("y", y, self.y_mean, dtype, lambda a: (a - self.y_mean) / self.y_scale)
 
     def unscale_y(self, y: Any, dtype: DTypeLike = np.float64) -> Any:
-        """Return scaled targets or predictions in the user's units."""
+        """Return scaled targets or predictions y in the user's units and a dtype."""
         return _each("y", y, self.y_mean, dtype, lambda a: a * self.y_scale + self.y_mean)
 
     def unscale_std(self, std: Any, dtype: DTypeLike = np.float64) -> Any:
-        """Return standard deviations (or differences) of scaled targets in the user's units."""
+        """Return std (or differences) of scaled targets in the user's units and a dtype."""
         return _each("std", std, self.y_mean, dtype, lambda a: a * self.y_scale)
 
     def tasks(
@@ -154,7 +160,11 @@ class Scaling:
         sample_weight: Any = None, sample_weight_query: Any = None, *,
         dtype: DTypeLike = np.float64,
     ) -> Any:  # fmt: skip
-        """Return a batch of tasks scaled, and its weights as they are: Tasks, or WeightedTasks."""
+        """Return a batch of tasks scaled, and its weights as they are: Tasks, or WeightedTasks.
+
+        x, y, x_query and y_query are as for `fastmaml.MAML`; sample_weight and sample_weight_query
+        their weights, or None; dtype is float64 or float32.
+        """
         tasks = Tasks(self.scale_x(x, dtype), self.scale_y(y, dtype))
         if x_query is not None or y_query is not None:
             queries = self.scale_x(x_query, dtype, name="x_query"), self.scale_y(y_query, dtype)

@@ -78,6 +78,11 @@ class Huber(_OfOutputs):
     TypeError, ValueError
         For a parameter that is not accepted.
 
+    References
+    ----------
+    P. J. Huber, Robust estimation of a location parameter, Annals of Mathematical Statistics 35,
+    1964.
+
     Examples
     --------
     >>> import fastmaml as fm
@@ -106,6 +111,13 @@ class PseudoHuber(_OfOutputs):
     ------
     TypeError, ValueError
         For a parameter that is not accepted.
+
+    Examples
+    --------
+    >>> import fastmaml as fm
+    >>> loss = fm.PseudoHuber(delta=1.0)
+    >>> fm.equations.task_loss(fm.Linear(1), [1.0, 0.0], [[[3.0]]], [[3.0]], loss=loss)
+    array([0.])
     """
 
     delta: float = option(1.0, as_positive)
@@ -126,6 +138,12 @@ class LogCosh(_OfOutputs):
     ------
     TypeError
         For a parameter that is not accepted.
+
+    Examples
+    --------
+    >>> import fastmaml as fm
+    >>> fm.equations.task_loss(fm.Linear(1), [1.0, 0.0], [[[3.0]]], [[3.0]], loss=fm.LogCosh())
+    array([0.])
     """
 
     mean: bool = option(True, as_flag)
@@ -150,6 +168,19 @@ class Quantile(_OfOutputs):
     ------
     TypeError, ValueError
         For a parameter that is not accepted.
+
+    References
+    ----------
+    R. Koenker, G. Bassett, Regression quantiles, Econometrica 46, 1978.
+
+    Examples
+    --------
+    >>> import fastmaml as fm
+    >>> loss = fm.Quantile(q=0.9)
+    >>> x, y = [[[1.0]], [[1.0]]], [[-1.0], [1.0]]
+    >>> low, high = fm.equations.task_loss(fm.Linear(1), [0.0, 0.0], x, y, loss=loss)
+    >>> round(high / low)  # to be too low costs nine times as much
+    9
     """
 
     q: float = option(0.5, _as_share)
@@ -174,6 +205,13 @@ class GaussianNLL(_Checked):
     ------
     TypeError
         For a parameter that is not accepted.
+
+    Examples
+    --------
+    >>> import fastmaml as fm
+    >>> model = fm.Linear(1, 2)  # a mean and a log variance
+    >>> fm.equations.task_loss(model, [0.0] * 4, [[[1.0]]], [[0.0]], loss=fm.GaussianNLL()).round(3)
+    array([0.919])
     """
 
     mean: bool = option(True, as_flag)
@@ -205,6 +243,13 @@ class Logistic(_OfOutputs):
     ------
     TypeError
         For a parameter that is not accepted.
+
+    Examples
+    --------
+    >>> import fastmaml as fm
+    >>> loss = fm.Logistic()
+    >>> fm.equations.task_loss(fm.Linear(1), [0.0, 0.0], [[[1.0]]], [[1.0]], loss=loss).round(3)
+    array([0.693])
     """
 
     mean: bool = option(True, as_flag)
@@ -227,6 +272,13 @@ class Softmax(_Checked):
     ------
     TypeError
         For a parameter that is not accepted.
+
+    Examples
+    --------
+    >>> import fastmaml as fm
+    >>> model = fm.Linear(1, 3)  # three classes
+    >>> fm.equations.task_loss(model, [0.0] * 6, [[[1.0]]], [[2]], loss=fm.Softmax()).round(3)
+    array([1.099])
     """
 
     mean: bool = option(True, as_flag)
@@ -255,6 +307,12 @@ class Poisson(_OfOutputs):
     ------
     TypeError
         For a parameter that is not accepted.
+
+    Examples
+    --------
+    >>> import fastmaml as fm
+    >>> fm.equations.task_loss(fm.Linear(1), [0.0, 0.0], [[[1.0]]], [[3.0]], loss=fm.Poisson())
+    array([1.])
     """
 
     mean: bool = option(True, as_flag)

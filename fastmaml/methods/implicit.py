@@ -43,6 +43,18 @@ class ConvergenceWarning(UserWarning):
     The gradient then holds, for these tasks, the last iterate of conjugate gradients.
     `fastmaml.MAML.evaluate` has the residual of each task. To have an error instead:
     ``warnings.simplefilter("error", fastmaml.ConvergenceWarning)``.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> import fastmaml as fm
+    >>> line = fm.Linear(2)
+    >>> maml = fm.MAML(line, order="implicit", proximal=1e-9, cg_maxiter=1)
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always", fm.ConvergenceWarning)
+    ...     gradient = maml.gradient([1.0, 0.0, 0.0], [[[1.0, 2.0], [3.0, 1.0]]], [[1.0, 2.0]])
+    >>> caught[0].category.__name__
+    'ConvergenceWarning'
     """
 
 

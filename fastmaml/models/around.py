@@ -87,15 +87,33 @@ class Around:
         dtype: DTypeLike = np.float64,
         **options: Any,
     ) -> NDArray[Any]:
-        """Draw initial parameters, as the model inside does, with its options."""
+        """Return initial parameters (P,) as the model inside does: rng, dtype and options as there.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As the model inside.
+        """
         return np.asarray(self.model.init(rng, dtype, **options))
 
     def pack(self, parameters: Any) -> NDArray[Any]:
-        """Return flat parameters, as the model inside does."""
+        """Return flat parameters, as the model inside does.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As the model inside.
+        """
         return np.asarray(self.model.pack(parameters))
 
     def unpack(self, theta: ArrayLike) -> Any:
-        """Return the parameters as the model inside does, or as they are if it does not."""
+        """Return the parameters in theta (..., P) as the model inside does, or as they are.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As the model inside.
+        """
         return getattr(self.model, "unpack", np.asarray)(theta)
 
     predict = predict_of_any_model
@@ -151,6 +169,9 @@ class Scaled(Around):
     >>> model.predict([1.0, 0.5], [[20.0], [30.0]])
     array([[ 500.],
            [1500.]])
+    >>> theta = model.init(0)
+    >>> bool((model.pack(model.unpack(theta)) == theta).all())
+    True
     """
 
     def __init__(
@@ -235,6 +256,8 @@ class Frozen(Around):
     >>> gradient = fm.MAML(model, 0.1).gradient(theta, [[[0.5], [1.0]]], [[[1.0], [2.0]]])
     >>> bool((gradient[:16] == 0).all()), bool((gradient[16:] != 0).all())
     (True, True)
+    >>> bool((model.pack(model.unpack(theta)) == theta).all()), model.predict(theta, [[0.5]]).shape
+    (True, (1, 1))
     """
 
     def __init__(self, model: Family, frozen: Any) -> None:

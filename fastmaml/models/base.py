@@ -57,6 +57,23 @@ class Network:
         Whether each layer adds a bias.
     n_layers, n_params, n_inputs, n_outputs : int
         Number of weight layers, of parameters (P), of input features, of outputs.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For sizes that are no sequence of integers from 1 up, an unknown activation, and in its
+        methods for parameters or rows of another kind or shape.
+
+    Examples
+    --------
+    >>> import fastmaml as fm
+    >>> from fastmaml.models import Network
+    >>> model = fm.MLP([2, 16, 1])
+    >>> isinstance(model, Network), isinstance(fm.Linear(2), Network)
+    (True, True)
+    >>> theta = model.init(0)
+    >>> model.pack(model.unpack(theta)).shape, model.predict(theta, [[0.0, 1.0]]).shape
+    ((65,), (1, 1))
     """
 
     layer_sizes: tuple[int, ...]

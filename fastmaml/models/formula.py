@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, final
 
 import numpy as np
@@ -22,6 +22,7 @@ from ..checks import (
 )
 from ..family import Compiled
 from ..kernels.models.formula import formula_passes, formula_table
+from ..kernels.models.formula_lanes import formula_lanes
 from ..kernels.models.programs import Program
 from ..parameters import as_thetas
 from ..predict import predict as predict_of_any_model
@@ -104,6 +105,8 @@ class Formula:
     ...     return A * sympy.exp(-k * t)
     >>> fm.Formula(decay, parameters=["A", "k"], inputs=["t"], positive=["k"]) == model
     True
+    >>> model.init(0).shape
+    (2,)
     """
 
     text: tuple[str, ...] = field()
@@ -239,7 +242,7 @@ class Formula:
         Parameters
         ----------
         values : dict
-            A number, or an array of them, for each parameter.
+            A number, or an array of them, shape (...), for each parameter.
 
         Returns
         -------
@@ -319,4 +322,5 @@ class Formula:
 
 @lru_cache(maxsize=64)
 def _compiled(program: Program, dtype: np.dtype[Any]) -> Compiled:
-    return Compiled(formula_table(program, dtype), formula_passes(program), dtype)
+    table, passes = formula_table(program, dtype), formula_passes(program)
+    return Compiled(table, passes, dtype, lanes=partial(formula_lanes, program))

@@ -52,6 +52,10 @@ class Linear(Network):
     array([1. , 0. , 0. , 0. , 0. , 2. , 0.5, 0. ])
     >>> model.predict(theta, [[1.0, 10.0, 100.0]])
     array([[  1.5, 200. ]])
+    >>> model.init(0).shape
+    (8,)
+    >>> model.unpack(theta)[0][1]
+    array([0.5, 0. ])
     """
 
     def __init__(self, n_inputs: int, n_outputs: int = 1, intercept: bool = True) -> None:

@@ -62,6 +62,8 @@ class MLP(Network):
 
     >>> fm.MLP([1, 40, 40, 20, 1], ["relu", "relu", "identity"])
     MLP([1, 40, 40, 20, 1], activation=['relu', 'relu', 'identity'])
+    >>> bool((model.pack(model.unpack(theta)) == theta).all())
+    True
     """
 
     def __init__(

@@ -74,6 +74,9 @@ class Sum:
     >>> model.predict(theta, [[1.0], [2.0]])
     array([[3.],
            [5.]])
+    >>> parts = model.unpack(theta)
+    >>> bool((model.pack(parts) == theta).all())
+    True
     """
 
     parts: tuple[Any, ...]

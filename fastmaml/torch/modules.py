@@ -24,10 +24,37 @@ __all__ = ["Sin", "from_module", "to_module"]
 
 
 class Sin(nn.Module):
-    """The activation ``"sin"``, which PyTorch has no module of."""
+    """The activation ``"sin"``, which PyTorch has no module of.
+
+    Raises
+    ------
+    TypeError
+        When it is called, PyTorch's, for what is no tensor.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from fastmaml.torch import Sin, from_module
+    >>> from_module(nn.Sequential(nn.Linear(1, 8), Sin(), nn.Linear(8, 1)))[0]
+    MLP([1, 8, 1], activation='sin')
+    """
 
     def forward(self, z: Tensor) -> Tensor:
-        """Return sin(z)."""
+        """Return sin(z), of the shape of z.
+
+        Raises
+        ------
+        TypeError
+            PyTorch's, for what is no tensor.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from fastmaml.torch import Sin
+        >>> Sin().forward(torch.zeros(2))
+        tensor([0., 0.])
+        """
         return torch.sin(z)
 
 
@@ -62,20 +89,27 @@ def structure(module: Any) -> tuple[tuple[int, ...], tuple[str, ...], bool, list
     for layer in layers:
         kind = type(layer)
         if kind is nn.Linear:
+            own = layer._parameters  # layer.weight takes five times as long
+            if "weight" not in own or "bias" not in own:
+                raise TypeError(
+                    f"layer {_called(module, layer)} has a weight or bias that is no parameter; "
+                    "accepted are those that nn.Linear makes"
+                )
+            weight, bias = own["weight"], own["bias"]
+            n_out, n_in = weight.shape  # which count: a pruned layer keeps its in_features
             if not sizes:
-                sizes.append(layer.in_features)
+                sizes.append(n_in)
             elif len(words) < len(sizes) - 1:
                 words.append("identity")
-            if layer.in_features != sizes[-1]:
+            if n_in != sizes[-1]:
                 raise ValueError(
-                    f"layer {_called(module, layer)} takes {layer.in_features} features, "
+                    f"layer {_called(module, layer)} takes {n_in} features, "
                     f"the layer before it gives {sizes[-1]}"
                 )
-            sizes.append(layer.out_features)
-            own = layer._parameters  # layer.weight takes five times as long
-            parameters.append(own["weight"])
-            if own["bias"] is not None:
-                parameters.append(own["bias"])
+            sizes.append(n_out)
+            parameters.append(weight)
+            if bias is not None:
+                parameters.append(bias)
                 biases += 1
             continue
         word, settings = _WORDS[kind]
@@ -139,6 +173,11 @@ def _gather(module: Any, layers: list[Any], root: Any = None) -> None:
         raise ValueError(
             f"layer {_called(root, module)} has hooks, which would not be called; accepted are "
             "layers without"
+        )
+    if "forward" in module.__dict__:
+        raise ValueError(
+            f"layer {_called(root, module)} has a forward of its own, which would not be called; "
+            "accepted are layers without"
         )
     if known:
         layers.append(module)

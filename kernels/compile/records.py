@@ -56,6 +56,15 @@ NET_FIELDS = (
     "width",
     "own_size",
     "n_common",
+    # Of a model with passes for a task in each lane: vectors that these leave of a row, and their
+    # addresses, see ``models.lanes``
+    "lane_made",
+    "lane_kept",
+    "lane_room",
+    "lane_prepare",
+    "lane_slopes",
+    "lane_query",
+    "lane_products",
 )
 #: of layer l = 1 ... L, which makes value l from value l - 1. One more record holds the place of
 #: value L.
