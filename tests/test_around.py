@@ -151,7 +151,7 @@ ERRORS = {
              "frozen has shape (1,), the model takes (2,)"),
     "numbers": (lambda: fm.Frozen(DECAY, [1, 0]), TypeError, "frozen is [1, 0]; accepted are na"),
     "set": (lambda: fm.Frozen(DECAY, {"a"}), TypeError,
-            "frozen is {'a'}; accepted are names, in a list if they are several, and masks of bool"),
+            "frozen is {'a'}; accepted are names, in a list if they are several, and masks of"),
     "texts": (lambda: fm.Frozen(DECAY, np.array(["a"])), TypeError, "frozen is array(['a'], dtype"),
     "nothing": (lambda: fm.Frozen(DECAY, []), ValueError, "frozen has no parameter; accepted"),
     "all": (lambda: fm.Frozen(DECAY, ["a", "k"]), ValueError, "frozen has all 2 parameters; acc"),
