@@ -66,6 +66,8 @@ class Targets(NamedTuple):
         accepted = str(self.width)
         if self.kind == "class":
             accepted += f", a label, or {self.n_classes} with a 1 in its place"
+            if given == self.n_classes:  # after a task with labels
+                accepted += ", but not both"
         return ValueError(f"{name} has {given} columns, {self.loss} takes {accepted} ({model!r})")
 
     def _accepts(self, y: NDArray[Any], hot: bool) -> NDArray[np.bool_]:

@@ -211,6 +211,22 @@ def test_saved_and_loaded_it_adapts_the_same(tmp_path, trained):
         MAMLClassifier.from_saved(adapted)
 
 
+@pytest.mark.filterwarnings("ignore::fastmaml.DivergenceWarning")
+def test_rows_without_probabilities_have_no_labels():
+    X, y, groups = sectors(12, 10)
+    maml, own = short(max_iter=1).fit(X, y, groups), groups == 3
+    maml.theta_ = np.full_like(maml.theta_, 1e308)
+    n_bad = np.isnan(maml.predict_proba(X[own], groups[own])).any(axis=1).sum()
+    assert n_bad
+    message = f"{n_bad} of 10 rows have no probabilities, and so no label: the adaptation diverged"
+    for call in (
+        lambda: maml.predict(X[own], groups[own]),
+        lambda: maml.adapt_predict(X[own], y[own], groups[own], X[own], groups[own]),
+    ):
+        with pytest.raises(FloatingPointError, match=message):
+            call()
+
+
 def test_numbers_are_labels_that_a_file_holds(tmp_path):
     X, y, groups = sectors(12, 10)
     maml = short(max_iter=1).fit(X, np.array([1.0, 2.0])[(y == "yes").astype(int)], groups)

@@ -419,6 +419,9 @@ WRONG = [
      "y holds [0.0, 2.0] in task 0, row 1; Softmax"),
     ("softmax", 3, [[[1, 0], [0, 1], [1, 0]]] * 2,
      "y[0] has 2 columns, Softmax(mean=True) takes 1, a label, or 3 with a 1 in its place (MLP"),
+    ("softmax", 3, [[0, 1, 2], [[1, 0, 0], [0, 1, 0], [0, 0, 1]]],
+     "y[1] has 3 columns, Softmax(mean=True) takes 1, a label, or 3 with a 1 in its place, but not "
+     "both (MLP"),
     ("poisson", 1, [[0, 1, 1], [0, -2, 1]],
      "y holds -2.0 in task 1, row 1; Poisson(mean=True) accepts numbers of at least 0"),
     ("gaussian_nll", 2, [[[1, 0], [0, 1], [1, 0]]] * 2,

@@ -71,6 +71,13 @@ class Classes(ClassifierMixin, Standardised):
         return self._labels(self._back(f, dtype))
 
     def _labels(self, probabilities: NDArray[Any]) -> NDArray[Any]:
+        without = np.count_nonzero(np.isnan(probabilities).any(axis=1))
+        if without:
+            raise FloatingPointError(
+                f"{without} of {len(probabilities)} rows have no probabilities, and so no label: "
+                "the adaptation diverged (predict_proba gives NaN for them); a smaller inner_lr or "
+                "fewer steps usually help"
+            )
         labels: NDArray[Any] = self.classes_[probabilities.argmax(axis=1)]
         return labels
 
@@ -204,8 +211,8 @@ class MAMLClassifier(ByGradientSteps, Classes):
         In ``fit``, for a parameter or data that is not accepted, and for labels of one class alone.
         In the other methods for a label that ``fit`` has not seen.
     FloatingPointError
-        In ``fit``, if the training diverges; it names the group. In ``score``, if the adaptation
-        of a group ends in numbers that are not finite.
+        In ``fit``, if the training diverges; it names the group. In ``predict``, ``adapt_predict``
+        and ``score``, if the adaptation of a group ends in numbers that are not finite.
 
     Warns
     -----
