@@ -117,7 +117,8 @@ def parts() -> Any:
 
 NAMES = [
     "pooled network", "pooled, fine-tuned", "pooled, last layer by ridge", "MAML",
-    "MAML, half known", "MAML, told the use", "closed form", "closed form, told the use", "Gaussian process",
+    "MAML, half known", "MAML, told the use", "closed form", "closed form, told the use",
+    "Gaussian process",
     "mixed model", "forest told a summary",
 ]  # fmt: skip
 
