@@ -321,9 +321,15 @@ def _as_mask(model: Family, frozen: Any) -> NDArray[np.bool_]:
             for at in found:
                 mask[at] = True
     else:
-        given = real_array("frozen", frozen)
+        try:
+            given = real_array("frozen", frozen)
+        except (TypeError, ValueError):  # what is said there is of numbers
+            given = np.zeros(0)
         if given.dtype != bool:
-            raise TypeError(f"frozen is {shown(frozen)}; accepted are names and masks of bool")
+            raise TypeError(
+                f"frozen is {shown(frozen)}; accepted are names, in a list if they are several, "
+                "and masks of bool"
+            )
         if given.shape != mask.shape:
             raise ValueError(
                 f"frozen has shape {shape_text(given.shape)}, the model takes "
