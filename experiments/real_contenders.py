@@ -22,6 +22,7 @@ from fastmaml import BayesianLastLayer, BayesianLastLayerRegressor
 from fastmaml.learn import MAMLRegressor
 
 from .baselines import rank, support_mean
+from .estimator_defaults import HalfKnown
 from .gaussian_process import gaussian_process
 from .measures import place_in_group
 from .mixed_model import mixed_model
@@ -148,13 +149,6 @@ def _chosen(s: Split, choices: Any, predict: Callable[[Split, Any], NDArray[Any]
 def maml(s: Split) -> NDArray[Any]:
     """``MAMLRegressor()``."""
     return _adapted(MAMLRegressor(random_state=s.seed).fit(*s.train), s)
-
-
-class HalfKnown(MAMLRegressor):
-    """With the default that it had until it was compared here: half of a group is its support."""
-
-    def _n_support(self) -> Any:
-        return None
 
 
 def maml_of_halves(s: Split) -> NDArray[Any]:

@@ -563,6 +563,21 @@ def test_an_error_of_several_arguments_has_a_note_of_the_share(client):
         assert found.value.__notes__ == ["(in share 3, of 4)"]
 
 
+def test_a_function_that_would_end_the_worker_is_an_error(client):
+    """Dask's worker would go on without an answer, and the call wait for it."""
+
+    def sampler(rng):
+        import sys
+
+        sys.exit(3)
+
+    with (
+        Fleet(client, MAML, sampler=sampler, n_shares=2) as fleet,
+        pytest.raises(RuntimeError, match=r"^SystemExit: 3 \(in share 0, of 2\)$"),
+    ):
+        fleet.value(THETA)
+
+
 def test_shares_without_tasks_are_errors(client):
     def sampler(rng):
         return [], []

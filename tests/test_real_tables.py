@@ -116,9 +116,9 @@ def parts() -> Any:
 
 
 NAMES = [
-    "pooled network", "pooled, fine-tuned", "pooled, last layer by ridge", "MAML",
-    "MAML, half known", "MAML, told the use", "closed form", "closed form, told the use", "Gaussian process",
-    "mixed model", "forest told a summary",
+    "pooled network", "pooled, fine-tuned", "pooled, last layer by ridge",
+    "MAML", "MAML, half known", "MAML, told the use", "closed form", "closed form, told the use",
+    "Gaussian process", "mixed model", "forest told a summary",
 ]  # fmt: skip
 
 

@@ -185,8 +185,10 @@ class MAMLClassifier(ByGradientSteps, Classes):
 
     Parameters
     ----------
-    hidden_layer_sizes, activation, inner_lr, learn_rates, steps, shots, shuffle, meta_batch
+    hidden_layer_sizes, activation, inner_lr, learn_rates, steps, shuffle, meta_batch
         As for `MAMLRegressor`.
+    shots : int, optional
+        Support rows of a group, as for `MAMLRegressor`. By default half of the group's rows.
     learning_rate_init, clip_norm, max_iter, early_stopping, validation_fraction, n_iter_no_change
         As for `MAMLRegressor`.
     tol, order, random_state, verbose, warm_start

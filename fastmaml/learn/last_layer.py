@@ -116,9 +116,9 @@ class BayesianLastLayerRegressor(GroupedRegressor):
 
     Notes
     -----
-    The defaults are those of `MAMLRegressor` but for the layers, `n_support` and
-    `learning_rate_init`, which were compared on families of `fastmaml.datasets`:
-    ``docs/estimator.md`` has the figures.
+    The defaults are those of `MAMLRegressor` but for the layers and `learning_rate_init`, which
+    were compared, as was `n_support`, on families of `fastmaml.datasets`: ``docs/estimator.md`` has
+    the figures.
 
     References
     ----------

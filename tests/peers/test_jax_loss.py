@@ -271,3 +271,24 @@ def test_other_errors(dtype):
         meta_loss("maml")
     with pytest.raises(ValueError, match="inner_lr is given, objective is a BayesianLastLayer"):
         meta_loss(fm.BayesianLastLayer(MODEL))(theta, x, y, inner_lr=0.1)
+
+
+def test_tracing_asks_no_transform():
+    """That of a `Features` is called with the rows of a call, never with what stands for them."""
+    seen = []
+
+    def waves(x):
+        seen.append(x.copy())
+        return np.hstack([np.sin(x), np.cos(x)])
+
+    model = fm.Features(waves, 2)
+    maml, theta = fm.MAML(model, 0.01, 2), model.init(0, "float32")
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2, 3, 4, 1)).astype("float32")
+    gradient = jax.jit(jax.grad(meta_loss(maml)))
+    lowered = gradient.lower(theta, x, y)
+    assert not seen
+    found = lowered.compile()(theta, x, y)
+    np.testing.assert_array_equal(found, maml.gradient(theta, x, y))
+    for rows in seen:
+        np.testing.assert_array_equal(rows, x.reshape(-1, 1))
