@@ -37,8 +37,8 @@ def batch(shape, n_inputs=2, n_outputs=3):
 
 
 @every_dtype
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("loss", ["half_sse", "mse", "pseudo_huber", "logistic"])
+@pytest.mark.parametrize("shape", ["full groups", "a part of a group", "ragged"])
+@pytest.mark.parametrize("loss", ["half_sse", "pseudo_huber", "logistic"])
 def test_meta_gradient(loss, shape, dtype):
     data = batch(shape)
     if loss == "logistic":
@@ -55,7 +55,7 @@ def functions_of(expression, head=""):
     """Four functions that compute the same expression of t, u, x: no derivatives, but no less."""
     texts = {
         "forward": ("theta, x, f", "f[j, 0] = {}"),
-        "vjp": ("theta, x, delta, g", "g[0] += delta[j, 0] * {}; g[1] -= {}"),
+        "vjp": ("theta, x, delta, g", "g[0] += delta[j, 0] * {}; g[1] -= delta[j, 0] * {}"),
         "jvp": ("theta, x, v, rf", "rf[j, 0] = v[0] * {}"),
         "hvp": ("theta, x, delta, v, h", "h[1] += delta[j, 0] * v[1] * {}"),
     }

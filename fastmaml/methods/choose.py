@@ -20,6 +20,9 @@ METHODS: dict[str, tuple[Method, ...]] = {
     "factored": (FACTORED,),
     "lanes": (LANES,),
 }
+#: what ``"auto"`` means for stacks of weight layers: no other is asked, for a training that learns
+#: the rates asks in every iteration
+OF_NETWORKS: tuple[Method, ...] = (FACTORED, DENSE)
 #: the orders of the meta-gradient, and the methods of those that have their own
 ORDERS: dict[str, tuple[Method, ...]] = {"exact": (), "first": (), "implicit": (IMPLICIT,)}
 #: where a result is not finite, what computes it anew
@@ -39,6 +42,8 @@ def choose(problem: Problem) -> Problem:
         If all that are meant refuse it.
     """
     meant = ORDERS[problem.order] or METHODS[problem.method]
+    if meant is METHODS["auto"] and problem.model.layer_sizes is not None:
+        meant = OF_NETWORKS
     refusals = [method.refuses(problem) for method in meant]
     able = [each for each, refusal in zip(meant, refusals, strict=True) if refusal is None]
     if not able:

@@ -25,9 +25,10 @@ from .stepwise import ByParameter, StepwisePlan, order_of, rates_by_parameter
 
 __all__ = ["LANES", "Lanes"]
 
-#: bytes of a group of tasks, and how many times their rows are worked where tasks differ in rows,
-#: up to which lanes is faster than dense
-CACHED, PADDED = 4 << 20, 2.0
+#: how many rows a vector of them must hold on average, so that lanes is faster than dense
+FILLED = 3
+#: bytes of a group of tasks up to which it is taken by itself
+MOST = 16 << 20
 
 
 class Lanes(ByParameter):
@@ -51,16 +52,18 @@ class Lanes(ByParameter):
 
     def suits(self, problem: Problem, dtype: np.dtype[Any], sizes: Sizes) -> bool:
         """Whether it is faster than the methods that come after it."""
-        lanes, rows = emitter.LANES[dtype], 0
+        lanes, vectors = emitter.LANES[dtype], 0
         starts = np.arange(0, sizes.n_tasks, lanes)
         for counts in (sizes.counts, sizes.query_counts):
-            rows += int(np.maximum.reduceat(counts, starts).sum()) * lanes
+            vectors += int(np.maximum.reduceat(counts, starts).sum())
+        if FILLED * vectors > sum(sizes.rows):
+            return False
         try:
             table = _table(problem, dtype, sizes.weighted, 0)
         except ValueError:  # a user's functions are not fit
             return False
         size = kernels.scratch_size(_sizes_of(table, problem, sizes), lanes) * dtype.itemsize
-        return rows <= PADDED * sum(sizes.rows) and size <= CACHED
+        return size <= MOST
 
     def plan(self, problem: Problem, dtype: np.dtype[Any], sizes: Sizes, mode: int) -> StepwisePlan:
         """How a batch of such sizes is worked."""
