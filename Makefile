@@ -31,7 +31,7 @@ wheel := build/wheel
 floors := build/floors
 site := docs/_build/html
 
-.PHONY: help demo test nojit floors installs steady coverage doctest peers fuzz lint format docs docs-open docs-check bench bench-check compare sweep clean
+.PHONY: help demo test nojit floors installs steady coverage doctest peers fuzz lint format docs docs-open docs-check bench bench-check compare sweep real clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -106,6 +106,9 @@ compare: $(call needs,compare) ## times against JAX and other peers: a table and
 
 sweep: $(call needs,compare) ## curves of fastmaml and JAX over tasks, width, rows and steps
 	$(bin)/python -m benchmarks.sweep
+
+real: $(call needs,experiments) ## ours and others on real repeated measures; tables, and a picture in real-out/
+	$(bin)/python -m experiments.real_tables --out real-out
 
 clean: ## remove what the targets made, except the environment
 	rm -rf build dist docs/_build docs/gallery docs/reference/generated .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import fastmaml as fm
@@ -30,7 +31,7 @@ def overhead(ours: Callable[[], Any], bare: Callable[[], Any]) -> float:
     return 1e6 * (statistics.median(times[0]) - statistics.median(times[1]))
 
 
-def in_torch(work: Problem) -> Callable[[], Any]:
+def in_torch(work: Problem, learned: bool) -> Callable[[], Any]:
     """A loss of an ``nn.Sequential`` and its ``backward``, as in a training loop."""
     import torch
 
@@ -38,17 +39,20 @@ def in_torch(work: Problem) -> Callable[[], Any]:
 
     net = to_module(fm.MLP(work.layers, work.activation), work.theta)
     data = [torch.from_numpy(each) for each in (work.x, work.y, work.x_query, work.y_query)]
-    parameters = list(net.parameters())
+    parameters, inner_lr = list(net.parameters()), work.inner_lr
+    if learned:
+        inner_lr = torch.tensor(work.inner_lr, dtype=data[0].dtype, requires_grad=True)
+        parameters.append(inner_lr)
 
     def call() -> None:
         for each in parameters:
             each.grad = None
-        meta_loss(net, *data, inner_lr=work.inner_lr, steps=work.steps).backward()
+        meta_loss(net, *data, inner_lr=inner_lr, steps=work.steps).backward()
 
     return call
 
 
-def in_jax(work: Problem) -> Callable[[], Any]:
+def in_jax(work: Problem, learned: bool) -> Callable[[], Any]:
     """``jit`` of ``value_and_grad``."""
     import jax
     import jax.numpy as jnp
@@ -57,31 +61,31 @@ def in_jax(work: Problem) -> Callable[[], Any]:
 
     jax.config.update("jax_enable_x64", work.theta.dtype == "float64")
     maml = fm.MAML(fm.MLP(work.layers, work.activation), work.inner_lr, work.steps)
-    function = jax.jit(jax.value_and_grad(meta_loss(maml)))
-    arrays = [
-        jnp.asarray(each) for each in (work.theta, work.x, work.y, work.x_query, work.y_query)
-    ]
+    function = jax.jit(jax.value_and_grad(meta_loss(maml), (0, 5) if learned else 0))
+    given = work.theta, work.x, work.y, work.x_query, work.y_query
+    arrays = [jnp.asarray(each) for each in (*given, work.inner_lr)[: 6 if learned else 5]]
     return lambda: jax.block_until_ready(function(*arrays))
 
 
 BRIDGES = {"torch": in_torch, "jax": in_jax}
+RATES = ("given", "learned")
 
 
 class Overhead:
-    """Beyond ``evaluate``, on ``sin``."""
+    """Beyond ``evaluate``, on ``sin``; with learned rates, also their gradient is asked for."""
 
-    params = (tuple(BRIDGES), DTYPES)
-    param_names = ("library", "dtype")
+    params = (tuple(BRIDGES), DTYPES, RATES)
+    param_names = ("library", "dtype", "rates")
     unit = "us"
 
-    def setup(self, library: str, dtype: str) -> None:
+    def setup(self, library: str, dtype: str, rates: str) -> None:
         work = problem("sin", dtype, "relu")
         assert isinstance(work, Problem)
         maml = fm.MAML(fm.MLP(work.layers, work.activation), work.inner_lr, work.steps)
         data = (work.theta, work.x, work.y, work.x_query, work.y_query)
         self.bare = lambda: maml.evaluate(*data)
         try:
-            self.ours = BRIDGES[library](work)
+            self.ours = BRIDGES[library](work, rates == "learned")
         except ImportError as error:
             raise NotImplementedError from error  # asv's word for a cell to skip
         self.ours()  # compiled
@@ -95,11 +99,12 @@ class Overhead:
 
 def main() -> None:
     """Print the overheads of both."""
-    for library in BRIDGES:
-        for dtype in DTYPES:
-            case = Overhead()
-            case.setup(library, dtype)
-            print(f"{library:6} sin {dtype}: {case.track_overhead():.0f} µs beyond evaluate")
+    for cell in product(*Overhead.params):
+        case = Overhead()
+        case.setup(*cell)
+        library, dtype, rates = cell
+        beyond = case.track_overhead()
+        print(f"{library:6} sin {dtype}, rates {rates}: {beyond:.0f} µs beyond evaluate")
 
 
 if __name__ == "__main__":

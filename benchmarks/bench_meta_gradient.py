@@ -6,7 +6,9 @@ from itertools import product
 
 import fastmaml as fm
 
-from .workloads import ACTIVATIONS, DTYPES, HEAD_LOSSES, HEADS, WORKLOADS, problem
+from .contenders.with_formula import custom_of, formula_of
+from .laws import LAWS
+from .workloads import ACTIVATIONS, DTYPES, FORMULAS, HEAD_LOSSES, HEADS, WORKLOADS, problem
 
 METHODS = ("auto", "factored", "dense", "explicit")
 
@@ -70,3 +72,21 @@ class Head:
 
     def time_value_and_gradient(self, *cell: str) -> None:
         self.head.value_and_gradient(*self.arguments)
+
+
+class Formula:
+    """Formulas, and the same as compiled functions of a user's own."""
+
+    params = (tuple(FORMULAS), DTYPES, ("Formula", "Custom"))
+    param_names = ("formula and steps", "dtype", "model")
+    timeout = 300
+
+    def setup(self, workload: str, dtype: str, model: str) -> None:
+        work = problem(workload, dtype)
+        make = {"Formula": formula_of, "Custom": custom_of}[model]
+        self.maml = fm.MAML(make(LAWS[work.law]), inner_lr=work.inner_lr, steps=work.steps)
+        self.arguments = (work.theta, work.x, work.y, work.x_query, work.y_query)
+        self.maml.value_and_gradient(*self.arguments)
+
+    def time_value_and_gradient(self, *cell: str) -> None:
+        self.maml.value_and_gradient(*self.arguments)

@@ -1,8 +1,9 @@
 """fastmaml against its peers on the workloads: ``python -m benchmarks.compare --help``.
 
 Writes tables and a chart of gradient steps (docs/benchmarks/table.md, comparison.png), and a table
-of the last layer in closed form (docs/benchmarks/head.md). ``--heads`` makes the latter alone. What
-the figures mean is in docs/benchmarks.md; only ratios mean something on another machine.
+of the last layer in closed form (docs/benchmarks/head.md) and one of formulas
+(docs/benchmarks/formulas.md). ``--heads`` and ``--formulas`` make one of the latter alone. What the
+figures mean is in docs/benchmarks.md; only ratios mean something on another machine.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from collections.abc import Iterable, Sequence
 from itertools import product
 
 from . import report
-from .contenders import CONTENDERS, HEAD_CONTENDERS
+from .contenders import CONTENDERS, FORMULA_CONTENDERS, HEAD_CONTENDERS
 from .race import Entry, race
 from .startup import start_up
-from .workloads import ACTIVATIONS, DTYPES, HEAD_LOSSES, HEADS, WORKLOADS
+from .workloads import ACTIVATIONS, DTYPES, FORMULAS, HEAD_LOSSES, HEADS, WORKLOADS
 
 # torch.compile needs most of a minute for a cell, so it is given this one unless it is asked for.
 TORCH_COMPILE_CELL = ("sin", "float32", "relu")
@@ -28,9 +29,10 @@ def main() -> None:
     """Run the races that the command line asks for and write what they gave."""
     parser = argparse.ArgumentParser(description="Time fastmaml against its peers.")
     peers = [name for name, contender in CONTENDERS.items() if contender.is_peer]
-    names = [*WORKLOADS, *HEADS]
+    names = [*WORKLOADS, *HEADS, *FORMULAS]
     parser.add_argument("--workloads", nargs="+", choices=names, help="default: all")
     parser.add_argument("--heads", action="store_true", help="only those in closed form")
+    parser.add_argument("--formulas", action="store_true", help="only those of formulas")
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=DTYPES)
     parser.add_argument("--activations", nargs="+", choices=ACTIVATIONS, default=ACTIVATIONS)
     parser.add_argument("--contenders", nargs="+", choices=peers, help="default: all installed")
@@ -48,7 +50,11 @@ def main() -> None:
     warmup = "from fastmaml.runtime import warmup; warmup()"
     subprocess.run([sys.executable, "-c", warmup], check=True)
 
-    asked = options.workloads or [*([] if options.heads else WORKLOADS), *HEADS]
+    groups = {"heads": HEADS, "formulas": FORMULAS}
+    alone = [group for word, group in groups.items() if getattr(options, word)]
+    asked = options.workloads or [
+        name for group in alone or (WORKLOADS, *groups.values()) for name in group
+    ]
     failed = False
     of_steps = [name for name in asked if name in WORKLOADS]
     if of_steps:
@@ -56,6 +62,9 @@ def main() -> None:
     of_heads = [name for name in asked if name in HEADS]
     if of_heads:
         failed |= _compare_heads(options, of_heads, wanted)
+    of_formulas = [name for name in asked if name in FORMULAS]
+    if of_formulas:
+        failed |= _compare_formulas(options, of_formulas, wanted)
     sys.exit(failed)
 
 
@@ -87,6 +96,22 @@ def _compare_heads(options: argparse.Namespace, workloads: list[str], wanted: li
         print("\n" + text)
         if not options.only_timings:
             report.write("head.md", text)
+    return bool(wrong)
+
+
+def _compare_formulas(options: argparse.Namespace, workloads: list[str], wanted: list[str]) -> bool:
+    """The table of formulas; whether a race failed."""
+    start = time.perf_counter()
+    names = ["fastmaml", "custom", *(name for name in wanted if name in FORMULA_CONTENDERS)]
+    entries = [Entry(name) for name in names]
+    keys = product(workloads, options.dtypes)
+    cells, wrong = _run(((cell, entries) for cell in keys), options.rounds)
+    if cells:
+        notes = [f"Median of {options.rounds} rounds.", *_left_out(wrong)]
+        text = report.formula_tables(cells, notes, time.perf_counter() - start)
+        print("\n" + text)
+        if not options.only_timings:
+            report.write("formulas.md", text)
     return bool(wrong)
 
 

@@ -3,7 +3,8 @@
 Each contender lives in a process of its own, so that no thread pool of one disturbs another. The
 processes take turns for several rounds, so that a change of the machine's mood meets all of them.
 What is reported is the median over the rounds of each round's median call, with the fastest and the
-slowest round.
+slowest round. A contender that does not return from a turn (XLA's thread pool is known to lock
+itself up on small machines) is started anew and takes its turn then; the outcome says how often.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ except ImportError:  # Windows
 # its kink changes a float32 gradient by more than rounding does.
 TOLERANCE = {"float32": 1e-3, "float64": 1e-11}
 SECONDS_PER_TURN = 0.3
+SECONDS_TO_START = 600.0  # torch.compile takes minutes
+SECONDS_TO_RETURN = 60.0
+ATTEMPTS = 4
 
 
 class Entry(NamedTuple):
@@ -51,11 +55,16 @@ class Result(NamedTuple):
     versions: str
 
 
+class Stuck(RuntimeError):
+    """A contender did not return in time."""
+
+
 class Outcome(NamedTuple):
     """One race, by the names of the contenders: who finished, and why the others did not."""
 
     results: dict[str, Result]
     failures: dict[str, str]
+    restarts: dict[str, int]  # of those that had to be started anew
 
 
 def race(entries: list[Entry], cell: Sequence[str], rounds: int) -> Outcome:
@@ -66,19 +75,14 @@ def race(entries: list[Entry], cell: Sequence[str], rounds: int) -> Outcome:
     root = str(Path(__file__).resolve().parents[1])
     if root not in sys.path:  # asv imports this package without it, and children inherit the path
         sys.path.insert(0, root)
-    context = multiprocessing.get_context("spawn")
-    running: dict[str, tuple[Connection, Any]] = {}
+    runners: dict[str, _Runner] = {}
     try:
         for entry in entries:
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs, entry, cell), daemon=True)
-            process.start()
-            theirs.close()
-            running[entry.name] = ours, process
+            runners[entry.name] = _Runner(entry, cell)
         answers, failures = {}, {}
-        for name, (pipe, _) in running.items():
+        for name, runner in runners.items():
             try:
-                answers[name] = _receive(pipe, name)
+                answers[name] = runner.answer()
             except RuntimeError as error:
                 if name == entries[0].name:
                     raise
@@ -89,21 +93,68 @@ def race(entries: list[Entry], cell: Sequence[str], rounds: int) -> Outcome:
         for number in range(rounds):
             for name in list(answers) if number % 2 == 0 else list(answers)[::-1]:
                 time.sleep(0.05)  # threads of the turn before may still be spinning
-                running[name][0].send(SECONDS_PER_TURN)
-                seconds, memory[name] = _receive(running[name][0], name)
+                seconds, memory[name] = runners[name].turn()
                 turns[name].append(seconds)
         results = {
             name: Result(statistics.median(s), min(s), max(s), memory[name], answers[name][1])
             for name, s in turns.items()
         }
-        return Outcome(results, failures)
+        restarts = {name: runner.restarts for name, runner in runners.items() if runner.restarts}
+        return Outcome(results, failures, restarts)
     finally:
-        for pipe, _ in running.values():
-            pipe.close()
-        for _, process in running.values():
-            process.join(timeout=5)
-            if process.is_alive():
-                process.kill()
+        for runner in runners.values():
+            runner.pipe.close()
+        for runner in runners.values():
+            runner.process.join(timeout=5)
+            if runner.process.is_alive():
+                runner.process.kill()
+
+
+class _Runner:
+    """A contender's process, which is started anew when it does not return from a turn."""
+
+    def __init__(self, entry: Entry, cell: Sequence[str]) -> None:
+        self.entry, self.cell, self.restarts = entry, cell, 0
+        self._start()
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        arguments = (theirs, self.entry, self.cell)
+        self.process = context.Process(target=_serve, args=arguments, daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def answer(self) -> Any:
+        """The first message: the result, and versions."""
+        return self._receive(SECONDS_TO_START)
+
+    def turn(self) -> tuple[float, int]:
+        """Seconds of the median call, and bytes."""
+        while True:
+            self.pipe.send(SECONDS_PER_TURN)
+            try:
+                return self._receive(SECONDS_TO_RETURN)
+            except Stuck:
+                self.process.kill()
+                self.pipe.close()
+                self.restarts += 1
+                if self.restarts == ATTEMPTS:
+                    raise
+                self._start()
+                self.answer()
+
+    def _receive(self, seconds: float) -> Any:
+        name = self.entry.name
+        try:
+            if not self.pipe.poll(seconds):
+                raise Stuck(f"{name} did not return in {seconds:.0f} seconds")
+            message = self.pipe.recv()
+        except EOFError:
+            raise RuntimeError(f"the process of {name} died") from None
+        if isinstance(message, Exception):
+            raise RuntimeError(f"{name} failed:\n{message}") from None
+        return message
 
 
 def _serve(pipe: Connection, entry: Entry, cell: Sequence[str]) -> None:
@@ -136,16 +187,6 @@ def _peak_memory() -> int:
         return 0
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def _receive(pipe: Connection, name: str) -> Any:
-    try:
-        message = pipe.recv()
-    except EOFError:
-        raise RuntimeError(f"the process of {name} died") from None
-    if isinstance(message, Exception):
-        raise RuntimeError(f"{name} failed:\n{message}") from None
-    return message
 
 
 def _compare(answers: dict[str, Any], cell: str, tolerance: float) -> None:

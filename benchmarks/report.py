@@ -9,7 +9,7 @@ import statistics
 from pathlib import Path
 from typing import NamedTuple
 
-from .contenders import CONTENDERS
+from .contenders import CONTENDERS, FORMULA_CONTENDERS
 from .contenders.with_numpy import SIZE
 from .race import Outcome
 from .startup import StartUp
@@ -22,15 +22,15 @@ COLOURS = {"jax": "C1", "torch": "C3", "torch-loop": "C5", "torch-compile": "C4"
 class Cell(NamedTuple):
     """One cell of the comparison."""
 
-    key: tuple[str, ...]  # workload, dtype, activation; and the loss of a head
+    key: tuple[str, ...]  # workload, dtype; unless of a formula activation; and the loss of a head
     outcome: Outcome
 
-    def ratio(self, name: str) -> float:
-        """Time of a contender over that of fastmaml; nan where it has none."""
+    def ratio(self, name: str, ours: str = "fastmaml") -> float:
+        """Time of a contender over that of ours; nan where one has none."""
         results = self.outcome.results
-        return (
-            results[name].median / results["fastmaml"].median if name in results else float("nan")
-        )
+        if name not in results or ours not in results:
+            return float("nan")
+        return results[name].median / results[ours].median
 
     def share(self) -> float:
         """Of the machine's matrix-product speed, by useful operations."""
@@ -95,21 +95,49 @@ def head_tables(cells: list[Cell], notes: list[str], seconds: float) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def formula_tables(cells: list[Cell], notes: list[str], seconds: float) -> str:
+    """The same of formulas."""
+    titles = {name: each.title for name, each in FORMULA_CONTENDERS.items()}
+    names = [name for name in titles if any(name in c.outcome.results for c in cells)]
+    ours = [name for name in names if name != "jax"]
+    with_jax = "jax" in names
+    ratios = [f"JAX / {titles[name]}" for name in ours if with_jax]
+    times = [
+        [*cell.key, *(_milliseconds(cell, name) for name in names),
+         *(_number(cell.ratio("jax", name), ".2f") for name in ours if with_jax)]
+        for cell in cells
+    ]  # fmt: skip
+    parts = [
+        "Milliseconds of one value and gradient: median round (fastest to slowest).",
+        _table(["formula and steps", "dtype", *(titles[name] for name in names), *ratios], times),
+        "\n".join(_ratios(cells, "jax", name, titles) for name in ours if with_jax),
+        *_end(cells, notes, seconds),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
 def _end(cells: list[Cell], notes: list[str], seconds: float) -> list[str]:
     """What went wrong, and where the figures are from."""
     failures = {name: why for c in cells for name, why in c.outcome.failures.items()}
     notes = [*notes, *(f"{name} failed: `{why.strip().splitlines()[-1][:300]}`."
                        for name, why in failures.items())]  # fmt: skip
+    anew = [f"{CONTENDERS[name].title} in {' '.join(c.key)} ({count})"
+            for c in cells for name, count in c.outcome.restarts.items()]  # fmt: skip
+    if anew:
+        notes.append(f"Did not return from a turn and was started anew: {', '.join(anew)}.")
     return [" ".join(notes), f"{machine()}; {_versions(cells)}; {datetime.date.today()}; "
             f"made in {seconds / 60:.1f} minutes."]  # fmt: skip
 
 
-def _ratios(cells: list[Cell], name: str) -> str:
-    ratios = {c.key: c.ratio(name) for c in cells if name in c.outcome.results}
+def _ratios(
+    cells: list[Cell], name: str, ours: str = "fastmaml", titles: dict[str, str] | None = None
+) -> str:
+    ratios = {c.key: c.ratio(name, ours) for c in cells if name in c.outcome.results}
     lowest = min(ratios, key=lambda cell: ratios[cell])
     mean = statistics.geometric_mean(ratios.values())
     return (
-        f"* {CONTENDERS[name].title} / fastmaml: geometric mean {mean:.2f}, lowest "
+        f"* {CONTENDERS[name].title} / {(titles or {}).get(ours, ours)}: "
+        f"geometric mean {mean:.2f}, lowest "
         f"{ratios[lowest]:.2f} ({' '.join(lowest)}), over {len(ratios)} cells"
     )
 

@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .laws import LAWS, Law
+
 DTYPES = ("float32", "float64")
 ACTIVATIONS = ("relu", "tanh")
 
@@ -60,6 +62,23 @@ HEADS = {
 HEAD_LOSSES = ("mse", "nll")
 
 
+class FormulaWorkload(NamedTuple):
+    """The sizes of a problem whose model is a formula."""
+
+    law: str
+    n_tasks: int
+    n_rows: int  # of either side
+    steps: int
+    seed: int
+
+
+FORMULAS = {
+    f"{law}-{steps}": FormulaWorkload(law, 1000, 20, steps, 11 + i)
+    for i, law in enumerate(LAWS)
+    for steps in (1, 5)
+}
+
+
 class Problem(NamedTuple):
     """One meta-gradient call: the arrays of a workload in one dtype."""
 
@@ -87,10 +106,28 @@ class HeadProblem(NamedTuple):
     y_query: np.ndarray
 
 
+class FormulaProblem(NamedTuple):
+    """One such call of a model that is a formula."""
+
+    law: str
+    steps: int
+    inner_lr: float
+    theta: np.ndarray  # (P,)
+    x: np.ndarray  # (n_tasks, n_rows, n_inputs)
+    y: np.ndarray  # (n_tasks, n_rows, 1)
+    x_query: np.ndarray
+    y_query: np.ndarray
+
+
 def problem(
-    name: str, dtype: str, activation: str, loss: str | None = None
-) -> Problem | HeadProblem:
-    """Make a workload's arrays; only those of ``HEADS`` have a choice of losses."""
+    name: str, dtype: str, activation: str = "relu", loss: str | None = None
+) -> Problem | HeadProblem | FormulaProblem:
+    """Make a workload's arrays; only those of ``HEADS`` have a choice of losses.
+
+    Those of ``FORMULAS`` have no activation.
+    """
+    if name in FORMULAS:
+        return make_formula(FORMULAS[name], dtype)
     if name in HEADS:
         return make_head(HEADS[name], dtype, activation, str(loss))
     return make(WORKLOADS[name], dtype, activation)
@@ -134,6 +171,35 @@ def make_head(work: HeadWorkload, dtype: str, activation: str, loss: str) -> Hea
     x, y = rows(work.n_support)
     x_query, y_query = rows(work.n_query)
     return HeadProblem(work.layers, activations, loss, theta, x, y, x_query, y_query)
+
+
+def make_formula(work: FormulaWorkload, dtype: str) -> FormulaProblem:
+    """Each task has parameters near the usual ones of its law, and measurements with noise."""
+    law, rng = LAWS[work.law], np.random.default_rng(work.seed)
+    theta = np.array([_free(law, name, value) for name, value in law.values.items()])
+    at = theta[:, None, None] + rng.normal(0, 0.1, (len(theta), work.n_tasks, 1))
+
+    def rows() -> tuple[np.ndarray, np.ndarray]:
+        shape = work.n_tasks, work.n_rows
+        inputs = [rng.uniform(*limits, shape) for limits in law.inputs.values()]
+        y = law.of_theta(np, at, inputs) + rng.normal(0, 0.05, shape)
+        return np.stack(inputs, -1).astype(dtype), y[..., None].astype(dtype)
+
+    x, y = rows()
+    x_query, y_query = rows()
+    return FormulaProblem(
+        work.law, work.steps, law.rate, theta.astype(dtype), x, y, x_query, y_query
+    )
+
+
+def _free(law: Law, name: str, value: float) -> float:
+    """What theta holds for a parameter."""
+    if name in law.positive:
+        return float(np.log(value))
+    if name in law.bounds:
+        low, high = law.bounds[name]
+        return float(np.log((value - low) / (high - value)))
+    return value
 
 
 def _waves(

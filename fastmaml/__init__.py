@@ -59,14 +59,16 @@ if TYPE_CHECKING:
     from .losses.kinds import Quantile as Quantile
     from .losses.kinds import Softmax as Softmax
     from .models.custom import Custom as Custom
+    from .models.features import Features as Features
     from .saving import load as load
     from .saving import save as save
 
 __all__ = [
     "MAML", "MLP", "BayesianLastLayer", "ConvergenceWarning", "Custom", "DivergenceWarning",
-    "Formula", "Frozen", "GaussianNLL", "HeadMetaGradient", "Huber", "ImplicitMetaGradient",
-    "Linear", "LogCosh", "Logistic", "Loss", "MetaGradient", "Poisson", "Posterior", "PseudoHuber",
-    "Quantile", "Scaled", "Softmax", "Sum", "anil_inner_lr", "check_gradient", "check_model",
+    "Features", "Formula", "Frozen", "GaussianNLL", "HeadMetaGradient", "Huber",
+    "ImplicitMetaGradient", "Linear", "LogCosh", "Logistic", "Loss", "MetaGradient", "Poisson",
+    "Posterior", "PseudoHuber", "Quantile", "Scaled", "Softmax", "Sum", "anil_inner_lr",
+    "check_gradient", "check_model",
     "datasets", "distributed", "equations", "export", "learn", "load", "meta_gradient", "models",
     "save", "set_num_threads", "threads", "warmup",
 ]  # fmt: skip
@@ -80,7 +82,7 @@ _LOSSES = (
 _LATER = {
     **dict.fromkeys(_LOSSES, ".losses.kinds"),
     "BayesianLastLayerRegressor": ".learn", "MAMLClassifier": ".learn", "MAMLRegressor": ".learn",
-    "Custom": ".models.custom",
+    "Custom": ".models.custom", "Features": ".models.features",
     "check_gradient": ".checking", "check_model": ".checking", "checking": ".checking",
     "datasets": ".datasets", "distributed": ".distributed", "equations": ".equations",
     "export": ".export", "learn": ".learn", "load": ".saving", "save": ".saving",

@@ -16,14 +16,13 @@ from .checks import (
     as_choice,
     as_count,
     as_flag,
-    real_array,
     require_finite,
     shape_text,
     shown,
 )
 from .divergence import DivergenceWarning, called
 from .family import Family, is_model
-from .learner import Learner, option
+from .learner import Learner
 from .losses import LOSSES, loss_of
 from .losses.task import SQUARED_LOSSES
 from .methods.closed_form import (
@@ -34,7 +33,8 @@ from .methods.closed_form import (
     posterior,
     predict,
 )
-from .parameters import as_theta
+from .options import option
+from .parameters import as_theta, as_thetas
 from .plan import default_max_memory
 from .row_weights import with_weights
 from .streaming import Posterior, Stream
@@ -187,8 +187,9 @@ class BayesianLastLayer(Learner):
     With `sample_weight`, given as to `MAML`, a support row of weight w is an observation of noise
     variance σ² / w: as good as w rows. With `sample_weight_query` a query row's share in the loss
     is multiplied by its weight, and the means are divided by the sum of these in place of Q. A row
-    of weight 0 counts as if it were not there, to rounding. Without a query set the weights of the
-    support rows are for both. Predictions are those of observations of weight 1.
+    of weight 0 counts as if it were not there, to rounding, whatever its numbers are. Without a
+    query set the weights of the support rows are for both. Predictions are those of observations of
+    weight 1.
 
     Data are given as for `MAML`. Here a task may also have no support rows: then the prior
     predicts. Without a query set the support set serves as both, which is seldom wanted: a prior
@@ -350,12 +351,7 @@ class BayesianLastLayer(Learner):
         ValueError
             If its last axis is not n_params long.
         """
-        array = real_array("theta", theta)
-        if not array.ndim or array.shape[-1] != self.n_params:
-            raise ValueError(
-                f"theta has shape {shape_text(array.shape)}, "
-                f"the model takes (..., {self.n_params}) ({self._space!r})"
-            )
+        array = as_thetas(self._space, theta)
         ends = self.model.n_params, self.model.n_params + self._problem.n_prior
         layers = self.model.unpack(array[..., : ends[0]])  # type: ignore[attr-defined]
         with np.errstate(all="ignore"):

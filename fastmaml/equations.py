@@ -127,7 +127,7 @@ def residuals(model: Family, theta: ArrayLike, x: Any, y: Any) -> NDArray[Any] |
 
     Parameters
     ----------
-    model : MLP or Linear
+    model : MLP, Formula or any other
     theta : array_like, shape (P,) or (n_tasks, P)
     x, y : array_like or list of array_like
         Rows of each task; see `fastmaml.MAML`.
@@ -158,7 +158,7 @@ def jacobian(model: Family, theta: ArrayLike, x: Any) -> NDArray[Any] | list[NDA
 
     Parameters
     ----------
-    model : MLP or Linear
+    model : MLP, Formula or any other
     theta : array_like, shape (P,) or (n_tasks, P)
     x : array_like or list of array_like
         Rows of each task; see `fastmaml.MAML`.
@@ -192,7 +192,7 @@ def task_loss(
 
     Parameters
     ----------
-    model : MLP or Linear
+    model : MLP, Formula or any other
     theta : array_like, shape (P,) or (n_tasks, P)
     x, y : array_like or list of array_like
         Rows of each task; see `fastmaml.MAML`.
@@ -438,7 +438,7 @@ def task_meta_gradient(
         query_kind = loss_of(query_loss, n_outputs, "query_loss")
     targets = kind.targets, query_kind.targets
     dtype = as_dtype("theta", theta)
-    tasks = as_tasks(model, x, y, x_query, y_query, dtype, True, 1, *targets)
+    tasks = as_tasks(model, x, y, x_query, y_query, dtype, True, 1, *targets, mapped=False)
     if sample_weight is not None or sample_weight_query is not None:
         means = kind.mean, query_kind.mean
         with_weights_of_both(*tasks, sample_weight, sample_weight_query, means)

@@ -17,10 +17,13 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .checks import FLOAT64, shown
 from .kernels.compile.records import View
+from .kernels.models.lanes import LanePasses
 from .kernels.models.padded import padded_index
 from .kernels.models.passes import Passes, with_passes
 
-__all__ = ["Compiled", "Family", "Space", "as_model", "is_model"]
+__all__ = [
+    "Compiled", "Family", "FeatureMap", "Space", "as_model", "feature_map_of", "is_model",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +41,8 @@ class Compiled:
         Models whose passes these call, and whose tables are in this one.
     table_of : callable, optional
         Makes the table from the list of theirs.
+    lanes : callable, optional
+        Makes the passes of the method ``lanes``, of the words of two losses.
     """
 
     table: NDArray[np.int64]
@@ -45,6 +50,7 @@ class Compiled:
     dtype: np.dtype[Any]
     parts: tuple[Compiled, ...] = ()
     table_of: Callable[[list[NDArray[np.int64]]], NDArray[np.int64]] | None = None
+    lanes: Callable[[str, str], LanePasses] | None = None
 
     @cached_property
     def n_padded(self) -> int:
@@ -95,10 +101,22 @@ class Space(Protocol):
         """Number of parameters, P."""
 
 
+class FeatureMap(Protocol):
+    """What the rows of x go through, in Python, before the kernels see them."""
+
+    @property
+    def n_features(self) -> int:
+        """Number of columns that the kernels see."""
+
+    def __call__(self, x: NDArray[Any]) -> NDArray[Any]:
+        """Return a new array (N, n_features) for rows (N, n_inputs), of their dtype."""
+
+
 class Family(Protocol):
     """A model f(theta, x): immutable and hashable, and equal to one that is made alike.
 
-    Its ``repr`` is what errors call it.
+    Its ``repr`` is what errors call it. A model may have a ``feature_map``, too: a `FeatureMap`, or
+    None for what the others have, kernels that see x as it is (`feature_map_of`).
     """
 
     def __hash__(self) -> int:
@@ -148,6 +166,11 @@ def is_model(value: Any) -> TypeGuard[Family]:
     return hasattr(type(value), "compiled")
 
 
+def feature_map_of(model: Family) -> FeatureMap | None:
+    """What the rows of x go through before the kernels see them, if anything."""
+    return getattr(model, "feature_map", None)
+
+
 def as_model(model: Any) -> Family:
     """Return `model`, which must be one."""
     if not is_model(model):
@@ -161,7 +184,9 @@ def as_model(model: Any) -> Family:
 
 def require_agreement(model: Family, compiled: Compiled) -> None:
     """Raise ValueError if a model and its table, by which kernels write, differ in their sizes."""
-    sizes = model.n_inputs, model.n_outputs, model.n_params, model.n_layers
+    feature_map = feature_map_of(model)
+    n_inputs = model.n_inputs if feature_map is None else feature_map.n_features
+    sizes = n_inputs, model.n_outputs, model.n_params, model.n_layers
     if compiled.sizes != sizes:
         names = "n_inputs, n_outputs, n_params, n_layers"
         raise ValueError(

@@ -7,9 +7,6 @@ dataclass on top of `Learner`, one file.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import field, fields
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,29 +15,12 @@ from numpy.typing import ArrayLike, NDArray
 from .family import Family, Space, as_model
 from .kernels.methods.modes import GRADIENT, RATES, VALUE
 from .methods.base import Result
+from .options import check_options
 from .parameters import as_direction, as_out, as_theta
 from .row_weights import with_weights, with_weights_of_both
 from .tasks import NO_Y, Rows, as_rows, as_tasks, by_task, require_same_tasks, split
 
-__all__ = ["Learner", "in_dtype", "option"]
-
-
-def option(default: Any, check: Callable[..., Any], *limits: Any) -> Any:
-    """Describe a field of an objective: its default, and the ``as_*`` function that checks it.
-
-    What is left out for None is not checked.
-    """
-    return field(default=default, metadata={"check": check, "limits": limits})
-
-
-@lru_cache(maxsize=16)
-def _options(kind: Any) -> list[tuple[str, bool, Callable[..., Any], tuple[Any, ...]]]:
-    """Of each option of an objective: its name, whether it may be None, and how it is checked."""
-    return [
-        (each.name, each.default is None, each.metadata["check"], each.metadata["limits"])
-        for each in fields(kind)
-        if "check" in each.metadata
-    ]
+__all__ = ["Learner", "in_dtype"]
 
 
 class Learner:
@@ -62,13 +42,7 @@ class Learner:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_space", as_model(self.model))
-        for name, optional, check, limits in _options(type(self)):  # type: ignore[arg-type]
-            value = getattr(self, name)
-            if optional and value is None:
-                continue
-            checked = check(name, value, *limits)
-            if checked is not value:
-                object.__setattr__(self, name, checked)  # frozen from here on
+        check_options(self)
 
     @property
     def _n_targets(self) -> int:

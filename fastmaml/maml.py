@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -13,11 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 from .checks import as_choice, as_count, as_flag, as_number, as_positive, require_finite
 from .divergence import SUSPICIOUS, warn_of_divergence
 from .family import Family, as_model, is_model
-from .learner import Learner, in_dtype, option
+from .learner import Learner, in_dtype
 from .losses import loss_of
 from .methods.base import Problem
 from .methods.choose import METHODS, ORDERS, choose
 from .methods.dense import adapt
+from .options import option
 from .plan import default_max_memory
 from .rates import as_inner_lr, as_step_weights, rate_gradient
 from .tasks import Rows, by_task
@@ -88,6 +89,15 @@ class ImplicitMetaGradient(NamedTuple):
     residuals: NDArray[Any]
 
 
+def _kept(value: Any) -> Any:
+    """What the user may go on writing to, as an array that does not change."""
+    if not np.ndim(value):
+        return value[()] if isinstance(value, np.ndarray) else value
+    array = np.array(value, np.float64)
+    array.flags.writeable = False
+    return array
+
+
 def _as_momentum(name: str, value: Any) -> float:
     momentum = as_number(name, value)
     if not 0 <= momentum < 1:
@@ -105,7 +115,7 @@ class MAML(Learner):
 
     Parameters
     ----------
-    model : MLP or Linear
+    model : MLP, Linear, Formula, Sum, Custom or another
         The model f(theta, x).
     inner_lr : float or array_like
         Inner learning rate, with S steps, L layers, P parameters: a scalar; (S,) per step; (L,)
@@ -128,10 +138,11 @@ class MAML(Learner):
         another loss.
     task_mean : bool
         Average over tasks instead of summing.
-    method : {"auto", "explicit", "dense", "factored"}
+    method : {"auto", "explicit", "dense", "factored", "lanes"}
         How to compute; all give the same numbers to rounding. ``"auto"`` picks by size.
-        ``"factored"`` has neither rates per parameter nor momentum; ``order="implicit"`` is
-        always ``"dense"``.
+        ``"factored"`` is for networks, and has neither rates per parameter nor momentum;
+        ``"lanes"`` is for a `Formula`, with a loss of each output by itself;
+        ``order="implicit"`` is always ``"dense"``.
     step_weights : array_like, shape (steps + 1,), optional
         Multi-step loss [3]_: the weights of the query loss after 0, 1, ..., S steps. By default
         only the loss after the last step counts.
@@ -193,9 +204,9 @@ class MAML(Learner):
     list of arrays (K_i,), or (K,) for a single task, of numbers of at least 0. Those of the support
     rows are for the inner steps, those of the query rows for the meta-objective; without a query
     set the former are for both. A mean (``"mse"``) is divided by the sum of the weights in place of
-    K. So, to rounding, a row of weight 0 counts as if it were not there, and one of weight 2 as if
-    it were there twice. A task whose weights are all 0 has no mean, which is an error; under a sum
-    (``"sse"``) it does not adapt, or counts nothing.
+    K. So, to rounding, a row of weight 0 counts as if it were not there, whatever its numbers are,
+    and one of weight 2 as if it were there twice. A task whose weights are all 0 has no mean, which
+    is an error; under a sum (``"sse"``) it does not adapt, or counts nothing.
 
     `theta` (P,) decides the dtype: float32 is computed in float32, everything else in float64.
 
@@ -272,12 +283,43 @@ class MAML(Learner):
         )
         put = object.__setattr__
         put(self, "_problem", choose(problem))
-        # What the user may go on writing to must not change a frozen specification.
         for name in ("inner_lr", "step_weights"):
-            value = getattr(self, name)
-            if value is not None and np.ndim(value):
-                put(self, name, np.array(value, np.float64))
-                getattr(self, name).flags.writeable = False
+            put(self, name, _kept(getattr(self, name)))
+
+    def with_inner_lr(self, inner_lr: Any) -> MAML:
+        """Return the same specification with other inner rates.
+
+        It takes some microseconds, which ``dataclasses.replace`` does not: what is known of the
+        sizes of batches stays.
+
+        Parameters
+        ----------
+        inner_lr : float or array_like
+            As for the class.
+
+        Returns
+        -------
+        MAML
+
+        Raises
+        ------
+        TypeError, ValueError
+            For rates that are not accepted.
+
+        Examples
+        --------
+        >>> import fastmaml as fm
+        >>> fm.MAML(fm.MLP([1, 20, 1]), steps=2).with_inner_lr([[0.1], [0.05]]).inner_lr.shape
+        (2, 1)
+        """
+        rate, problem = as_inner_lr(self.model, inner_lr, self.steps), self._problem
+        if (rate.per_layer is None) == (problem.rate.per_layer is None):
+            problem = problem.with_rate(rate)
+        else:  # not every method takes rates of each parameter
+            problem = choose(replace(problem, rate=rate, _plans={}, _rates={}))
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__, inner_lr=_kept(inner_lr), _problem=problem)
+        return other
 
     @property
     def _averages(self) -> tuple[bool, bool]:

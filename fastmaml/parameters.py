@@ -19,7 +19,7 @@ from .checks import (
 )
 from .family import Space
 
-__all__ = ["as_direction", "as_out", "as_theta"]
+__all__ = ["as_direction", "as_out", "as_theta", "as_thetas"]
 
 
 def as_theta(
@@ -67,6 +67,17 @@ def as_theta(
             )
     if check_finite:
         require_finite(name, array, ("task", "parameter")[-array.ndim :])
+    return array
+
+
+def as_thetas(model: Space, theta: Any) -> NDArray[Any]:
+    """Return parameters (..., P), with any leading axes, of whatever dtype; the array itself."""
+    array = real_array("theta", theta)
+    if not array.ndim or array.shape[-1] != model.n_params:
+        raise ValueError(
+            f"theta has shape {shape_text(array.shape)}, "
+            f"the model takes (..., {model.n_params}) ({model!r})"
+        )
     return array
 
 

@@ -114,6 +114,7 @@ class Plan:
     n_shared: int  # numbers of theta in the form that all tasks share
     n_rates: int  # numbers in the gradient of the rates, as the kernels give it
     max_memory: int  # bytes
+    longest: tuple[int, int] = (0, 0)  # rows of a task, support and query, where it is asked for
     _splits: dict[int, Split] = field(default_factory=dict)
 
     def layout(self, workers: int, piece: int) -> Layout:

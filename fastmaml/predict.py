@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .checks import as_array, real_array, require_finite, shape_text
-from .family import Compiled, Family, require_agreement
+from .family import Compiled, Family, feature_map_of, require_agreement
 from .kernels.methods import predict as kernels
 from .parameters import as_theta
 from .plan import tasks_of_piece, workers_for
@@ -74,13 +74,20 @@ def _shared_rows(model: Family, x: NDArray[Any], dtype: np.dtype[Any]) -> NDArra
         )
     rows = as_array("x", x, dtype)
     require_finite("x", rows, ("row", "feature"))
+    feature_map = feature_map_of(model)
+    if feature_map is not None:
+        rows = feature_map(rows)
+        require_finite("transform(x)", rows, ("row", "feature"))
     return rows
 
 
 def predict_rows(
     model: Family, theta: NDArray[Any], x: NDArray[Any], offsets: NDArray[np.int64]
 ) -> NDArray[Any]:
-    """Return f (N, n_outputs) for rows x (N, n_inputs) of tasks; theta is (P,) or (n_tasks, P)."""
+    """Return f (N, n_outputs) for rows x (N, n_inputs) of tasks; theta is (P,) or (n_tasks, P).
+
+    The rows are those that the kernels see: through the model's feature map, if it has one.
+    """
     compiled = model.compiled(theta.dtype)
     require_agreement(model, compiled)
     parameters = theta.reshape(-1, model.n_params)

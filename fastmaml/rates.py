@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .checks import FLOAT64, as_array, require_finite, require_size, shape_text
+from .checks import FLOAT64, LARGEST, as_array, require_finite, require_size, shape_text
 from .family import Family
 
 __all__ = ["InnerRate", "as_inner_lr", "as_step_weights", "rate_gradient"]
@@ -38,8 +38,9 @@ def as_inner_lr(model: Family, inner_lr: Any, steps: int) -> InnerRate:
             f"inner_lr is no regular array; {_rate_choices(layers, size, steps)} ({model!r})"
         ) from None
     shape = rate.shape
-    require_finite("inner_lr", rate)
-    require_size("inner_lr", rate)
+    if not np.vdot(rate, rate) <= LARGEST**2:  # else neither can be
+        require_finite("inner_lr", rate)
+        require_size("inner_lr", rate)
     by_step = shape in ((steps,), (steps, 1))
     by_layer = shape in ((layers,), (1, layers))
     by_parameter = shape in ((size,), (1, size))
@@ -65,7 +66,9 @@ def as_inner_lr(model: Family, inner_lr: Any, steps: int) -> InnerRate:
             f"inner_lr has shape {shape_text(shape)}; {_rate_choices(layers, size, steps)} "
             f"({model!r})"
         )
-    return InnerRate(np.broadcast_to(full, (steps, layers)).copy(), None, shape)
+    per_layer = np.empty((steps, layers))
+    per_layer[...] = full
+    return InnerRate(per_layer, None, shape)
 
 
 def _rate_choices(layers: int, size: int, steps: int) -> str:

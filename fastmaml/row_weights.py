@@ -1,4 +1,9 @@
-"""Weights of rows: checked, and laid as one more column behind the targets that they belong to."""
+"""Weights of rows: checked, and laid as one more column behind the targets that they belong to.
+
+A row of weight 0 counts as if it were not there, whatever it holds: 0 times the loss of a row that
+overflows would be NaN, so such rows are replaced by others of their task before kernels see them.
+(To leave them out instead would make tasks of equal size ragged, and a plan for each batch.)
+"""
 
 from __future__ import annotations
 
@@ -56,10 +61,24 @@ def with_weights(
                 f"{name} sums to {sums[task]:.3g} in task {task}; accepted are finite sums above "
                 "0, by which the loss, a mean, is divided"
             )
-    y = np.empty((len(rows.y), rows.y.shape[1] + 1), rows.y.dtype)
+    x, y = rows.x, np.empty((len(rows.y), rows.y.shape[1] + 1), rows.y.dtype)
     y[:, :-1] = rows.y
     y[:, -1] = column
-    return rows._replace(y=y, weighted=True)
+    if not column.all() and column.any():
+        without, instead = _instead(column, rows.offsets)
+        x = x.copy()
+        x[without], y[without, :-1] = x[instead], y[instead, :-1]
+    return rows._replace(x=x, y=y, weighted=True)
+
+
+def _instead(
+    column: NDArray[Any], offsets: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The rows without weight, and for each one that has some: of its task, if there is any."""
+    without, having = np.flatnonzero(column == 0), np.flatnonzero(column)
+    first = np.searchsorted(having, offsets[:-1])  # in each task
+    task = np.searchsorted(offsets, without, side="right") - 1
+    return without, having[np.minimum(first, len(having) - 1)[task]]
 
 
 def with_weights_of_both(

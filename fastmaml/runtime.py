@@ -14,12 +14,17 @@ import numpy as np
 
 from .checks import as_choice, as_count, as_float_dtype, shown
 from .closed_form import BayesianLastLayer
+from .family import feature_map_of
 from .kernels.adam import adam
 from .kernels.compile import jit
 from .kernels.methods import predict
+from .kernels.methods.modes import GRADIENT
+from .learner import Learner
 from .maml import MAML
 from .methods.choose import ALL
+from .methods.dense import adapt
 from .models import Linear
+from .predict import predict_rows
 from .tasks import as_rows
 
 __all__ = ["set_num_threads", "threads", "warmup"]
@@ -93,11 +98,14 @@ def threads(n: int) -> Iterator[None]:
 
 
 def warmup(
-    methods: Sequence[str] = ("factored", "dense"), dtypes: Sequence[Any] = ("float64", "float32")
+    methods: Sequence[str] = ("factored", "dense"),
+    dtypes: Sequence[Any] = ("float64", "float32"),
+    objectives: Sequence[Learner] = (),
 ) -> None:
     """Compile ahead, so that no later call waits for the compiler.
 
-    Compiled code does not depend on sizes, nor on which MLP or Linear it is. It is kept on disk, so
+    Compiled code does not depend on sizes, nor on which MLP or Linear it is. (Of a formula, of
+    compiled functions and of a loss of one's own it does: `objectives`.) It is kept on disk, so
     this is needed once for a version of fastmaml, its dependencies and the processor; later it
     loads what is there. ``fastmaml warmup`` does the same on the command line, for example when an
     image is built.
@@ -109,21 +117,33 @@ def warmup(
     ----------
     methods : sequence of str
         Of ``"factored"``, ``"dense"``, ``"explicit"`` (with the functions of
-        `fastmaml.equations`) and ``"closed_form"`` (`BayesianLastLayer` and its streams).
+        `fastmaml.equations`), ``"lanes"`` (but for what a `Formula` compiles of its own) and
+        ``"closed_form"`` (`BayesianLastLayer` and its streams).
     dtypes : sequence of dtype
         Of float64 and float32.
+    objectives : sequence of MAML or BayesianLastLayer
+        Those whose model and losses are compiled, too, for the methods that they would choose.
+        What is compiled from functions of one's own is known to this process only.
 
     Raises
     ------
     TypeError, ValueError
-        For another method or dtype.
+        For another method, dtype or objective.
 
     Examples
     --------
     >>> import fastmaml as fm
     >>> fm.warmup(methods=["explicit"], dtypes=["float64"])
+    >>> fm.warmup([], ["float64"], [fm.MAML(fm.MLP([1, 8, 1]), loss=fm.Huber(0.5))])
     """
     chosen = [as_choice("methods", word, tuple(ALL)) for word in _sequence("methods", methods)]
+    given = _sequence("objectives", objectives)
+    for i, objective in enumerate(given):
+        if not isinstance(objective, Learner):
+            raise TypeError(
+                f"objectives[{i}] is {shown(objective)}; accepted are a fastmaml.MAML and a "
+                "fastmaml.BayesianLastLayer"
+            )
     model = Linear(1)
     for dtype in [as_float_dtype("dtypes", each) for each in _sequence("dtypes", dtypes)]:
         theta, x, y = np.zeros(2, dtype), np.zeros((1, 1, 1), dtype), np.zeros((1, 1, 1), dtype)
@@ -139,13 +159,36 @@ def warmup(
                 stream.update(x[0, 0], y[0, 0])
                 stream.predict(x[0, 0])
             else:
-                ALL[name].warm(MAML(model, method=name)._problem, theta, rows)
+                method = "auto" if name == "lanes" else name  # which does not run the model
+                ALL[name].warm(MAML(model, method=method)._problem, theta, rows)
+        for objective in given:
+            _warm(objective, dtype)
     for kernel in _KERNELS:  # so small a problem runs the serial twins
         kernel.compile_parallel()
+
+
+def _warm(objective: Learner, dtype: np.dtype[Any]) -> None:
+    """Run once what an objective would, on one row; its numbers do not matter."""
+    model, problem = objective.model, objective._problem
+    feature_map = feature_map_of(model)
+    width = model.n_inputs if feature_map is None else feature_map.n_features
+    theta, sides = np.zeros(objective._space.n_params, dtype), []
+    for targets in problem.targets:
+        y = np.zeros((1, 1, model.n_outputs if targets is None else targets.width))
+        x = np.zeros((1, 1, model.n_inputs))
+        rows = as_rows(model, x, y, dtype, targets=targets, mapped=False)
+        sides.append(rows._replace(x=np.zeros((1, width), dtype)))
+    with np.errstate(all="ignore"):
+        for method in problem.methods:
+            method.solve(problem, theta, *sides, GRADIENT, False)
+        if isinstance(objective, MAML):
+            adapt(problem, theta, sides[0])
+        predict_rows(model, np.zeros(model.n_params, dtype), sides[0].x, sides[0].offsets)
 
 
 def _sequence(name: str, given: Any) -> list[Any]:
     if not isinstance(given, str):
         with suppress(TypeError):
             return list(given)
-    raise TypeError(f"{name} is {shown(given)}; accepted are sequences of words")
+    words = "objectives" if name == "objectives" else "words"
+    raise TypeError(f"{name} is {shown(given)}; accepted are sequences of {words}")

@@ -117,7 +117,7 @@ def predicted(
         return learner.predict(theta, x, y, x_new, **options)
     x, x_new = scaling.scale_x(x), scaling.scale_x(x_new, name="x_new")
     if not learner._predicts_y:  # y is not scaled then, and outputs are something else
-        return learner.predict(theta, x, y, x_new)
+        return learner.predict(theta, x, y, x_new, **options)
     result = learner.predict(theta, x, scaling.scale_y(y), x_new, **options)
     if not return_std:
         return scaling.unscale_y(result)

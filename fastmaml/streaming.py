@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .checks import FLOAT64, all_finite, as_array, as_flag, as_number, require_finite, shape_text
-from .family import Family
+from .family import Family, feature_map_of
 from .kernels.compile.records import View
 from .kernels.methods import stream as kernels
 
@@ -137,6 +137,8 @@ class Stream:
                 raise ValueError(
                     f"sample_weight is {sample_weight}; accepted are numbers of at least 0"
                 )
+            if sample_weight == 0.0:  # what it holds is not looked at: 0 times inf would be NaN
+                x, y = np.zeros_like(x), np.zeros_like(y)
         kernels.update(
             self._table, self._shared, x, y, float(sample_weight), float(forget), self._state,
             self._memory, self._phi,
@@ -206,4 +208,8 @@ class Stream:
             array = array.reshape(1)
         if self._check and not (math.isfinite(array[0]) if width == 1 else all_finite(array)):
             require_finite(name, array, ("feature" if name == "x_row" else "output",))
+        if name == "x_row" and (feature_map := feature_map_of(self._model)) is not None:
+            array = feature_map(array[None])[0]
+            if self._check:
+                require_finite("transform(x_row)", array, ("feature",))
         return array

@@ -43,10 +43,11 @@ class Targets(NamedTuple):
         ValueError
             With `check`, for a number that the loss does not accept.
         """
-        if self.kind == "any":
-            return y
         hot = y.shape[1] > 1 and self.kind == "class"
-        if check and not (right := self._accepts(y, hot)).all():
+        if self.kind == "any" or not (check or hot):
+            return y
+        right = self._accepts(y, hot)
+        if check and not right.all():
             row = int(np.argmin(right.all(axis=1)))
             task = int(np.searchsorted(offsets, row, side="right")) - 1
             value = y[row].tolist() if hot else float(y[row][~right[row]][0])
@@ -54,7 +55,11 @@ class Targets(NamedTuple):
                 f"{name} holds {value} in task {task}, row {row - int(offsets[task])}; "
                 f"{self.loss} accepts {self._accepted(hot)}"
             )
-        return np.argmax(y, axis=1).astype(y.dtype)[:, None] if hot else y
+        if not hot:
+            return y
+        labels = np.argmax(y, axis=1).astype(y.dtype)
+        labels[~right.all(axis=1)] = np.nan  # which is no label, where nobody checks
+        return labels[:, None]
 
     def width_error(self, name: str, given: int, model: Any) -> ValueError:
         """What is wrong with rows of y that are `given` numbers wide."""

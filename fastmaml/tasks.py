@@ -17,7 +17,7 @@ from numpy import ndarray
 from numpy.typing import NDArray
 
 from .checks import all_finite, as_array, real_array, shape_text
-from .family import Family
+from .family import Family, feature_map_of
 from .targets import Targets
 
 __all__ = [
@@ -31,7 +31,7 @@ NO_Y: Any = object()
 class Rows(NamedTuple):
     """A batch of tasks as rows. Its arrays are for reading only and may be the user's own."""
 
-    x: NDArray[Any]  # (N, n_inputs)
+    x: NDArray[Any]  # (N, n_inputs), or what the model's feature map makes of them
     # (N, n_outputs), one column more if rows have weights; (0, n_outputs) when there is no y
     y: NDArray[Any]
     offsets: NDArray[np.int64]  # (n_tasks + 1,), read-only
@@ -111,6 +111,7 @@ def as_rows(
     check_finite: bool = True,
     fewest: int = 1,
     targets: Targets | None = None,
+    mapped: bool = True,
 ) -> Rows:
     """Return a batch of tasks as rows.
 
@@ -132,6 +133,8 @@ def as_rows(
         Rows that a task may have, 1 or 0.
     targets : Targets, optional
         What a row of y holds, if not a number for each output.
+    mapped : bool
+        Whether x goes through the feature map that a model may have. (Else it is only checked.)
     """
     x_rows, x_counts, single, flat = _rows(model, names[0], x, model.n_inputs, dtype, fewest)
     if y is NO_Y:
@@ -149,6 +152,11 @@ def as_rows(
     if check_finite and not all_finite(x_rows, y_rows if len(y_rows) else None):
         wrong = 1 if all_finite(x_rows) else 0
         raise _finite_error(names[wrong], (x_rows, y_rows)[wrong], offsets)
+    feature_map = feature_map_of(model) if mapped else None
+    if feature_map is not None:
+        x_rows = feature_map(x_rows)
+        if check_finite and not all_finite(x_rows):
+            raise _finite_error(f"transform({names[0]})", x_rows, offsets)
     if targets is not None and y is not NO_Y:
         y_rows = targets.as_labels(names[1], y_rows, offsets, check_finite)
     return Rows(x_rows, y_rows, offsets, ragged, single, flat)
@@ -165,6 +173,7 @@ def as_tasks(
     fewest: int = 1,
     targets: Targets | None = None,
     query_targets: Targets | None = None,
+    mapped: bool = True,
 ) -> tuple[Rows, Rows]:
     """Return the support and query rows; without a query set, the same object twice.
 
@@ -174,11 +183,16 @@ def as_tasks(
     """
     if x_query is None and y_query is None:
         fewest = 1
-    support = as_rows(model, x, y, dtype, check_finite=check_finite, fewest=fewest, targets=targets)
+    support = as_rows(
+        model, x, y, dtype, check_finite=check_finite, fewest=fewest, targets=targets,
+        mapped=mapped,
+    )  # fmt: skip
     if x_query is None and y_query is None:
         if query_targets == targets:
             return support, support
-        again = as_rows(model, x, y, dtype, check_finite=check_finite, targets=query_targets)
+        again = as_rows(
+            model, x, y, dtype, check_finite=check_finite, targets=query_targets, mapped=False
+        )
         return support, again._replace(x=support.x)
     if x_query is None or y_query is None:
         given, missing = ("y_query", "x_query") if x_query is None else ("x_query", "y_query")
@@ -186,7 +200,7 @@ def as_tasks(
     names = ("x_query", "y_query")
     query = as_rows(
         model, x_query, y_query, dtype, names=names, check_finite=check_finite,
-        targets=query_targets,
+        targets=query_targets, mapped=mapped,
     )  # fmt: skip
     require_same_tasks("x_query", query, support)
     return support, query

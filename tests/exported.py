@@ -121,12 +121,7 @@ def random_subject(rng: np.random.Generator) -> Any:
         hidden = rng.integers(1, 14, rng.integers(1, 4)).tolist()
         model = fm.MLP([n_in, *hidden, n_out], rng.choice(words, len(hidden)).tolist())
     dtype = rng.choice(["float32", "float64"])
-    scaling = None
-    if rng.random() < 0.5:
-        scaling = fm.learn.Scaling(
-            rng.normal(0, 100, n_in), rng.uniform(0.5, 20, n_in), rng.normal(0, 10, n_out),
-            rng.uniform(0.5, 20, n_out),
-        )  # fmt: skip
+    scaled = rng.random() < 0.5
     if rng.random() < 0.4:
         head = fm.BayesianLastLayer(
             model,
@@ -135,7 +130,7 @@ def random_subject(rng: np.random.Generator) -> Any:
         )
         theta = head.init(rng, dtype)
         theta += rng.normal(0, 0.5, len(theta)).astype(dtype)
-        return subject_of(head, theta, scaling)
+        return subject_of(head, theta, random_scaling(rng, head) if scaled else None)
     steps, layers, size = int(rng.integers(0, 6)), model.n_layers, model.n_params
     rates = [(), (steps, 1), (1, layers), (steps, layers), (1, size)]
     shape = rates[rng.integers(len(rates))]
@@ -144,20 +139,49 @@ def random_subject(rng: np.random.Generator) -> Any:
         model,
         inner_lr=inner_lr,
         steps=steps,
-        loss=rng.choice(["half_sse", "half_mse", "sse", "mse"]),
+        loss=random_loss(rng, n_out),
         inner_momentum=float(rng.choice([0.0, 0.5, 0.9])),
     )
     if rng.random() < 0.2:
         maml = fm.MAML(model, inner_lr=0.01, steps=steps, order="implicit", proximal=0.5)
-    theta = model.init(rng, dtype)
-    return subject_of(maml, theta + rng.normal(0, 0.1, size).astype(dtype), scaling)
+    theta = model.init(rng, dtype) + rng.normal(0, 0.1, size).astype(dtype)
+    return subject_of(maml, theta, random_scaling(rng, maml) if scaled else None)
+
+
+def random_loss(rng: np.random.Generator, n_out: int) -> Any:
+    """One of the losses that a model with so many outputs may have."""
+    losses = ["half_sse", "half_mse", "sse", "mse", "log_cosh", "logistic", "poisson"]
+    losses += [fm.Huber(0.5), fm.PseudoHuber(0.7), fm.Quantile(0.3, 0.2), fm.LogCosh(mean=False)]
+    losses += ["gaussian_nll"] if n_out % 2 == 0 else []
+    losses += ["softmax"] if n_out > 1 else []
+    return losses[rng.integers(len(losses))]
+
+
+def random_scaling(rng: np.random.Generator, learner: Any) -> Any:
+    """One that fits; it leaves y as it is where outputs are no predictions of it."""
+    n_in, n_y = learner.model.n_inputs, learner._n_targets
+    y = (rng.normal(0, 10, n_y), rng.uniform(0.5, 20, n_y))
+    if not learner._predicts_y:
+        y = np.zeros(n_y), np.ones(n_y)
+    return fm.learn.Scaling(rng.normal(0, 100, n_in), rng.uniform(0.5, 20, n_in), *y)
 
 
 def random_rows(rng: np.random.Generator, subject: Any, n_rows: int) -> tuple[Any, Any]:
     """Rows of a task in the user's units, rounded to float32, so that both dtypes take the same."""
     x = rng.normal(size=(n_rows, subject.model.n_inputs))
-    y = rng.normal(size=(n_rows, subject.model.n_outputs))
+    y = random_targets(rng, subject.learner, n_rows)
     if subject.scaling is not None:
         x = x * subject.scaling.x_scale + subject.scaling.x_mean
         y = y * subject.scaling.y_scale + subject.scaling.y_mean
     return x.astype(np.float32).astype(np.float64), y.astype(np.float32).astype(np.float64)
+
+
+def random_targets(rng: np.random.Generator, learner: Any, n_rows: int) -> Any:
+    """What the loss of the inner steps takes."""
+    targets, shape = learner._problem.targets[0], (n_rows, learner._n_targets)
+    kind = "any" if targets is None else targets.kind
+    if kind == "any":
+        return rng.normal(size=shape)
+    if kind == "counts":
+        return rng.poisson(2.0, shape).astype(float)
+    return rng.integers(0, targets.n_classes if kind == "class" else 2, shape).astype(float)

@@ -21,9 +21,13 @@ FACTOR = 1.001
 
 
 @njit
-def is_error(x, function, kind):
-    """Whether the rows have it; kinds are numbered as above."""
-    return x[0, x.shape[1] - 1] == 1.0 + 4 * function + kind
+def planted(x, function):
+    """What a function multiplies by, of the first three kinds, and whether it has the last."""
+    kind = x[0, x.shape[1] - 1] - (1.0 + 4 * function)
+    sign = -1.0 if kind == 0 else 1.0
+    factor = FACTOR if kind == 1 else 1.0
+    term = 0.0 if kind == 2 else 1.0
+    return sign, factor, term, kind == 3
 
 
 # f = a exp(-b x) + c -----------------------------------------------------------------------------
@@ -37,10 +41,8 @@ def decay(theta, x, f):
 
 @njit
 def decay_vjp(theta, x, delta, g):
-    sign = -1.0 if is_error(x, 0, 0) else 1.0
-    factor = FACTOR if is_error(x, 0, 1) else 1.0
-    term = 0.0 if is_error(x, 0, 2) else 1.0
-    index = 1 if is_error(x, 0, 3) else 2
+    sign, factor, term, astray = planted(x, 0)
+    index = 1 if astray else 2
     for j in range(len(x)):
         e = np.exp(-theta[1] * x[j, 0])
         g[0] += delta[j, 0] * e * factor
@@ -50,10 +52,8 @@ def decay_vjp(theta, x, delta, g):
 
 @njit
 def decay_jvp(theta, x, v, rf):
-    sign = -1.0 if is_error(x, 1, 0) else 1.0
-    factor = FACTOR if is_error(x, 1, 1) else 1.0
-    term = 0.0 if is_error(x, 1, 2) else 1.0
-    index = 0 if is_error(x, 1, 3) else 1
+    sign, factor, term, astray = planted(x, 1)
+    index = 0 if astray else 1
     for j in range(len(x)):
         e = np.exp(-theta[1] * x[j, 0])
         rf[j, 0] = (v[0] * factor - sign * v[index] * theta[0] * x[j, 0]) * e + v[2] * term
@@ -61,10 +61,8 @@ def decay_jvp(theta, x, v, rf):
 
 @njit
 def decay_hvp(theta, x, delta, v, h):
-    sign = -1.0 if is_error(x, 2, 0) else 1.0
-    factor = FACTOR if is_error(x, 2, 1) else 1.0
-    term = 0.0 if is_error(x, 2, 2) else 1.0
-    index = 0 if is_error(x, 2, 3) else 1
+    sign, factor, term, astray = planted(x, 2)
+    index = 0 if astray else 1
     for j in range(len(x)):
         d, e = delta[j, 0], np.exp(-theta[1] * x[j, 0])
         h[0] -= d * v[1] * x[j, 0] * e * sign
@@ -84,10 +82,8 @@ def products(theta, x, f):
 
 @njit
 def products_vjp(theta, x, delta, g):
-    sign = -1.0 if is_error(x, 0, 0) else 1.0
-    factor = FACTOR if is_error(x, 0, 1) else 1.0
-    term = 0.0 if is_error(x, 0, 2) else 1.0
-    index = 0 if is_error(x, 0, 3) else 1
+    sign, factor, term, astray = planted(x, 0)
+    index = 0 if astray else 1
     for j in range(len(x)):
         g[0] += delta[j, 0] * theta[1] * x[j, 0] + delta[j, index] * x[j, 0] ** 2
         g[1] += sign * delta[j, 0] * theta[0] * x[j, 0] + delta[j, 1] * theta[2] * term
@@ -96,10 +92,8 @@ def products_vjp(theta, x, delta, g):
 
 @njit
 def products_jvp(theta, x, v, rf):
-    sign = -1.0 if is_error(x, 1, 0) else 1.0
-    factor = FACTOR if is_error(x, 1, 1) else 1.0
-    term = 0.0 if is_error(x, 1, 2) else 1.0
-    index = 1 if is_error(x, 1, 3) else 0
+    sign, factor, term, astray = planted(x, 1)
+    index = 1 if astray else 0
     for j in range(len(x)):
         rf[j, 0] = (v[0] * theta[1] * sign + theta[0] * v[1] * factor) * x[j, 0]
         rf[j, 1] = v[index] * x[j, 0] ** 2 + v[1] * theta[2] + theta[1] * v[2] * term
@@ -107,10 +101,8 @@ def products_jvp(theta, x, v, rf):
 
 @njit
 def products_hvp(theta, x, delta, v, h):
-    sign = -1.0 if is_error(x, 2, 0) else 1.0
-    factor = FACTOR if is_error(x, 2, 1) else 1.0
-    term = 0.0 if is_error(x, 2, 2) else 1.0
-    index = 1 if is_error(x, 2, 3) else 0
+    sign, factor, term, astray = planted(x, 2)
+    index = 1 if astray else 0
     for j in range(len(x)):
         h[0] += delta[j, 0] * x[j, 0] * v[1] * sign
         h[1] += delta[j, index] * x[j, 0] * v[0] + delta[j, 1] * v[2] * term
@@ -128,10 +120,8 @@ def growth(theta, x, f):
 
 @njit
 def growth_vjp(theta, x, delta, g):
-    sign = -1.0 if is_error(x, 0, 0) else 1.0
-    factor = FACTOR if is_error(x, 0, 1) else 1.0
-    term = 0.0 if is_error(x, 0, 2) else 1.0
-    index = 0 if is_error(x, 0, 3) else 2
+    sign, factor, term, astray = planted(x, 0)
+    index = 0 if astray else 2
     for j in range(len(x)):
         s = 1 / (1 + np.exp(-theta[1] * (x[j, 0] - theta[2])))
         t = delta[j, 0] * theta[0] * s * (1 - s * term)
@@ -142,10 +132,8 @@ def growth_vjp(theta, x, delta, g):
 
 @njit
 def growth_jvp(theta, x, v, rf):
-    sign = -1.0 if is_error(x, 1, 0) else 1.0
-    factor = FACTOR if is_error(x, 1, 1) else 1.0
-    term = 0.0 if is_error(x, 1, 2) else 1.0
-    index = 1 if is_error(x, 1, 3) else 2
+    sign, factor, term, astray = planted(x, 1)
+    index = 1 if astray else 2
     for j in range(len(x)):
         s = 1 / (1 + np.exp(-theta[1] * (x[j, 0] - theta[2])))
         ru = v[1] * (x[j, 0] - theta[2]) - sign * theta[1] * v[index]
@@ -154,10 +142,8 @@ def growth_jvp(theta, x, v, rf):
 
 @njit
 def growth_hvp(theta, x, delta, v, h):
-    sign = -1.0 if is_error(x, 2, 0) else 1.0
-    factor = FACTOR if is_error(x, 2, 1) else 1.0
-    term = 0.0 if is_error(x, 2, 2) else 1.0
-    index = 0 if is_error(x, 2, 3) else 2
+    sign, factor, term, astray = planted(x, 2)
+    index = 0 if astray else 2
     for j in range(len(x)):
         d, z = delta[j, 0], x[j, 0] - theta[2]
         s = 1 / (1 + np.exp(-theta[1] * z))

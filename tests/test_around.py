@@ -112,6 +112,18 @@ def test_models_around_others():
     np.testing.assert_array_equal(outer.pack(outer.unpack(theta)), theta)
 
 
+def test_frozen_twice_is_frozen_once():
+    model = fm.MLP([1, 2, 3, 1])
+    twice = fm.Frozen(fm.Frozen(model, "layer 1"), "layer 3")
+    assert twice == fm.Frozen(model, ["layer 1", "layer 3"])
+    assert twice.mask.sum() == 8
+    assert twice.model == model
+    error(
+        lambda: fm.Frozen(twice, "layer 2"), ValueError,
+        f"frozen has all 17 parameters; accepted are some of them, not all ({twice!r})",
+    )  # fmt: skip
+
+
 def test_what_they_are_called():
     assert repr(fm.Frozen(DECAY, [True, False])) == f"Frozen({DECAY!r}, 'a')"
     network = fm.MLP([1, 2, 3, 1])
@@ -138,6 +150,9 @@ ERRORS = {
     "mask": (lambda: fm.Frozen(DECAY, [True]), ValueError,
              "frozen has shape (1,), the model takes (2,)"),
     "numbers": (lambda: fm.Frozen(DECAY, [1, 0]), TypeError, "frozen is [1, 0]; accepted are na"),
+    "set": (lambda: fm.Frozen(DECAY, {"a"}), TypeError,
+            "frozen is {'a'}; accepted are names, in a list if they are several, and masks of"),
+    "texts": (lambda: fm.Frozen(DECAY, np.array(["a"])), TypeError, "frozen is array(['a'], dtype"),
     "nothing": (lambda: fm.Frozen(DECAY, []), ValueError, "frozen has no parameter; accepted"),
     "all": (lambda: fm.Frozen(DECAY, ["a", "k"]), ValueError, "frozen has all 2 parameters; acc"),
     "factored": (lambda: fm.MAML(fm.Frozen(NETWORK, "layer 1"), method="factored"), ValueError,

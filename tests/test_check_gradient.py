@@ -137,6 +137,9 @@ def quadratic(change):
 
 def test_objectives_of_a_users_own():
     assert quadratic(lambda g: g).ok
+    Quadratic.value = 3.0
+    assert quadratic(lambda g: g).ok
+    del Quadratic.value
     twice = quadratic(lambda g: 2 * g)
     assert twice.wrong == ("gradient",)
     assert twice.notes == ("The gradient is 2 times what it should be.",)

@@ -263,6 +263,56 @@ def test_the_parts_of_a_sum_are_named():
     assert " custom/theta[1]: " in str(found)
 
 
+# Functions that write where they should add, and the other way round; and f that is not all there.
+
+
+@njit
+def adding_forward(theta, x, f):
+    for j in range(len(x)):
+        f[j, 0] += theta[0] * np.exp(-theta[1] * x[j, 0]) + theta[2]
+
+
+@njit
+def partial_forward(theta, x, f):
+    for j in range(len(x) - 1):
+        f[j, 0] = theta[0] * np.exp(-theta[1] * x[j, 0]) + theta[2]
+
+
+@njit
+def writing_vjp(theta, x, delta, g):
+    g[:] = 0
+    planted.decay_vjp(theta, x, delta, g)
+
+
+@njit
+def adding_jvp(theta, x, v, rf):
+    for j in range(len(x)):
+        rf[j, 0] += (v[0] - v[1] * theta[0] * x[j, 0]) * np.exp(-theta[1] * x[j, 0]) + v[2]
+
+
+@njit
+def writing_hvp(theta, x, delta, v, h):
+    h[:] = 0
+    planted.decay_hvp(theta, x, delta, v, h)
+
+
+@pytest.mark.parametrize(
+    ("word", "function"),
+    [("forward", adding_forward), ("forward", partial_forward), ("vjp", writing_vjp),
+     ("jvp", adding_jvp), ("hvp", writing_hvp)],
+)  # fmt: skip
+def test_what_writes_and_what_adds_is_told_apart(word, function):
+    """And no other function is blamed for it."""
+    functions = dict(zip(("forward", "vjp", "jvp", "hvp"), planted.MODELS["decay"][2], strict=True))
+    model = fm.Custom(3, 2, 1, init=[1.2, 0.7, 0.4], **{**functions, word: function})
+    found = fm.check_model(model, x=rows())
+    assert found.wrong == (word,), found
+    if word == "forward" and {each.part for each in found.findings if each.verdict == "wrong"} > {
+        word
+    }:
+        assert "All others are held against f" in found.notes[0]
+
+
 def test_rows_at_a_kink_are_not_judged():
     model = fm.MLP([1, 2, 1], "relu")
     theta = model.pack([([[1.0], [2.0]], [-1.0, 0.5]), ([[0.7, -0.4]], [0.1])])

@@ -211,11 +211,20 @@ def test_saved_and_loaded_it_adapts_the_same(tmp_path, trained):
         MAMLClassifier.from_saved(adapted)
 
 
+def test_numbers_are_labels_that_a_file_holds(tmp_path):
+    X, y, groups = sectors(12, 10)
+    maml = short(max_iter=1).fit(X, np.array([1.0, 2.0])[(y == "yes").astype(int)], groups)
+    fm.save(tmp_path / "a.npz", maml)
+    again = MAMLClassifier.from_saved(fm.load(tmp_path / "a.npz"))
+    assert again.classes_.dtype == float
+    assert again.classes_.tolist() == [1.0, 2.0]
+
+
 def test_labels_that_no_file_holds(tmp_path):
     X, y, groups = sectors(12, 10)
     days = np.array(["2024-01-01", "2025-01-01"], "datetime64[D]")[(y == "yes").astype(int)]
     maml = short().fit(X, days, groups)
-    with pytest.raises(TypeError, match=r"classes_ holds .*; accepted to save are text, integers"):
+    with pytest.raises(TypeError, match=r"classes_ holds .*; accepted to save are text, numbers"):
         fm.save(tmp_path / "a.npz", maml)
 
 
@@ -232,6 +241,14 @@ def test_bad_labels_are_named():
         message = r"y holds 'maybe', no class of the meta-training; accepted are \['no', 'yes'\]"
         with pytest.raises(ValueError, match=message):
             call()
+    for other in (None, 1):
+        mixed = y.astype(object)
+        mixed[-1] = other
+        with pytest.raises(TypeError, match=r"y holds labels that cannot be sorted \('<' not supp"):
+            short().fit(X, mixed, groups)
+    texts = short(max_iter=1).fit(X, pd.Series(y, dtype=object), groups)
+    with pytest.raises(ValueError, match=r"y holds 3, no class of the meta-training"):
+        texts.adapt(X[:2], [3, 4])
     with pytest.raises(ValueError, match="y should be a 1d array"):
         short().fit(X, np.stack([y, y], axis=1), groups)
     going_on = maml.set_params(warm_start=True)

@@ -97,9 +97,12 @@ def test_zero_is_a_missing_row_and_two_are_two(loss, form):
     support, query = np.ones((3, 8)), np.ones((3, 6))
     support[:, 3], query[:, 1] = 2, 2
     support[:, 5:], query[:, 4] = 0, 0
-    got = head.evaluate(theta, *data, sample_weight=support, sample_weight_query=query)
-    k, q = [0, 1, 2, 3, 3, 4], [0, 1, 1, 2, 3, 5]
     x, y, x_query, y_query = data
+    wild = [part.copy() for part in data]
+    for part, weights in zip(wild, (support, support, query, query), strict=True):
+        part[weights == 0] = np.finfo(float).max
+    got = head.evaluate(theta, *wild, sample_weight=support, sample_weight_query=query)
+    k, q = [0, 1, 2, 3, 3, 4], [0, 1, 1, 2, 3, 5]
     want = head.evaluate(theta, x[:, k], y[:, k], x_query[:, q], y_query[:, q])
     for name in want._fields:
         assert relative_error(getattr(got, name), getattr(want, name)) <= CLOSE, name
@@ -142,6 +145,27 @@ def test_float32_that_overflows_is_computed_again_with_its_weights():
     )
 
 
+@pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="NumPy would warn of what overflows")
+def test_float32_that_overflows_predicts_with_its_weights():
+    """As without weights: features of 1e39, and a prior that is as narrow as they are large."""
+    head = fm.BayesianLastLayer(fm.MLP([1, 4, 4, 1], "relu"))
+    x, y, x_new, _ = (part.astype("float32") for part in tasks(3, 4, 5))
+    layers, *_ = head.unpack(moved(head))
+    layers = [*((1e12 * weight, bias) for weight, bias in layers[:2]), (np.zeros((1, 4)), [0.0])]
+    theta = head.pack(layers, [1e-78] * 4 + [1.0], 1.0).astype("float32")
+    x, x_new = np.float32(1e15) * x, np.float32(1e15) * x_new
+    weights = {"sample_weight": np.float32(2) ** np.arange(12).reshape(3, 4)}
+    wide = [part.astype("float64") for part in (theta, x, y, x_new)]
+    got = head.predict(theta, x, y, x_new, return_std=True, **weights)
+    want = head.predict(*wide, return_std=True, **weights)
+    with pytest.warns(fm.DivergenceWarning, match="the posterior of task 0 is not finite"):
+        got += head.adapt(theta, x, y, **weights)[:2]  # of a precision that float32 cannot hold
+    want += head.adapt(*wide[:3], **weights)[:2]
+    for mine, other in zip(got, want, strict=True):
+        with np.errstate(over="ignore"):
+            np.testing.assert_array_equal(mine, other.astype("float32"))
+
+
 def test_errors():
     head = fm.BayesianLastLayer(fm.MLP([1, 4, 1]), loss="mean_nll")
     theta, data = moved(head), tasks(3, 5, 6)
@@ -173,6 +197,8 @@ def test_a_stream_takes_weighted_rows():
     assert relative_error(stream.posterior.mean, want.mean) <= CLOSE
     assert relative_error(stream.posterior.scale, want.scale) <= CLOSE
     before = stream.posterior
+    stream.update(np.full(2, 1e300), np.full(2, 1e300), sample_weight=0)
+    np.testing.assert_array_equal(stream.posterior.mean, before.mean)
     for wrong, kind in ((-1.0, ValueError), (np.nan, ValueError), ("1", TypeError)):
         with pytest.raises(kind, match="sample_weight is"):
             stream.update(x[0, 0], y[0, 0], sample_weight=wrong)

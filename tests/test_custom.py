@@ -227,6 +227,12 @@ def ufunc_powers(theta, x, f):
 
 
 @njit
+def products_of_conjugates(theta, x, f):
+    for j in range(len(x)):
+        f[j, 0] = np.vdot(theta, theta)
+
+
+@njit
 def powers_that_keep(theta, x, f):
     for j in range(len(x)):
         branch = theta[1] if theta[0].real > 0 else theta[0]
@@ -304,6 +310,10 @@ def hessian(model):
         (
             lambda: hessian(custom(forward=ufunc_powers)),
             "a complex step would lose an integer power (line ",
+        ),
+        (
+            lambda: hessian(custom(forward=products_of_conjugates)),
+            "a complex step would lose a conjugate (line ",
         ),
         (
             lambda: hessian(custom(forward=sizes)),

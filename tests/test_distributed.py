@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -547,6 +548,91 @@ def test_a_function_that_a_worker_cannot_load_is_an_error(client, tmp_path, monk
         ),
     ):
         fleet.value(THETA)
+
+
+def test_an_error_of_several_arguments_has_a_note_of_the_share(client):
+    def loader(share):
+        raise FileNotFoundError(2, "no such file", "tasks.npz")
+
+    with (
+        Fleet(client, MAML, loader=loader, n_shares=4) as fleet,
+        pytest.raises(FileNotFoundError) as found,
+    ):
+        fleet.value(THETA, [3])
+    if sys.version_info >= (3, 11):
+        assert found.value.__notes__ == ["(in share 3, of 4)"]
+
+
+def test_a_function_that_would_end_the_worker_is_an_error(client):
+    """Dask's worker would go on without an answer, and the call wait for it."""
+
+    def sampler(rng):
+        import sys
+
+        sys.exit(3)
+
+    with (
+        Fleet(client, MAML, sampler=sampler, n_shares=2) as fleet,
+        pytest.raises(RuntimeError, match=r"^SystemExit: 3 \(in share 0, of 2\)$"),
+    ):
+        fleet.value(THETA)
+
+
+def test_shares_without_tasks_are_errors(client):
+    def sampler(rng):
+        return [], []
+
+    with (
+        Fleet(client, MAML, sampler=sampler, n_shares=2) as fleet,
+        pytest.raises(ValueError, match=r"x has 0 tasks; .* \(in share 0, of 2\)"),
+    ):
+        fleet.value(THETA)
+
+
+def test_what_cannot_be_sent_is_an_error_that_names_it(client):
+    lock = threading.Lock()  # which no pickle holds
+    with pytest.raises(TypeError, match=r"sampler is .*, which cannot be sent to workers \(.*lock"):
+        Fleet(client, MAML, sampler=lambda rng: lock.acquire(), n_shares=2)
+
+
+def test_a_closed_client_is_an_error():
+    with cluster_of(1) as client:
+        fleet = Fleet(client, MAML, TASKS, n_shares=2)
+        fleet.value(THETA)
+        client.close()
+        with pytest.raises(RuntimeError, match="client is closed; accepted is one that is conn"):
+            fleet.value(THETA)
+        fleet.close()
+
+
+def test_closing_does_not_wait_for_a_worker_that_is_gone(monkeypatch):
+    """The scheduler itself tries for 30 s to reach one that died a moment ago."""
+    import asyncio
+
+    class Client:
+        gone = False
+
+        def nthreads(self):
+            return {"gone": 1, "there": 1}
+
+        async def run(self, function, key, workers, on_error):
+            while workers == ["gone"]:
+                await asyncio.sleep(0.001)
+            forgotten.append((function, key, workers))
+            return {workers[0]: None}
+
+        def sync(self, function, *arguments):
+            self.nthreads = self.nthreads_later
+            return asyncio.run(function(*arguments))
+
+        async def nthreads_later(self):
+            return {"there": 1}
+
+    monkeypatch.setattr(calls_module, "PATIENCE", 0.001)
+    forgotten = []
+    shared = calls_module.Shared(Client(), 1, None, None)
+    calls_module.drop(shared)
+    assert forgotten == [(worker_module.forget, shared.key, ["there"])]
 
 
 def test_an_asynchronous_client_is_refused():

@@ -236,6 +236,34 @@ def test_groups_of_any_size(shots, early_stopping):
     assert np.isfinite(regressor.score(X, y, groups=groups))
 
 
+class Drawn(MAMLRegressor):
+    """It notes how many support rows it draws."""
+
+    def _n_support(self):
+        draw = super()._n_support()
+
+        def noted(counts, rng):
+            drawn = draw(counts, rng)
+            self.seen.append(drawn)
+            return drawn
+
+        return noted
+
+
+def test_known_rows_are_drawn_from_one_to_half():
+    X, y, groups = lines(20, 9)
+    regressor = Drawn((4,), max_iter=30, random_state=0)
+    regressor.seen = []
+    with pytest.warns(ConvergenceWarning):
+        regressor.fit(X, y, groups)
+    assert set(np.concatenate(regressor.seen)) == {1, 2, 3, 4}
+    assert set(regressor.seen[0]) == {1, 2, 3, 4}  # of the tasks that validate
+    regressor.seen = []
+    regressor.score(X, y, groups)
+    assert set(regressor.seen[0]) == {1, 2, 3, 4}
+    assert MAMLRegressor(shots=4)._n_support() == 4  # and is not drawn
+
+
 def test_labels_are_integers_or_text():
     X, y, groups = lines(15, 6)
     names = pd.Series(groups).map("device {:02d}".format)

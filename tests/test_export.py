@@ -14,7 +14,6 @@ import pytest
 from exported import STRICT, Exported, compiler, exported, random_rows, run
 
 import fastmaml as fm
-from fastmaml.export import steps
 from fastmaml.export.c import sources_of
 from fastmaml.export.subject import subject_of
 from fastmaml.export.text import Dialect, comment, rounded
@@ -24,6 +23,7 @@ from fastmaml.saving import predicted
 WORDS = ["identity", "relu", "leaky_relu", "elu", "softplus", "tanh", "sigmoid", "silu", "gelu",
          "sin"]  # fmt: skip
 SCALING = Scaling([1000.1, -2.0], [3.0, 0.5], [100.0, 0.7], [20.0, 0.1])
+X_SCALING = Scaling([1000.1, -2.0], [3.0, 0.5], [0.0], [1.0])
 DEEP = fm.MLP([2, 7, 6, 5, 2], ["tanh", "gelu", "silu"])
 WIDE = fm.MLP([1, 40, 40, 1], "relu")
 MODEL = fm.MLP([1, 3, 1])
@@ -62,6 +62,31 @@ SUBJECTS = {
     "rates of zero": _maml(DEEP, inner_lr=0.0, steps=2),
     "linear": _maml(fm.Linear(2, 2), SCALING, inner_lr=0.05, steps=2, loss="mse"),
     "without intercept": _maml(fm.Linear(3, 1, intercept=False), inner_lr=0.05, steps=2),
+    "frozen layers": _maml(
+        fm.Frozen(DEEP, ["layer 1", "layer 3"]), inner_lr=[[0.02], [0.05]], steps=2, loss="mse"
+    ),
+    "frozen in part": _maml(
+        fm.Frozen(DEEP, np.arange(DEEP.n_params) % 3 == 0),
+        inner_lr=[[0.02, 0.03, 0.0, 0.01]],
+        steps=2,
+        loss="mse",
+        inner_momentum=0.5,
+    ),
+    "frozen, rates of parameters": _maml(
+        fm.Frozen(fm.MLP([2, 3, 2]), "layer 1"), inner_lr=np.linspace(0, 0.05, 17), steps=3
+    ),
+    "huber": _maml(DEEP, SCALING, inner_lr=0.05, steps=3, loss=fm.Huber(0.4)),
+    "pseudo_huber": _maml(DEEP, SCALING, inner_lr=0.05, steps=2, loss=fm.PseudoHuber(0.6)),
+    "log_cosh": _maml(DEEP, inner_lr=0.05, steps=2, loss=fm.LogCosh(mean=False)),
+    "quantile": _maml(DEEP, inner_lr=0.05, steps=2, loss=fm.Quantile(0.8, 0.2)),
+    "gaussian": _maml(DEEP, X_SCALING, inner_lr=0.05, steps=2, loss="gaussian_nll"),
+    "logistic": _maml(DEEP, inner_lr=0.05, steps=2, loss="logistic"),
+    "poisson": _maml(DEEP, inner_lr=0.05, steps=2, loss="poisson"),
+    "softmax": _maml(fm.MLP([2, 5, 3]), X_SCALING, inner_lr=0.1, steps=3, loss="softmax"),
+    "softmax, the first layer": _maml(
+        fm.MLP([2, 5, 3]), inner_lr=[[0.1, 0.0]], steps=2, loss=fm.Softmax(mean=False)
+    ),
+    "softmax, linear": _maml(fm.Linear(2, 3), inner_lr=0.1, steps=2, loss="softmax"),
     "last layer": _head(WIDE),
     "last layer, outputs": _head(DEEP, SCALING, noise="per_output", loss="mean_nll"),
     "last layer, one prior": _head(fm.MLP([2, 9, 2], "sin"), prior="shared"),
@@ -86,8 +111,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Ex
 def error(found: Any, wanted: Any, subject: Any = None) -> float:
     """Relative to the largest number; of a subject that scales, to it or the scale of y."""
     least = 0.0
-    if subject is not None and subject.scaling is not None:
-        found, wanted = subject.scaling.scale_y(found), subject.scaling.scale_y(wanted)
+    scaling = None if subject is None else subject.scaling_of("y")
+    if scaling is not None:
+        found, wanted = scaling.scale_y(found), scaling.scale_y(wanted)
         least = 1.0
     return float(np.abs(found - wanted).max() / max(np.abs(wanted).max(), least))
 
@@ -102,7 +128,7 @@ def test_gradient_steps_are_those_of_python(models: Any, name: str, dtype: str) 
     theta = subject.theta
     x_in = x if subject.scaling is None else subject.scaling.scale_x(x)
     untouched = subject.model.predict(theta, x_in)
-    if subject.scaling is not None:
+    if subject.scaling_of("y") is not None:
         untouched = subject.scaling.unscale_y(untouched)
     assert error(before, untouched, subject) < TOLERANCES[dtype]
     assert model.adapt(x[:4], y[:4]) == 0
@@ -247,6 +273,65 @@ def test_activations_and_their_slopes(tmp_path: Path, dtype: str) -> None:
             np.testing.assert_allclose(model.state[:4], adapted, 0, room, err_msg=f"{word} {at}")
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_slopes_of_losses(tmp_path: Path, dtype: str) -> None:
+    """Of a model of one weight, by what a step does: near the target, and far from it."""
+    losses = {
+        fm.Huber(0.5): [0.25], fm.PseudoHuber(0.5): [0.25], fm.LogCosh(): [0.25],
+        fm.Quantile(0.9, 0.05): [0.25], fm.Logistic(): [0.0, 1.0], fm.Poisson(): [0.0, 3.0],
+    }  # fmt: skip
+    model, theta = fm.Linear(1, intercept=False), np.ones(1)
+    subjects = [
+        subject_of(fm.MAML(model, 0.125, loss=loss, check_finite=False), theta) for loss in losses
+    ]
+    found = exported(tmp_path, subjects, [dtype] * len(losses))
+    grid = np.concatenate([np.linspace(-4, 4, 161), [0.2500001, -80.0, 80.0, -1e4, 30.0]])
+    for (loss, targets), exported_model in zip(losses.items(), found, strict=True):
+        for z in grid.astype(np.float32).astype(np.float64):
+            if isinstance(loss, fm.Poisson) and z > 50:
+                continue  # its step overflows
+            for y in targets:
+                assert exported_model.adapt([[z]], [[y]]) == 0
+                adapted = exported_model.subject.learner.adapt(theta, [[z]], [[y]])
+                room = 8 * np.finfo(dtype).eps * max(1.0, abs(z), abs(adapted[0]))
+                np.testing.assert_allclose(
+                    exported_model.state[:1], adapted, 0, room, err_msg=f"{loss} {z} {y}"
+                )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_targets_that_a_loss_has_not_are_refused(models: Any, dtype: str) -> None:
+    bad = {"logistic": [0.5, -1.0, 2.0], "poisson": [-1.0, -0.5], "softmax": [3.0, -1.0, 0.5],
+           "softmax, the first layer": [3.0, 1.5], "softmax, linear": [3.0]}  # fmt: skip
+    for name, targets in bad.items():
+        model, subject = models[name, dtype], SUBJECTS[name]
+        x, y = random_rows(np.random.default_rng(5), subject, 4)
+        assert model.adapt(x, y) == 0
+        model.start()
+        before = model.predict(x)
+        for target in (*targets, np.nan, np.inf):
+            wrong = y.copy()
+            wrong[2, -1] = target
+            assert model.adapt(x, wrong) == -1, (name, target)
+            assert model.predict(x).tobytes() == before.tobytes()
+
+
+def test_the_header_says_what_targets_and_outputs_are() -> None:
+    def header(name: str) -> str:
+        return " ".join(
+            sources_of(SUBJECTS[name], Dialect("m", np.dtype("float32"))).header.split()
+        )
+
+    text = header("gaussian")
+    assert "#define M_N_OUTPUTS 2 #define M_N_TARGETS 1 /* of a row of y */" in text
+    assert "x has 2 and y 1 numbers a row" in text
+    assert "f takes 2: the means, then the logarithms of the variances. */" in text
+    assert "x, in its own units (scaled inside): x1, x2 y, as in the training: y " in text
+    text = header("softmax")
+    assert "-1 if the rows held NaN or inf, or targets that are none, or the steps ran away" in text
+    assert "-1 if the rows held NaN or inf, or the steps ran away" in header("huber")
+
+
 def test_sizes_are_those_that_the_header_states(models: Any) -> None:
     for (name, dtype), model in models.items():
         header, source = sources_of(SUBJECTS[name], Dialect("m", np.dtype(dtype)))
@@ -295,7 +380,7 @@ def test_no_compiler_warns_and_it_calls_math_alone(tmp_path: Path, name: str) ->
     called = set(run(["nm", "-uP", *(f"{n}.o" for n in names)], cwd=tmp_path).split())
     called -= {"U", "_GLOBAL_OFFSET_TABLE_", *(f"{n}.o:" for n in names)}
     called -= {"memcpy", "memset", "memmove"}  # what a compiler makes of loops
-    functions = {"cos", "erfc", "exp", "expm1", "log1p", "sin", "sqrt", "tanh"}
+    functions = {"cos", "erfc", "exp", "expm1", "hypot", "log1p", "sin", "sqrt", "tanh"}
     functions |= {"sincos"}  # what gcc makes of sin and cos of the same number
     assert called <= functions | {f"{function}f" for function in functions}
 
@@ -330,6 +415,7 @@ static int run_$p(void)
 }
 """
 CHECKED = ["rates of layers", "momentum", "rates of parameters", "all activations", "rates of zero",
+           "quantile", "gaussian", "softmax", "logistic",
            "last layer, outputs", "last layer, no intercept"]  # fmt: skip
 
 
@@ -540,11 +626,60 @@ def test_a_saved_model_is_given_alone(tmp_path: Path) -> None:
         fm.export.to_c(saved, scaling=SCALING, path=tmp_path / "m.c")
 
 
-def test_another_kind_of_loss_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(steps, "DELTAS", {"absolute": ""})
-    message = "objective has the loss 'mse', of the kind squared, which is not written in C; accept"
+def test_losses_that_are_refused(tmp_path: Path) -> None:
+    numba = pytest.importorskip("numba")
+    function = numba.njit(lambda f, y: f - y)
+    own = fm.Loss(function, function, function)
+    message = r"objective has the loss Loss\(.*, which is not written in C; accepted are 'half_sse'"
     with pytest.raises(ValueError, match=message):
-        fm.export.to_c(fm.MAML(MODEL, loss="mse"), THETA, path=tmp_path / "m.c")
+        fm.export.to_c(fm.MAML(MODEL, loss=own), THETA, path=tmp_path / "m.c")
+    tiny = fm.MAML(MODEL, loss=fm.Huber(1e-60))
+    with pytest.raises(ValueError, match=r"the loss Huber\(.*, of which a number is 0 in float32"):
+        fm.export.to_c(tiny, THETA, path=tmp_path / "m.c", dtype="float32")
+    assert not list(tmp_path.iterdir())
+
+
+def test_both_files_are_written_or_none(tmp_path: Path) -> None:
+    maml = fm.MAML(MODEL)
+    fm.export.to_c(maml, THETA, path=tmp_path / "m.c")
+    before = (tmp_path / "m.c").read_bytes()
+    (tmp_path / "m.h").unlink()
+    (tmp_path / "m.h").mkdir()  # so that the header cannot be written
+    with pytest.raises(OSError, match=r"m\.h is no regular file"):
+        fm.export.to_c(maml, 2 * THETA, path=tmp_path / "m.c")
+    assert (tmp_path / "m.c").read_bytes() == before
+    (tmp_path / "m.h").rmdir()
+    (tmp_path / "m.c").unlink()
+    (tmp_path / "m.c").mkdir()
+    with pytest.raises(OSError, match=r"m\.c is no regular file"):
+        fm.export.to_c(maml, THETA, path=tmp_path / "m.c")
+    assert [path.name for path in tmp_path.iterdir()] == ["m.c"]
+
+
+@pytest.mark.parametrize(
+    ("frozen", "options"),
+    [
+        ("layer 2", {"inner_lr": [[0.02], [0.05]]}),
+        (["layer 1", "layer 4"], {"inner_lr": [[0.02, 0.03, 0.05, 0.01]], "inner_momentum": 0.5}),
+        (np.arange(DEEP.n_params) % 3 == 0, {"inner_lr": [[0.02, 0.03, 0.0, 0.01]]}),
+        ("layer 3", {"inner_lr": np.linspace(0, 0.05, DEEP.n_params)}),
+        (np.arange(DEEP.n_params) == 5, {"inner_lr": 0.1, "steps": 0}),
+    ],
+)
+def test_frozen_parts_stay(tmp_path: Path, frozen: Any, options: dict[str, Any]) -> None:
+    maml = fm.MAML(fm.Frozen(DEEP, frozen), **{"steps": 2, **options})
+    theta = DEEP.init(0)
+    (model,) = exported(tmp_path, [subject_of(maml, theta)], ["float64"])
+    x, y = random_rows(np.random.default_rng(0), model.subject, 5)
+    assert model.adapt(x, y) == 0
+    assert error(model.predict(x), maml.predict(theta, x, y, x)) < 1e-12
+
+
+def test_frozen_parts_that_are_refused(tmp_path: Path) -> None:
+    model = fm.Frozen(MODEL, np.arange(10) == 3)
+    maml = fm.MAML(model, inner_lr=[[0.1], [0.2]], steps=2)
+    with pytest.raises(ValueError, match="which freezes parts of layers, and rates of each step;"):
+        fm.export.to_c(maml, THETA, path=tmp_path / "m.c")
 
 
 def test_another_model_is_refused(tmp_path: Path) -> None:

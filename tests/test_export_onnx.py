@@ -65,10 +65,27 @@ def test_it_predicts_as_python(tmp_path: Path, seed: int) -> None:
     pairs = zip(run(path, new), wanted if head else [wanted], strict=True)
     for place, (one, other) in enumerate(pairs):
         least = 0.0
-        if subject.scaling is not None and place == 0:
-            one, other = subject.scaling.scale_y(one), subject.scaling.scale_y(other)
+        scaling = subject.scaling_of("y")
+        if scaling is not None and place == 0:
+            one, other = scaling.scale_y(one), scaling.scale_y(other)
             least = 1.0
         assert np.abs(one - other).max() < 1e-5 * max(np.abs(other).max(), least)
+
+
+@pytest.mark.parametrize(
+    ("loss", "y"), [("gaussian_nll", [0.5, 2.0]), ("softmax", [3, 1]), ("logistic", np.eye(4)[:2])]
+)
+def test_outputs_that_are_no_predictions_of_y(tmp_path: Path, loss: str, y: Any) -> None:
+    """They are as `predict` gives them, whatever x is scaled by."""
+    require_onnx()
+    model = fm.MLP([1, 3, 2 if loss == "gaussian_nll" else 4])
+    n_y = {"gaussian_nll": 1, "softmax": 1, "logistic": 4}[loss]
+    scaling = Scaling([3.0], [2.0], np.zeros(n_y), np.ones(n_y))
+    maml, theta, task = fm.MAML(model, 0.1, loss=loss), model.init(0), ([[1.0], [4.0]], y)
+    path = tmp_path / "m.onnx"
+    fm.export.to_onnx(maml, theta, task=task, path=path, scaling=scaling)
+    wanted = predicted(maml, theta, scaling, *task, [[2.0], [5.0]])
+    np.testing.assert_allclose(run(path, [[2.0], [5.0]])[0], wanted, 1e-5, 1e-6)
 
 
 def test_a_large_mean_costs_no_digits(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def test_methods_agree_with_the_complex_step(name):
         of = partial(meta_objective, name, options)
         value, gradient = of(theta, rates), complex_step(partial(of, rates=rates), theta)
         by_rates = complex_step(partial(of, theta), rates)
-        for method in ("dense", "explicit"):
+        for method in ("dense", "explicit", "lanes"):
             for dtype, tolerance in (("float64", 1e-11), ("float32", 2e-4)):
                 maml = fm.MAML(model, method=method, **options)
                 data = [[part.astype(dtype) for part in side] for side in batch(name)]
@@ -232,7 +232,7 @@ def test_a_task_outside_of_the_domain_has_diverged():
     y = np.zeros((3, 4, 2))
     y[1] = -9.0
     maml = fm.MAML(model, 0.1, 2)
-    for method in ("dense", "explicit"):
+    for method in ("dense", "explicit", "lanes"):
         found = fm.MAML(model, 0.1, 2, method=method).evaluate([1.0], rows, y)
         np.testing.assert_array_equal(np.isfinite(found.task_values), [True, False, True])
         assert np.isnan(found.gradient).all()
@@ -250,6 +250,21 @@ def test_a_power_of_zero_has_the_slope_zero():
     np.testing.assert_allclose(jacobian, [[0, 0], [0, -1]], atol=1e-15)
     hessian = fm.equations.task_hessian(model, [2.0, 0.5], [[[0.0]]], [[[1.0]]])
     np.testing.assert_array_equal(hessian, np.zeros((1, 2, 2)))
+
+
+@pytest.mark.parametrize("n", [3, -4, 64, 65, 66, -65, -66, 1001])
+def test_whole_powers_of_negative_numbers(n):
+    a, x = sympy.symbols("a x")
+    model = fm.Formula((a * x) ** n, parameters=[a], inputs=[x])
+    rows, at = np.array([-1.01, -0.99, 0.98, 1.02]), 0.995
+    f = (at * rows) ** n
+    data = [at], rows[None, :, None]
+    np.testing.assert_allclose(model.predict(*data)[0, :, 0], f, rtol=1e-12)
+    jacobian = fm.equations.jacobian(model, *data)[0, :, 0, 0]
+    np.testing.assert_allclose(jacobian, n * f / at, rtol=1e-12)
+    hessian = fm.equations.task_hessian(model, *data, np.zeros((1, 4)))[0, 0, 0]
+    want = ((2 * n - 1) * n * (f / at) ** 2).sum()
+    np.testing.assert_allclose(hessian, want, rtol=1e-12)
 
 
 def test_threads_and_blocks_give_the_same_bits():
@@ -302,6 +317,40 @@ def test_passes_are_kept_on_disk_by_their_formula(tmp_path):
     assert sorted(found["other"][0]) == ["derive", "forward"]
     assert found["first"][1] == pytest.approx(math.exp(-2), rel=1e-15)
     assert found["other"][1] == 2.0
+
+
+WARMED = f"""{COUNT}
+import sys, pickle
+import fastmaml as fm
+objectives = pickle.load(open(sys.argv[1], "rb"))
+fm.warmup([], ["float64"], objectives)
+compiled.clear()
+for maml in objectives:
+    theta = maml.model.init(0)
+    x = [[[0.5] * maml.model.n_inputs] * 2] * 3
+    y = [[[1.0] * (1 if maml.loss == "gaussian_nll" else maml.model.n_outputs)] * 2] * 3
+    maml.evaluate(theta, x, y)
+    maml.adapt(theta, x, y)
+    maml.predict(theta, x, y, x)
+    maml.model.predict(theta, x)
+print(compiled)
+"""
+
+
+@pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
+@pytest.mark.usefixtures("usual_umask")
+def test_after_warmup_an_objective_compiles_nothing(tmp_path):
+    """Of formulas, sums, features, losses of either side and the implicit order."""
+    two = fm.Formula([A * T, K * T**2], parameters=[A, K], inputs=[T])
+    objectives = [
+        fm.MAML(DECAY, 0.01, loss="log_cosh", query_loss="mse", inner_momentum=0.5),
+        fm.MAML(fm.Sum(DECAY, fm.Features(np.sin, 1)), 0.01, method="explicit"),
+        fm.MAML(two, 0.01, loss="gaussian_nll"),
+        fm.MAML(fm.MLP([1, 3, 1]), 0.01, order="implicit", proximal=1.0),
+    ]
+    (tmp_path / "objectives").write_bytes(pickle.dumps(objectives))
+    cache = str(tmp_path / "cache")
+    assert python(WARMED, tmp_path / "objectives", FASTMAML_CACHE_DIR=cache) == "[]\n"
 
 
 def test_the_graph_knows_what_is_one():

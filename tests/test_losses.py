@@ -10,6 +10,7 @@ import numba
 import numpy as np
 import pytest
 import reference
+import sympy
 from cases import DTYPES, METHODS, OTHER_LOSSES, draw, draw_for, relative_error
 from same import bits
 from test_checks import error
@@ -111,6 +112,48 @@ def test_weights_of_rows_in_every_kind(name, method):
     want = maml.evaluate(theta, x, y, *several)
     for one, other in zip(query, want, strict=True):
         assert relative_error(one, other) <= 1e-12
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", KINDS)
+def test_a_row_of_weight_zero_is_missing_whatever_it_holds(name, method, dtype):
+    """Its outputs and its loss overflow, and it is the first, the last, or all of a task."""
+    model, rng = fm.MLP([2, 5, 2], "softplus"), np.random.default_rng(0)
+    theta, x = model.init(0, dtype), rng.normal(size=(4, 6, 2)).astype(dtype)
+    width = {"softmax": 1, "gaussian_nll": 1}.get(name, 2)
+    y, weights = rng.integers(0, 2, (4, 6, width)).astype(dtype), np.ones((4, 6))
+    weights[0, 0] = weights[1, -1] = weights[2, 1:5] = 0
+    x[weights == 0] = np.finfo(dtype).max * np.array([1, -1])
+    if name not in ("softmax", "logistic"):
+        y[weights == 0] = np.finfo(dtype).max
+    for mean in (True, False):
+        if not mean:  # under a sum, a task may have no weight at all
+            weights[3], x[3], y[3] = 0, np.finfo(dtype).max, y.max()
+        loss = KINDS[name]
+        if isinstance(loss, str):
+            loss = {"huber": fm.Huber, "pseudo_huber": fm.PseudoHuber, "log_cosh": fm.LogCosh,
+                    "quantile": fm.Quantile, "gaussian_nll": fm.GaussianNLL,
+                    "logistic": fm.Logistic, "softmax": fm.Softmax,
+                    "poisson": fm.Poisson}[loss](mean=mean)  # fmt: skip
+        elif not mean:
+            loss = fm.Loss(cauchy, cauchy_slope, cauchy_curvature, mean=False)
+        maml = fm.MAML(model, 0.1, 2, loss=loss, method=method)
+        n = 4 if mean else 3
+        kept = [[rows[w > 0] for rows, w in zip(part, weights, strict=True)][:n] for part in (x, y)]
+        want = maml.evaluate(theta, *kept)
+        for sides in ({"sample_weight": weights}, {"sample_weight_query": weights}):
+            if "sample_weight_query" in sides:
+                tame = np.nan_to_num(np.where(weights[..., None] > 0, x, 1)), y * (y <= 1)
+                got = maml.evaluate(theta, *tame, x, y, **sides)
+                want = maml.evaluate(theta, *(part[:n] for part in tame), *kept)
+            else:
+                got = maml.evaluate(theta, x, y, **sides)
+            np.testing.assert_array_equal(got.task_values[n:], 0)
+            got = got._replace(task_values=got.task_values[:n])
+            for one, other in zip(got, want, strict=True):
+                assert np.isfinite(one).all()
+                assert relative_error(one, other) <= TOLERANCE[dtype]
 
 
 def test_weights_serve_for_both_losses_without_a_query_set():
@@ -227,6 +270,25 @@ def test_large_outputs(dtype):
     two, far = fm.Linear(1, 2, intercept=False), np.array([0.0, 500.0], dtype)
     got = of.task_loss(two, far, x, np.zeros((1, 1), dtype), loss="gaussian_nll")
     assert got == pytest.approx(250 + np.log(2 * np.pi) / 2, rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", KINDS)
+def test_an_output_without_a_value_has_no_slope(name, dtype):
+    """As the logarithm of a negative number, whose own slope is a number."""
+    a, b, x = sympy.symbols("a b x")
+    model = fm.Formula([sympy.log(a) * x, b * x], parameters=[a, b], inputs=[x])
+    rows, y = np.ones((2, 3, 1)), np.ones((2, 3, {"softmax": 1, "gaussian_nll": 1}.get(name, 2)))
+    with np.errstate(all="ignore"):  # of plain Python
+        theta = np.array([-1.0, 0.5], dtype)
+        gradient = fm.equations.task_gradient(model, theta, rows, y, loss=KINDS[name])
+        assert np.isnan(gradient[:, 0]).all()
+        coupled = name in ("gaussian_nll", "softmax", "own")
+        for method in ("dense", "explicit") if coupled else ("dense", "explicit", "lanes"):
+            maml = fm.MAML(model, steps=0, loss=KINDS[name], method=method)
+            assert np.isnan(maml.gradient(theta, rows, y)[0]), method
+        with pytest.warns(fm.DivergenceWarning, match="task 0 diverged in inner step 1"):
+            fm.MAML(model, loss=KINDS[name]).adapt(theta, rows, y)
 
 
 def test_means_and_sums():
@@ -409,6 +471,12 @@ def test_what_is_no_label_is_nan_where_nobody_checks(dtype):
         y[1, 2] = label
         with np.errstate(all="ignore"):  # of plain Python
             assert np.isnan(maml.value(model.init(0, dtype), X, y))
+    for wrong in ([0, 0], [1, 1], [0, np.nan], [0, 2]):
+        y = np.tile(np.eye(2, dtype=dtype)[0], (2, 3, 1))
+        assert np.isfinite(maml.value(model.init(0, dtype), X, y))
+        y[1, 2] = wrong
+        with np.errstate(all="ignore"):
+            assert np.isnan(maml.value(model.init(0, dtype), X, y))
 
 
 def test_the_closed_form_is_of_squared_errors():
@@ -553,6 +621,9 @@ def test_what_is_saved_scales_no_classes_and_counts(tmp_path):
     assert saved.outputs == ("count",)
     want = maml.predict(theta, (x - 1) / 2, y, (x - 1) / 2)
     np.testing.assert_array_equal(saved.predict(x, y, x), want)
+    weights = {"sample_weight": rng.uniform(size=(3, 5))}
+    want = maml.predict(theta, (x - 1) / 2, y, (x - 1) / 2, **weights)
+    np.testing.assert_array_equal(saved.predict(x, y, x, **weights), want)
 
 
 @pytest.mark.skipif(not jit, reason="it takes long in plain Python")

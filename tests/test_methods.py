@@ -262,3 +262,55 @@ def test_implicit_of_a_single_task():
     assert got.residuals.shape == ()
     assert got.residuals == want.residuals[0]
     np.testing.assert_array_equal(got.gradient, want.gradient)
+
+
+# Other inner rates --------------------------------------------------------------------------------
+
+RATES = [0.01, [[0.02], [0.0]], [[0.03, 0.01]], np.linspace(0.0, 0.05, 17)[None], np.array(0.05)]
+
+
+@every_dtype
+@every_method
+def test_other_inner_rates(method, dtype):
+    """The bits of an objective that is made anew, whatever was computed before."""
+    model, rng = fm.MLP([2, 4, 1]), np.random.default_rng(0)
+    x, y = rng.normal(size=(3, 5, 2)), rng.normal(size=(3, 5, 1))
+    theta, options = model.init(0, dtype), {"steps": 2, "method": method, "loss": "mse"}
+    maml = fm.MAML(model, 0.05, **options)
+    for rates in RATES:
+        if method == "factored" and np.size(rates) == 17:
+            with pytest.raises(ValueError, match='method is "factored", which has no rates per'):
+                maml.with_inner_lr(rates)
+            continue
+        maml, anew = maml.with_inner_lr(rates), fm.MAML(model, rates, **options)
+        assert repr(maml) == repr(anew)
+        for found, wanted in (
+            *zip(maml.evaluate(theta, x, y), anew.evaluate(theta, x, y), strict=True),
+            (maml.adapt(theta, x, y), anew.adapt(theta, x, y)),
+        ):
+            assert np.asarray(found).tobytes() == np.asarray(wanted).tobytes()
+    with pytest.raises(ValueError, match=r"inner_lr has shape \(5,\); accepted are a scalar"):
+        maml.with_inner_lr(np.ones(5))
+
+
+def test_objectives_that_differ_in_rates_share_plans(monkeypatch):
+    plans = []
+    plan_of = factored.Factored.plan
+    monkeypatch.setattr(
+        factored.Factored, "plan", lambda *given: plans.append(given) or plan_of(*given)
+    )
+    model = fm.MLP([1, 4, 1])
+    maml, theta, x, y = fm.MAML(model, 0.05), model.init(0), np.ones((2, 3, 1)), np.ones((2, 3, 1))
+    for rates in (0.04, 0.03, [[0.01, 0.02]]):
+        maml = maml.with_inner_lr(rates)
+        maml.evaluate(theta, x, y)
+    assert len(plans) == 1
+
+
+def test_rates_that_are_written_to_change_no_objective():
+    model = fm.MLP([1, 4, 1])
+    for rates in (np.full((1, 2), 0.1), np.array(0.1)):
+        for maml in (fm.MAML(model, rates), fm.MAML(model).with_inner_lr(rates)):
+            rates[...] = 5.0
+            np.testing.assert_array_equal(maml.inner_lr, np.full(rates.shape, 0.1))
+            rates[...] = 0.1

@@ -3,14 +3,18 @@
 import numpy as np
 import pytest
 from cases import METHODS, TOLERANCE, draw_for, relative_error
+from family_cases import FAMILIES, KINDS, NAMES, draw_family, model_of
 from hypothesis import given
 from hypothesis import strategies as st
+from same import bits
 
 import fastmaml as fm
 from fastmaml import equations
 
 CLOSE = TOLERANCE["float64"]
 every_method = pytest.mark.parametrize("method", METHODS)
+every_family = pytest.mark.parametrize("family", FAMILIES)
+every_loss = pytest.mark.parametrize("name", NAMES)
 seeds = st.integers(4000, 4999)
 
 
@@ -24,6 +28,16 @@ def evaluate(case, method, data=None, **changes):
     return maml.evaluate(case.theta, *(case.data if data is None else data))
 
 
+def of_family(family, name, **fixed):
+    """A problem of a family and a loss, and the methods that it has."""
+    at = NAMES.index(name) + 3 * list(FAMILIES).index(family)
+    loss = KINDS[NAMES.index(name)]
+    fixed = {"query": "ragged", "sides": "", "inner_momentum": 0.0, "form": "layer", **fixed}
+    case = draw_family(model_of(family, at, loss), loss, 50_000 + at, **fixed)
+    layers = case.model.layer_sizes is not None
+    return case, [method for method in METHODS if layers or method != "factored"]
+
+
 @given(seed=seeds)
 def test_hessian_is_symmetric(seed):
     case = draw_for("explicit", seed)
@@ -34,8 +48,19 @@ def test_hessian_is_symmetric(seed):
 @every_method
 @given(seed=seeds, shuffle=st.integers(0, 99))
 def test_order_of_tasks_does_not_matter(method, seed, shuffle):
-    case = draw_for(method, seed, n_tasks=4)
     order = np.random.default_rng(shuffle).permutation(4)
+    hold_in_order(draw_for(method, seed, n_tasks=4), method, order)
+
+
+@every_family
+@every_loss
+def test_order_of_tasks_does_not_matter_to_any_family_and_loss(name, family):
+    case, methods = of_family(family, name, n_tasks=3)
+    for method in methods:
+        hold_in_order(case, method, [2, 0, 1])
+
+
+def hold_in_order(case, method, order):
     moved = take(case.data, order)
     before, after = evaluate(case, method), evaluate(case, method, moved)
     assert relative_error(after.task_values, before.task_values[order]) <= CLOSE
@@ -49,7 +74,18 @@ def test_order_of_tasks_does_not_matter(method, seed, shuffle):
 @every_method
 @given(seed=seeds, which=st.integers(0, 2))
 def test_a_task_given_twice_counts_twice(method, seed, which):
-    case = draw_for(method, seed, n_tasks=3, task_mean=False)
+    hold_twice(draw_for(method, seed, n_tasks=3, task_mean=False), method, which)
+
+
+@every_family
+@every_loss
+def test_a_task_given_twice_counts_twice_in_any_family_and_loss(name, family):
+    case, methods = of_family(family, name, n_tasks=3, task_mean=False)
+    for method in methods:
+        hold_twice(case, method, 1)
+
+
+def hold_twice(case, method, which):
     once, alone, twice = (
         evaluate(case, method, take(case.data, tasks))
         for tasks in ([0, 1, 2], [which], [0, 1, 2, which])
@@ -72,13 +108,37 @@ def test_mean_over_tasks_is_the_sum_over_their_number(method, seed):
 @every_method
 @given(seed=seeds)
 def test_rate_zero_gives_the_plain_gradient(method, seed):
-    case = draw_for(method, seed, steps=3, weighted=False, task_mean=False)
+    hold_at_rate_zero(draw_for(method, seed, steps=3, weighted=False, task_mean=False), method)
+
+
+@every_family
+@every_loss
+def test_rate_zero_gives_the_plain_gradient_of_any_family_and_loss(name, family):
+    case, methods = of_family(family, name, steps=3, step_weights=None, task_mean=False)
+    for method in methods:
+        hold_at_rate_zero(case, method)
+
+
+@every_family
+@every_loss
+def test_threads_give_the_same_bits_in_any_family_and_loss(name, family):
+    """On so many tasks that more than one thread finds work."""
+    case, methods = of_family(family, name, n_tasks=3)
+    data = [part * 70 for part in map(list, case.data)]
+    for method in methods:
+        several = evaluate(case, method, data)
+        with fm.threads(1):
+            assert bits(evaluate(case, method, data)) == bits(several), method
+
+
+def hold_at_rate_zero(case, method):
     x, y, x_query, y_query = case.data
     query = (x, y) if x_query is None else (x_query, y_query)
     plain = equations.task_gradient(case.model, case.theta, *query, loss=case.loss)
     result = evaluate(case, method, inner_lr=0.0, steps=3)
     assert relative_error(result.gradient, plain.sum(axis=0)) <= CLOSE
-    adapted = fm.MAML(case.model, method=method, inner_lr=0.0, steps=3).adapt(case.theta, x, y)
+    maml = fm.MAML(case.model, method=method, inner_lr=0.0, steps=3, loss=case.loss)
+    adapted = maml.adapt(case.theta, x, y)
     np.testing.assert_array_equal(adapted, np.tile(case.theta, (len(x), 1)))
 
 

@@ -134,6 +134,10 @@ def test_warmup_is_checked():
         fm.warmup("dense")
     with pytest.raises(TypeError, match="dtypes is 3; accepted are sequences of words"):
         fm.warmup(["dense"], 3)
+    with pytest.raises(TypeError, match="objectives is 3; accepted are sequences of objectives"):
+        fm.warmup([], [], 3)
+    with pytest.raises(TypeError, match=r"objectives\[0\] is Linear.*; accepted are a fastmaml"):
+        fm.warmup([], [], [fm.Linear(1)])
     fm.warmup([], [])
 
 

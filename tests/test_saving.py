@@ -1,10 +1,17 @@
 """fm.save and fm.load: everything comes back with its bits, and nothing else is let in."""
 
 import json
+import re
+import sys
 from dataclasses import dataclass, replace
 
+import numba
 import numpy as np
 import pytest
+import sympy
+from custom_models import FUNCTIONS
+from formulas import LAWS
+from test_checks import error as refused
 
 import fastmaml as fm
 from fastmaml.learn import (
@@ -24,6 +31,13 @@ RNG = np.random.default_rng(0)
 X, Y, NEW = RNG.normal(size=(3, 4, 2)), RNG.normal(size=(3, 4, 1)), RNG.normal(size=(3, 2, 2))
 SCALING = Scaling([0.1, 1e9], [1 / 3, 2.0], [5.0], [7.0])
 
+A, B, C, U, V = sympy.symbols("a b c u v")
+FORMULA = fm.Formula(
+    A * U / 3 + sympy.atan2(C, V**2) + sympy.Max(B, U) ** A * 0.1, parameters=[A, B, C],
+    inputs=[U, V], positive=[A], bounds={B: (0.1, 1 / 3)},
+)  # fmt: skip
+GREY = fm.Sum(FORMULA, fm.Scaled(MODEL, [0.1, -1e9], 1 / 3, 5.0, 7.0), names=["law", "rest"])
+
 OBJECTIVES = [
     fm.MAML(MODEL),
     fm.MAML(MODEL, inner_lr=np.float32(0.1), steps=0),
@@ -34,6 +48,9 @@ OBJECTIVES = [
     fm.MAML(MODEL, order="implicit", proximal=2.0, cg_rtol=1e-3, cg_maxiter=7),
     fm.MAML(fm.Linear(2, intercept=False), inner_lr=0, loss="half_mse"),
     fm.MAML(fm.MLP([2, 5, 3, 1], activation=["relu", "sin"]), inner_lr=0.1),
+    fm.MAML(FORMULA, inner_lr=[[0.1, 0.2, 1 / 3]], loss=fm.Huber(0.3)),
+    fm.MAML(GREY, steps=2),
+    fm.MAML(fm.Frozen(GREY, np.arange(GREY.n_params) % 3 == 1), query_loss="mse"),
     Reptile(fm.MAML(MODEL, inner_lr=[[0.1], [0.2]], steps=2)),
 ]
 
@@ -89,6 +106,75 @@ def test_an_old_file_is_replaced_and_kept_when_that_fails(tmp_path):
         fm.save(path, OBJECTIVES[0], MODEL.init(2), extra={1, 2})
     np.testing.assert_array_equal(fm.load(path).theta, MODEL.init(1))
     assert [p.name for p in tmp_path.iterdir()] == ["a.npz"]
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_a_formula_is_saved_and_compiles_to_the_same(name, tmp_path, monkeypatch):
+    """Equal, so its program is, too; and read without SymPy."""
+    model, values, path = LAWS[name].model, LAWS[name].values, tmp_path / "law.npz"
+    fm.save(path, fm.MAML(model), model.pack(values))
+    monkeypatch.setitem(sys.modules, "sympy", None)
+    saved = fm.load(path)
+    again = saved.objective.model
+    assert again == model
+    assert repr(again) == repr(model)
+    assert again.unpack(saved.theta).keys() == values.keys()
+
+
+@pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
+def test_what_holds_functions_is_refused(tmp_path):
+    custom = fm.Custom(9, 2, 3, **FUNCTIONS)
+    for model in (custom, fm.Sum(custom, fm.Linear(2, 3)), fm.Features(np.sin, 2, n_inputs=2)):
+        refused(
+            lambda model=model: fm.save(tmp_path / "a", fm.MAML(model), np.zeros(model.n_params)),
+            TypeError, "which cannot be saved, for it holds functions, and a file no code",
+        )  # fmt: skip
+
+
+FORMULA_DAMAGES = {
+    "op": (lambda f: f["nodes"][-1].__setitem__(0, "system"), "is no operation"),
+    "arity": (lambda f: f["nodes"][-1].append(0), "is no operation"),
+    "op of another kind": (lambda f: f["nodes"][-1].__setitem__(0, ["add"]), "Formula: "),
+    "later": (lambda f: f["nodes"][-1].__setitem__(1, len(f["nodes"]) - 1),
+              "accepted are integers from 0 to below"),
+    "negative": (lambda f: f["nodes"][-1].__setitem__(1, -1), "has -1; accepted are integers from"),
+    "bool": (lambda f: f["nodes"][-1].__setitem__(1, True), "has True; accepted are integers"),
+    "no node": (lambda f: f["nodes"].append(3), "Formula: "),
+    "empty node": (lambda f: f["nodes"].append([]), "Formula: "),
+    "input": (lambda f: f["nodes"].append(["input", 2]), "has 2; accepted are integers from 0 to"),
+    "constant": (lambda f: f["nodes"].append(["constant", 10**400]), "accepted are finite constan"),
+    "constants": (lambda f: f["nodes"].append(["constant", 1.0, 2.0]), "Formula: "),
+    "outputs": (lambda f: f["outputs"].append(0), "outputs, slopes and bends are not those of 1 o"),
+    "no output": (lambda f: f.update(outputs=[None]), "outputs has None; accepted are integers"),
+    "place": (lambda f: f.update(outputs=[10**6]), "outputs has 1000000; accepted are integers"),
+    "slopes": (lambda f: f["slopes"][0].pop(), "outputs, slopes and bends are not those of"),
+    "bends": (lambda f: f.update(bends=3), "Formula: "),
+    "direction": (lambda f: f.update(outputs=[[n[0] for n in f["nodes"]].index("direction")]),
+                  "outputs or slopes depend on a direction"),
+    "text": (lambda f: f.update(text=[3]), "text is [3]; accepted are texts, one for each output"),
+    "texts": (lambda f: f["text"].append("x"), "outputs, slopes and bends are not those of 2"),
+    "parameters": (lambda f: f["parameters"].pop(), "Formula: "),
+    "twice": (lambda f: f.update(inputs=["a", "u"]), "parameters and inputs has 'a' twice"),
+    "positive": (lambda f: f.update(positive=["u"]), "positive has 'u'; accepted are the paramet"),
+    "bounds": (lambda f: f.update(bounds=[["b", 2.0, 1.0]]), "accepted are pairs with low < high"),
+    "no bounds": (lambda f: f.update(bounds=[["b", 2.0]]), "Formula: "),
+    "more": (lambda f: f.update(more=1), "Formula has no argument 'more'"),
+    "less": (lambda f: f.pop("nodes"), "Formula: "),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", FORMULA_DAMAGES)
+def test_a_damaged_formula_is_told(damage, tmp_path):
+    change, text = FORMULA_DAMAGES[damage]
+    path = tmp_path / "a.npz"
+    fm.save(path, fm.MAML(FORMULA), FORMULA.init(0))
+
+    def put(header):
+        change(header["objective"]["arguments"]["model"]["arguments"])
+
+    rewrite(path, put)
+    with pytest.raises(ValueError, match=rf"a\.npz is a damaged model: .*{re.escape(text)}"):
+        fm.load(path)
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 
+import numba
 import numpy as np
 import pytest
 import sympy
@@ -22,6 +23,15 @@ WHOLE = fm.Formula(
 )  # fmt: skip
 FORMULAS = fm.Sum(FIRST, SECOND)
 TOLERANCE = {"float64": 1e-13, "float32": 1e-5}
+
+
+@numba.njit
+def line(theta, x, f):
+    for j in range(len(x)):
+        f[j, 0] = theta[0] * x[j, 0]
+
+
+COMPILED = fm.Custom(1, 1, 1, forward=line)
 
 
 def tasks(n_inputs, n_outputs, dtype="float64"):
@@ -141,6 +151,20 @@ def test_a_sum_is_what_it_is_made_of():
     assert same.init(0, "float32").dtype == np.float32
 
 
+def test_parts_around_sums_and_of_compiled_functions():
+    """A part around a sum takes its names, and one that cannot unpack has flat parameters."""
+    inner = fm.Sum(FIRST, SECOND, names=["self", "b"])
+    model = fm.Sum(fm.Frozen(fm.Scaled(inner, y_scale=2.0), "b"), fm.Scaled(COMPILED))
+    theta = model.init(0, frozen={"self": {"a": 1.0, "k": 2.0}}, scaled=[5.0])
+    np.testing.assert_array_equal(theta[[0, 1, 4]], [1.0, np.log(2.0), 5.0])
+    parts = model.unpack(theta)
+    assert parts["scaled"].tolist() == [5.0]
+    assert parts["frozen"]["self"]["k"] == pytest.approx(2.0)
+    np.testing.assert_allclose(model.pack(parts), theta, rtol=1e-15)
+    error(lambda: fm.Sum(COMPILED, FIRST).pack({"custom": {"a": 1}, "formula": [1, 1]}), TypeError,
+          "parts['custom'] has dtype object")  # fmt: skip
+
+
 GREY = fm.Sum(FIRST, fm.MLP([1, 2, 1]))
 ERRORS = {
     "one": (lambda: fm.Sum(FIRST), ValueError, "parts has 1 models; accepted are two or more"),
@@ -152,6 +176,11 @@ ERRORS = {
     "entry": (lambda: fm.Sum(FIRST, SECOND, names=["a", 2]), TypeError, "names[1] is 2; accept"),
     "twice": (lambda: fm.Sum(FIRST, SECOND, names=["a", "a"]), ValueError,
               "names is ('a', 'a'); accepted are 2 that differ, one for each part"),
+    "slash": (lambda: fm.Sum(FIRST, SECOND, names=["a/b", "a"]), ValueError,
+              "names[0] is 'a/b'; accepted are texts without a '/', which parts the names of"),
+    "argument": (lambda: fm.Sum(FIRST, SECOND, names=["a", "rng"]), ValueError,
+                 "names[1] is 'rng'; accepted are texts without a '/', which parts the names of "
+                 "layers, and neither 'rng' nor 'dtype', which init has"),
     "few": (lambda: fm.Sum(FIRST, SECOND, names=["a"]), ValueError, "names is ('a',); accepted"),
     "unknown": (lambda: GREY.init(0, net=[1.0]), ValueError,
                 "parts has 'net'; accepted are formula, mlp"),

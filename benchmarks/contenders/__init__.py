@@ -1,10 +1,10 @@
 """Everything that can compute the meta-gradient of a problem, behind one call.
 
-A problem is of gradient steps, or of a last layer that adapts in closed form; each kind has its own
-contenders, under the same names. A contender is a function ``(problem, **options) -> Prepared`` in
-a file of its own. It imports its library itself, so that a process loads only the one that it
-measures, and it does beforehand whatever a user's own training loop would do once: build the model,
-compile, move the data.
+A problem is of gradient steps, of a last layer that adapts in closed form, or of a formula; each
+kind has its own contenders, under the same names. A contender is a function ``(problem, **options)
+-> Prepared`` in a file of its own. It imports its library itself, so that a process loads only the
+one that it measures, and it does beforehand whatever a user's own training loop would do once:
+build the model, compile, move the data.
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
-from ..workloads import HEADS, HeadProblem, Problem
+from ..workloads import FORMULAS, HEADS, FormulaProblem, HeadProblem, Problem
 from .base import Prepared
 
-__all__ = ["CONTENDERS", "HEAD_CONTENDERS", "Contender", "Prepared", "contenders_for"]
+__all__ = [
+    "CONTENDERS", "FORMULA_CONTENDERS", "HEAD_CONTENDERS", "Contender", "Prepared",
+    "contenders_for",
+]  # fmt: skip
 
 
 class Contender(NamedTuple):
@@ -32,7 +35,7 @@ class Contender(NamedTuple):
         """Whether the library is not installed; looks without importing it."""
         return find_spec(self.library) is None
 
-    def prepare(self, problem: Problem | HeadProblem, **options: Any) -> Prepared:
+    def prepare(self, problem: Problem | HeadProblem | FormulaProblem, **options: Any) -> Prepared:
         """Import the library and make everything ready."""
         return getattr(import_module(f"{__name__}.{self.module}"), self.function)(
             problem, **options
@@ -55,6 +58,15 @@ HEAD_CONTENDERS = {
 }
 
 
+FORMULA_CONTENDERS = {
+    "fastmaml": Contender("with_formula", "formula", "fastmaml", "Formula", is_peer=False),
+    "custom": Contender("with_formula", "custom", "fastmaml", "Custom", is_peer=False),
+    "jax": Contender("with_jax_formula", "formula", "jax", "JAX"),
+}
+
+
 def contenders_for(workload: str) -> dict[str, Contender]:
     """Those of a workload's kind."""
+    if workload in FORMULAS:
+        return FORMULA_CONTENDERS
     return HEAD_CONTENDERS if workload in HEADS else CONTENDERS

@@ -141,9 +141,9 @@ def check_gradient(
         return CheckResult(subject, (finding,), ())
 
     def values(points: NDArray[Any]) -> NDArray[Any]:
-        ask = getattr(objective, "value", None) or (
-            lambda *given, **further: objective.value_and_gradient(*given, **further)[0]
-        )
+        ask = getattr(objective, "value", None)  # which an objective may have for a number
+        if not callable(ask):
+            ask = lambda *given, **further: objective.value_and_gradient(*given, **further)[0]  # noqa: E731
         with warnings.catch_warnings():  # wide steps may diverge
             warnings.simplefilter("ignore", RuntimeWarning)
             return np.array([float(ask(point, *data, **options)) for point in points])

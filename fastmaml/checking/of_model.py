@@ -9,17 +9,21 @@ from ..checks import FLOAT64, as_rng
 from ..family import Family, as_model
 from ..models.custom import Custom
 from .bounds import out_of_bounds
-from .passes import PASSES, Checks
+from .passes import PASSES, SAME_F, Checks
 from .probing import ROWS, Prober, points_of, thetas_of, x_of
 from .result import RIGHT, WRONG, CheckResult, Finding
 
 __all__ = ["check_model"]
 
 
-#: why a pass is wrong and not named
+#: why a part is wrong and not named
 FOLLOWS = (
     "r_backward works on what the other passes left, so it may be wrong because they are: check "
     "again when they are right."
+)
+ALL_FOLLOW = (
+    "All others are held against f, which is not the same whenever it is asked for: check again "
+    "when forward is right."
 )
 
 
@@ -95,7 +99,9 @@ def check_model(
     findings = tuple(each.finding() for each in checks.all.values())
     blamed = _blamed(findings, names)
     left = {each.part for each in findings if each.verdict == WRONG} - set(blamed)
-    if names["r_backward"] in left and "forward" not in blamed:
+    if left and any(_is_of_f(each, names) and each.verdict == WRONG for each in findings):
+        notes += (ALL_FOLLOW,)
+    elif names["r_backward"] in left and "forward" not in blamed:
         notes += (FOLLOWS,)
     return CheckResult(repr(model), findings, blamed, notes)
 
@@ -126,9 +132,16 @@ def _order_of(prober: Prober) -> tuple[int, tuple[str, ...]]:
     return 0, (f"Not checked: {why}",)
 
 
+def _is_of_f(finding: Finding, names: dict[str, str]) -> bool:
+    """Whether it says that f is the same however it is asked for."""
+    return finding.part == names["forward"] and finding.check in SAME_F
+
+
 def _blamed(findings: tuple[Finding, ...], names: dict[str, str]) -> tuple[str, ...]:
     """The parts whose errors no other explains."""
     wrong = [each for each in findings if each.verdict == WRONG]
+    if any(_is_of_f(each, names) for each in wrong):
+        return (names["forward"],)  # there is no f to hold the others against
     parts = {each.part for each in wrong if " or " not in each.part}
     both = {names["backward"], names["r_forward"]}
     agree = any(" or " in each.part and each.verdict == RIGHT for each in findings)

@@ -28,7 +28,7 @@ from .comparison import Comparison
 from .differences import Array, Estimate, curvature, slope, values_at
 from .probing import Point, Probed, Prober
 
-__all__ = ["PASSES", "Checks"]
+__all__ = ["PASSES", "SAME_F", "Checks"]
 
 #: parameters whose slopes are taken singly, at most
 COLUMNS = 24
@@ -39,6 +39,8 @@ DIFFERENCES, SAME = 1e-6, 1e-9
 TRUST, ROUNDINGS = 20.0, 256
 
 PASSES = ("forward", "backward", "r_forward", "r_backward")
+#: of f, what no derivative can be held against unless it is right
+SAME_F = ALONE, BESIDES = "each row alone", "whatever is asked besides"
 
 
 class Checks:
@@ -49,8 +51,7 @@ class Checks:
         self.single_precision: Prober | None = None
         self.all: dict[tuple[str, str], Comparison] = {}
         self.layers = model.layers()
-        # What R delta adds is vjp's work in a custom model.
-        self.adding = names["backward" if isinstance(model, Custom) else "r_backward"]
+        self.custom = isinstance(model, Custom)
 
     def compare(
         self,
@@ -107,16 +108,17 @@ class Checks:
         )  # fmt: skip
         self._identities(point, plain)
         added = self.probe(point.theta[None], point, 2).hv[0] - plain.hv[0]
-        if right:
+        if right:  # so in a custom model hvp does not add to what vjp left
             want = self.probe(point.theta[None], point, 1, delta=point.r_delta).g[0]
             size = np.abs(want) + np.abs(plain.hv[0])
             self.compare(
-                self.adding, "what R delta adds", added * point.scale, want * point.scale,
+                names["r_backward"], "what R delta adds", added * point.scale, want * point.scale,
                 SAME * (size * point.scale + (size * point.scale).max()), self.parameter,
             )  # fmt: skip
         else:
             value, accepted = _sums(slopes, point.r_delta)
-            self.compare(self.adding, "what R delta adds", columns @ added, value, accepted, column)
+            part = names["backward" if self.custom else "r_backward"]  # vjp, called with R delta
+            self.compare(part, "what R delta adds", columns @ added, value, accepted, column)
 
     def _columns(self, point: Point) -> Array:
         """Directions: unit vectors of parameters as large as they are, and two of all."""
@@ -179,12 +181,12 @@ class Checks:
         f, g = found[0].f[0], found[-1].g[0]
         alone = [self._alone(point, j) for j in range(len(point.x))]
         self.compare(
-            names["forward"], "each row alone", f, np.array(alone),
+            names["forward"], ALONE, f, np.array(alone),
             SAME * (np.abs(f) + np.abs(f).max()), _row_and_output,
         )  # fmt: skip
         for each in found[1:]:
             self.compare(
-                names["forward"], "whatever is asked besides", each.f[0], f,
+                names["forward"], BESIDES, each.f[0], f,
                 SAME * (np.abs(f) + np.abs(f).max()), _row_and_output,
             )  # fmt: skip
         if self.order == 0:
@@ -192,16 +194,17 @@ class Checks:
         size = np.abs(g) * point.scale + (np.abs(g) * point.scale).max()
         if self.order == 2:
             self.compare(
-                names["backward"], "whatever is asked besides", found[1].g[0] * point.scale,
+                names["backward"], BESIDES, found[1].g[0] * point.scale,
                 g * point.scale, SAME * size, self.parameter,
             )  # fmt: skip
-        both = self.probe(at, point, self.order, add=True)
+        both, adds = self.probe(at, point, self.order, add=True), True
         for part, added, plain in (
             ("backward", both.g[0], g), ("r_backward", both.hv[0], found[-1].hv[0]),
         ):  # fmt: skip
-            if part == "backward" or self.order == 2:
+            # (In a custom model vjp is called before hvp: if it does not add, neither does.)
+            if part == "backward" or (self.order == 2 and (adds or not self.custom)):
                 size = (np.abs(plain) + np.abs(point.v)) * point.scale
-                self.compare(
+                adds = self.compare(
                     names[part], "adds to what is there", (added - point.v) * point.scale,
                     plain * point.scale, SAME * (size + size.max()), self.parameter,
                 )  # fmt: skip

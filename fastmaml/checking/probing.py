@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checks import FLOAT32, FLOAT64, real_array, require_finite, shape_text
-from ..family import Compiled, Family
+from ..family import Compiled, Family, feature_map_of
 from ..kernels.methods.probe import probe, scratch_size
 from ..models import Frozen, Scaled, Sum
 from ..workspace import borrow, rows_of
@@ -37,7 +37,7 @@ class Point(NamedTuple):
 
     theta: Array  # (P,)
     scale: Array  # (P,), as large as theta's entries; 0 for what is frozen
-    x: Array  # (rows, n_in)
+    x: Array  # (rows, n_in), as the passes take them
     v: Array  # (P,), two directions
     u: Array
     delta: Array  # (rows, n_out)
@@ -123,9 +123,11 @@ def points_of(
         with np.errstate(all="ignore"):
             return array.astype(FLOAT32).astype(FLOAT64)
 
-    points = []
+    points, feature_map = [], feature_map_of(model)
     for at in single(thetas_of(model, theta, rng)):
         rows, n_out = single(x_of(model, x, rng)), model.n_outputs
+        if feature_map is not None:
+            rows = single(feature_map(rows))
         scale = np.abs(at)
         usual = float(np.median(scale[scale > 0])) if scale.any() else 1.0
         scale = np.where(scale > 0, scale, usual) * ~frozen_of(model)

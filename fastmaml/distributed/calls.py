@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
@@ -19,9 +20,9 @@ from numpy.typing import NDArray
 from ..version import __version__
 from .shares import assign
 from .sums import TreeSum
-from .worker import Failed, Lacking, Other, Request, Sums, fleet_work, keep
+from .worker import Failed, Lacking, Other, Request, Sums, fleet_work, forget, keep
 
-__all__ = ["Shared", "gather"]
+__all__ = ["Shared", "drop", "gather"]
 
 #: a share that was lost so often in one call, each time with its worker, is taken for the cause
 MOST_LOSSES = 10
@@ -47,6 +48,8 @@ def gather(
 ) -> tuple[NDArray[Any], dict[int, tuple[int, list[int]]]]:
     """The sum over all shares, and which of their tasks diverged."""
     client, sums = shared.client, TreeSum(len(shares))
+    if client.status in ("closing", "closed"):
+        raise RuntimeError("client is closed; accepted is one that is connected to its cluster")
     diverged: dict[int, tuple[int, list[int]]] = {}
     missing = dict(enumerate(shares))  # place in the sum: share
     losses: Counter[int] = Counter()
@@ -104,6 +107,13 @@ def gather(
     return total, diverged
 
 
+def drop(shared: Shared) -> None:
+    """Let the workers forget the tasks, if they can be reached."""
+    client = shared.client
+    with suppress(OSError):
+        client.sync(_ask, client, dict.fromkeys(client.nthreads(), (forget, shared.key)))
+
+
 async def _ask(client: Any, asked: dict[str, tuple[Any, ...]]) -> dict[str, Any]:
     """What each worker answers to (function, *arguments): an OSError if it is gone."""
     # Not as Dask's tasks, which take 10 ms to come and go: the scheduler passes a call on at once.
@@ -155,7 +165,9 @@ def _unloadable(worker: str, failed: Failed, shared: Shared) -> RuntimeError:
 
 def _in_share(failed: Failed, n_shares: int) -> Exception:
     """The error of a worker, which says in which share it came about."""
-    error = failed.error
+    error, where = failed.error, f"(in share {failed.share}, of {n_shares})"
     if failed.share >= 0 and len(error.args) == 1 and isinstance(error.args[0], str):
-        error.args = (f"{error.args[0]} (in share {failed.share}, of {n_shares})",)
+        error.args = (f"{error.args[0]} {where}",)
+    elif failed.share >= 0 and hasattr(error, "add_note"):  # from Python 3.11 on
+        error.add_note(where)
     return error

@@ -1,4 +1,4 @@
-"""Fleet: an objective whose tasks lie on the workers of a Dask shared."""
+"""Fleet: an objective whose tasks lie on the workers of a Dask cluster."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ..learn.reptile import Reptile
 from ..learner import Learner
 from ..maml import MAML
 from ..parameters import as_theta
-from .calls import Shared, gather
+from .calls import Shared, drop, gather
 from .shares import as_shares, cut
-from .worker import Request, as_tasks_of_share, forget
+from .worker import Request, as_tasks_of_share
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -163,7 +163,7 @@ class Fleet:
             if n_shares is None:
                 raise ValueError(f"n_shares is None; accepted with a {name} are integers from 1")
             n_shares = as_count("n_shares", n_shares, 1)
-            source = name, dumps(given[name])
+            source = name, _as_bytes(name, given[name], dumps)
         else:
             whole = as_tasks_of_share(as_batch("tasks", tasks, objective))
             n_tasks = _require_equal_lengths(whole)
@@ -180,7 +180,7 @@ class Fleet:
 
     def _set_objective(self, objective: Learner | Reptile) -> None:
         self._objective = objective
-        self._pickled = self._dumps(_summing(objective))
+        self._pickled = _as_bytes("objective", _summing(objective), self._dumps)
 
     @property
     def objective(self) -> Any:
@@ -249,8 +249,8 @@ class Fleet:
             For data of the wrong kind or shape, or that is not finite, and what a `loader` or
             `sampler` raised. The message names the share.
         RuntimeError
-            If a worker has no fastmaml or another version, or a share was lost ten times, each time
-            with the worker that computed it.
+            If a worker has no fastmaml or another version, a share was lost ten times, each time
+            with the worker that computed it, or the client is closed.
         """
         return self._evaluate("value", theta, batch).value
 
@@ -286,7 +286,7 @@ class Fleet:
         shared = self._shared
         with shared.lock:
             if shared.client.status == "running":
-                shared.client.run(forget, shared.key, on_error="ignore")
+                drop(shared)
             shared.owners = {}
 
     def __enter__(self) -> Fleet:
@@ -353,6 +353,17 @@ def _check_client(client: Any) -> Callable[[Any], bytes]:
         raise ValueError("client is asynchronous; accepted is a Client without asynchronous=True")
     pickle: Callable[[Any], bytes] = dumps
     return pickle
+
+
+def _as_bytes(name: str, value: Any, dumps: Callable[[Any], bytes]) -> bytes:
+    """What travels to the workers."""
+    try:
+        return dumps(value)
+    except Exception as error:
+        raise TypeError(
+            f"{name} is {shown(value)}, which cannot be sent to workers ({error}); accepted is "
+            "what can be pickled, with all that it refers to"
+        ) from error
 
 
 def _require_equal_lengths(tasks: tuple[Any, ...]) -> int:

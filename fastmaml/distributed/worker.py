@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pickle import dumps, loads
@@ -152,7 +153,7 @@ def _compute(request: Request, kept: _Kept, n_threads: int) -> Sums | Failed:
                     term, bad = _others(objective, request.theta, tasks, request.mode, term)
                     diverged[place] = len(tasks[0]), bad
                 sums.put((0, place), term)
-    except Exception as error:
+    except BaseException as error:  # a user's sys.exit() would leave the worker without an answer
         return Failed(share, _sendable(error))
     return Sums(sums.nodes, diverged)
 
@@ -227,10 +228,10 @@ def _some(tasks: tuple[Any, ...], indices: list[int]) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def _sendable(error: Exception) -> Exception:
-    """The error itself if it can travel."""
-    try:
-        loads(dumps(error))
-    except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error}")
-    return error
+def _sendable(error: BaseException) -> Exception:
+    """The error itself if it can travel, and is none that ends a process."""
+    if isinstance(error, Exception):
+        with suppress(Exception):
+            loads(dumps(error))
+            return error
+    return RuntimeError(f"{type(error).__name__}: {error}")

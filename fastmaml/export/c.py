@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from numpy.typing import ArrayLike, DTypeLike
 
@@ -38,6 +38,7 @@ extern "C" {
 
 #define ${P}_N_INPUTS $n_inputs
 #define ${P}_N_OUTPUTS $n_outputs
+#define ${P}_N_TARGETS $n_targets /* of a row of y */
 
 /* All that changes, and all memory to work in: one for each task, used by one thread at a time */
 typedef struct {
@@ -135,8 +136,14 @@ def to_c(
     begin = as_prefix("prefix", target.stem if prefix is None else prefix)
     header = target.with_suffix(".h")
     sources = sources_of(subject, Dialect(begin, chosen), header.name)
-    write_whole(target, lambda file: file.write(sources.source.encode("ascii")))
-    write_whole(header, lambda file: file.write(sources.header.encode("ascii")))
+
+    def write(file: IO[bytes]) -> None:
+        file.write(sources.source.encode("ascii"))
+        file.flush()
+        # Before the name of the C file is taken: if one cannot be written, neither is.
+        write_whole(header, lambda beside: beside.write(sources.header.encode("ascii")))
+
+    write_whole(target, write)
 
 
 def sources_of(subject: Subject, c: Dialect, header: str | None = None) -> Sources:
@@ -151,7 +158,7 @@ def sources_of(subject: Subject, c: Dialect, header: str | None = None) -> Sourc
         header=c.fill(
             HEADER, title=title, about=_about(c, subject, parts), members=members,
             prototypes=parts.prototypes, n_inputs=str(subject.model.n_inputs),
-            n_outputs=str(subject.model.n_outputs),
+            n_outputs=str(subject.model.n_outputs), n_targets=str(subject.learner._n_targets),
         ),
         source=c.fill(
             SOURCE, title=title, header=header or f"{c.prefix}.h", tables=parts.tables,
@@ -174,23 +181,22 @@ def _about(c: Dialect, subject: Subject, parts: Parts) -> str:
         how += "parameters."
     else:
         how = f"the last layer, on {learner.n_features} features, adapts in closed form."
-    units = "scaled inside" if subject.scaling is not None else "not scaled"
+    units = "in its own units (scaled inside)"
+    kept = "as in the training"
     size = c.dtype.itemsize
     n_constants = sum(map(int, re.findall(r"\[(\d+)\] = \{", parts.tables)))
     n_state = sum(member.size for member in parts.members)
     facts = [
         f"{type(learner).__name__} of {learner.model!r}, in {c.real}: {how}",
         *(
-            f"{side}, in its own units ({units}): {', '.join(map(comment, names))}"
+            f"{side}, {kept if subject.scaling_of(side) is None else units}: "
+            + ", ".join(map(comment, names))
             for side, names in (("x", subject.inputs), ("y", subject.outputs))
         ),
         f"Constants: {size * n_constants} bytes. State: {size * n_state} bytes, with all memory to "
         "work in but for some words of stack. Nothing is allocated, and no function calls itself.",
         *(f"Cost of {line}." for line in parts.costs),
     ]
-    if subject.scaling is None:
-        facts[1:3] = [line.replace("in its own units (not scaled)", "as in the training")
-                      for line in facts[1:3]]  # fmt: skip
     lines = [line for fact in facts for line in textwrap.wrap(fact, 92, break_long_words=True)]
     usage = [f"static {c.prefix}_state state;", *parts.usage]
     shown = [*lines, "", *(f"    {line}" for line in usage)]

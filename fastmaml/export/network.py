@@ -214,10 +214,11 @@ def scaling_tables(c: Dialect, subject: Subject) -> str:
     Where float rounds a mean, a second table holds the rest of it. What is subtracted first is
     exact then for inputs near the mean, and a large offset costs no digits.
     """
-    text, scaling = "", subject.scaling
-    if scaling is None:
-        return text
+    text = ""
     for side in "xy":
+        scaling = subject.scaling_of(side)
+        if scaling is None:
+            continue
         mean, scale = (getattr(scaling, f"{side}_{name}") for name in ("mean", "scale"))
         high = rounded(f"scaling.{side}_mean", mean, c.dtype)
         text += "\n" + c.table(f"{side}_mean", high, f"{side} is scaled: less its mean,")
@@ -241,11 +242,11 @@ def _has_rest(c: Dialect, mean: np.ndarray) -> bool:
 
 def _scaled(c: Dialect, subject: Subject, side: str, index: str) -> str:
     """An expression: a number of x or y as the network has it."""
-    number = f"{side}[{index}]"
-    if subject.scaling is None:
+    number, scaling = f"{side}[{index}]", subject.scaling_of(side)
+    if scaling is None:
         return number
     less = f"{number} - {c.prefix}_{side}_mean[{index}]"
-    if _has_rest(c, getattr(subject.scaling, f"{side}_mean")):
+    if _has_rest(c, getattr(scaling, f"{side}_mean")):
         less = f"({less}) - {c.prefix}_{side}_rest[{index}]"
     return f"({less}) / {c.prefix}_{side}_scale[{index}]"
 
@@ -264,9 +265,10 @@ def target(c: Dialect, subject: Subject, index: str) -> str:
 
 def unscaled(c: Dialect, subject: Subject, index: str, value: str) -> str:
     """Return an expression: an output of the network in the user's units."""
-    if subject.scaling is None:
+    scaling = subject.scaling_of("y")
+    if scaling is None:
         return value
     scaled = f"{value} * {c.prefix}_y_scale[{index}]"
-    if _has_rest(c, subject.scaling.y_mean):
+    if _has_rest(c, scaling.y_mean):
         scaled = f"({scaled} + {c.prefix}_y_rest[{index}])"
     return f"{scaled} + {c.prefix}_y_mean[{index}]"

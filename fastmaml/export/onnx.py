@@ -153,8 +153,10 @@ def _adapted(subject: Subject, task: Any) -> Any:
     if not isinstance(task, tuple | list) or len(task) != 2:
         raise TypeError(f"task is {shown(task)}; accepted is (x, y), the rows of one task")
     x, y = task
-    if subject.scaling is not None:
-        x, y = subject.scaling.scale_x(x), subject.scaling.scale_y(y)
+    if (of_x := subject.scaling_of("x")) is not None:
+        x = of_x.scale_x(x)
+    if (of_y := subject.scaling_of("y")) is not None:
+        y = of_y.scale_y(y)
     found: Any = subject.learner.adapt(subject.theta, x, y)
     n_axes = np.ndim(found[0]) if isinstance(subject.learner, BayesianLastLayer) else found.ndim + 1
     if n_axes != 2:
@@ -168,7 +170,7 @@ def _adapted(subject: Subject, task: Any) -> Any:
 def _write(graph: Graph, subject: Subject, adapted: Any) -> list[str]:
     """Add what leads from x to the outputs, and return their names."""
     head = isinstance(subject.learner, BayesianLastLayer)
-    scaling, a = subject.scaling, "x"
+    scaling, a = subject.scaling_of("x"), "x"
     if scaling is not None:
         mean = rounded("scaling.x_mean", scaling.x_mean, graph.dtype)
         a = graph.node("Sub", a, graph.constant("x_mean", mean))
@@ -179,6 +181,7 @@ def _write(graph: Graph, subject: Subject, adapted: Any) -> list[str]:
     *hidden, last = subject.model.unpack(parameters)
     for i, (layer, word) in enumerate(zip(hidden, subject.activations, strict=True), start=1):
         a = _activated(graph, word, _affine(graph, f"layer{i}", a, *layer))
+    scaling = subject.scaling_of("y")
     if not head:
         return [_unscaled(graph, scaling, _affine(graph, f"layer{len(hidden) + 1}", a, *last), "f")]
     return _predictive(graph, scaling, a, adapted, last[1] is not None)

@@ -14,6 +14,7 @@ import numpy as np
 from ..maml import MAML
 from . import network
 from .activations import activation
+from .losses import LossInC, loss_in_c
 from .network import Layer
 from .parts import Member, Parts
 from .plan import Plan, plan_of
@@ -21,10 +22,6 @@ from .subject import Subject
 from .text import Dialect, rounded
 
 __all__ = ["steps_parts"]
-
-#: by the kind of a loss: its derivative by an output f, less the scale, where y is the target
-DELTAS = {"squared": "f - $y"}
-
 
 START = """
 void ${p}_start(${p}_state *s)
@@ -48,14 +45,9 @@ void ${p}_start(${p}_state *s)
 ADD_ROW = """
 /* Add the gradient of the loss of one row to s->g */
 static void ${p}_add_row(${p}_state *s, const $real *x, const $real *y, $real scale)
-{
-    size_t i;
+{$index
     ${p}_load(s, x);
-    ${p}_$forward(s);
-    for (i = 0; i < $n_outputs; i++) { /* the loss's derivatives by the outputs */
-        const $real f = s->a[$a_out + i];
-        s->delta[i] = scale * ($delta);
-    }$body
+    ${p}_$forward(s);$slopes$body
 }
 """
 
@@ -81,7 +73,7 @@ int ${p}_adapt(${p}_state *s, size_t n_rows, const $real *x, const $real *y)
     scale = $scale;
     for (step = 0; step < $steps; step++) {$begin
         for (row = 0; row < n_rows; row++) {
-            ${p}_add_row(s, x + row * $n_inputs, y + row * $n_outputs, scale);
+            ${p}_add_row(s, x + row * $n_inputs, y + row * $n_targets, scale);
         }$proximal$move
     }
     for (i = 0; i < $size; i++) { /* NaN as soon as one of them is NaN or inf */
@@ -147,12 +139,12 @@ PROTOTYPES = """
 /* Back to what was learned, as before any rows. Call it, or ${p}_adapt, before anything else. */
 void ${p}_start(${p}_state *s);
 
-/* Adapt to n_rows rows: x has $n_inputs and y $n_outputs numbers a row, one row behind the other.
+/* Adapt to n_rows rows: x has $n_inputs and y $n_targets numbers a row, one row behind the other.
    Always from what was learned, whatever the state was. Returns 0; or -1 if the rows held NaN or
-   inf, or the steps ran away, and the state is then that of ${p}_start. */
+   inf$others, or the steps ran away, and the state is then that of ${p}_start. */
 int ${p}_adapt(${p}_state *s, size_t n_rows, const $real *x, const $real *y);
 
-/* Predict at one row: x has $n_inputs numbers, f takes $n_outputs. */
+/* Predict at one row: x has $n_inputs numbers, f takes $n_outputs$meaning. */
 void ${p}_predict(${p}_state *s, const $real *x, $real *f);
 """
 
@@ -166,12 +158,6 @@ def steps_parts(c: Dialect, subject: Subject) -> Parts:
         For a loss that there is no C code for, and numbers that the dtype cannot hold.
     """
     maml: Any = subject.learner
-    loss = maml._problem.loss
-    if loss.kind not in DELTAS:
-        raise ValueError(
-            f"objective has the loss {maml.loss!r}, of the kind {loss.kind}, which is not written "
-            f"in C; accepted are losses of the kind {', '.join(DELTAS)}"
-        )
     model, plan = subject.model, plan_of(maml)
     intercept = model.intercept
     weights = []
@@ -180,6 +166,9 @@ def steps_parts(c: Dialect, subject: Subject) -> Parts:
         bias = f"{array} + {at + n_in * n_out}" if intercept else "NULL"
         weights.append((f"{array} + {at}", bias))
     layers = network.layers_of(subject, weights)
+    a_out = layers[-1].a_out
+    target = network.target(c, subject, "i")
+    loss = loss_in_c(c, maml, target if subject.scaling_of("y") is None else f"({target})", a_out)
     tables = c.table("theta", rounded("theta", subject.theta, c.dtype), "What was learned")
     tables += _rates_table(c, plan) + network.scaling_tables(c, subject)
     way_back = layers[plan.lowest :]
@@ -189,16 +178,17 @@ def steps_parts(c: Dialect, subject: Subject) -> Parts:
     for word in sorted(used):
         functions += activation(c, word, word in with_slope)
     functions += network.load(c, subject) + network.forward(c, layers)
-    functions += _adapt(c, subject, plan, layers, way_back)
-    sizes = {"n_inputs": str(model.n_inputs), "n_outputs": str(model.n_outputs)}
-    a_out = layers[-1].a_out
+    functions += _adapt(c, subject, plan, layers, way_back, loss)
+    sizes = _sizes(maml)
+    targets = maml._problem.targets[0]
+    others = "" if targets is None or targets.kind == "any" else ", or targets that are none"
     output = network.unscaled(c, subject, "i", f"s->a[{a_out} + i]")
     functions += c.fill(PREDICT, output=output, **sizes)
     return Parts(
         members=_members(plan, layers, way_back),
         tables=tables,
         functions=functions,
-        prototypes=c.fill(PROTOTYPES, **sizes),
+        prototypes=c.fill(PROTOTYPES, meaning=loss.meaning, others=others, **sizes),
         usage=[
             f"{c.prefix}_adapt(&state, 5, x, y);",
             f"{c.prefix}_predict(&state, x_new, f);",
@@ -221,9 +211,17 @@ def _rates_table(c: Dialect, plan: Plan) -> str:
     return "\n" + c.table("rate", rates, "Rate of each step and, in it, of each layer")
 
 
+def _sizes(maml: Any) -> dict[str, str]:
+    """How many numbers x, y and f have, as words for templates."""
+    model = maml.model
+    sizes = {"n_inputs": model.n_inputs, "n_targets": maml._n_targets, "n_outputs": model.n_outputs}
+    return _texts(sizes)
+
+
 def _adapt(
-    c: Dialect, subject: Subject, plan: Plan, layers: list[Layer], way_back: list[Layer]
-) -> str:
+    c: Dialect, subject: Subject, plan: Plan, layers: list[Layer], way_back: list[Layer],
+    loss: LossInC,
+) -> str:  # fmt: skip
     """The functions that start, and adapt."""
     if not plan.runs:
         return c.fill(NO_WEIGHTS) + c.fill(ADAPT_NOTHING)
@@ -231,12 +229,14 @@ def _adapt(
     text = c.fill(START, body=copies) + c.fill(network.COLLECT)
     if len(way_back) > 1:
         text += c.fill(network.BACK)
-    return text + _add_row(c, subject, plan, layers, way_back) + _adapt_function(c, subject, plan)
+    text += loss.functions + _add_row(c, subject, plan, layers, way_back, loss.slopes)
+    return text + _adapt_function(c, subject, plan)
 
 
 def _add_row(
-    c: Dialect, subject: Subject, plan: Plan, layers: list[Layer], way_back: list[Layer]
-) -> str:
+    c: Dialect, subject: Subject, plan: Plan, layers: list[Layer], way_back: list[Layer],
+    slopes: str,
+) -> str:  # fmt: skip
     """The gradient of one row."""
     places, at = {}, 0
     for layer in way_back[:-1]:
@@ -259,14 +259,8 @@ def _add_row(
             before = str(places[layer.number - 1])
             body += c.fill(BACK_THROUGH, delta=delta, at=before, **words)
             delta = f"s->d + {before}"
-    target = network.target(c, subject, "i")
-    learner: Any = subject.learner
-    formula = DELTAS[learner._problem.loss.kind]
-    formula = c.fill(formula, y=target if subject.scaling is None else f"({target})")
-    return text + c.fill(
-        ADD_ROW, forward=forward, a_out=str(layers[-1].a_out), delta=formula, body=body,
-        n_outputs=str(subject.model.n_outputs),
-    )  # fmt: skip
+    index = "\n    size_t i;" if "i++" in slopes + body else ""
+    return text + c.fill(ADD_ROW, forward=forward, index=index, slopes=slopes, body=body)
 
 
 def _adapt_function(c: Dialect, subject: Subject, plan: Plan) -> str:
@@ -294,10 +288,9 @@ def _adapt_function(c: Dialect, subject: Subject, plan: Plan) -> str:
             size = n_out * (n_in + subject.model.intercept)
             words = {"size": str(size), "at": str(plan.own[i]), "number": str(i + 1)}
             move += c.fill(MOVE_LAYER, rate=rate, **words)
-    sizes = {"n_inputs": str(subject.model.n_inputs), "n_outputs": str(subject.model.n_outputs)}
     return c.fill(
         ADAPT, scale=scale, steps=str(maml.steps), begin=begin, proximal=proximal, move=move,
-        size=str(plan.size), **sizes,
+        size=str(plan.size), **_sizes(maml),
     )  # fmt: skip
 
 

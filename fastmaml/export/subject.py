@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ..checks import shown
@@ -12,7 +14,7 @@ from ..closed_form import BayesianLastLayer
 from ..learn import Scaling
 from ..learn.spec import learner_of
 from ..maml import MAML
-from ..models import Network
+from ..models import Frozen, Network
 from ..parameters import as_theta
 from ..saving import Saved, require_columns
 
@@ -33,6 +35,10 @@ class Subject(NamedTuple):
         """The network f."""
         model: Any = self.learner.model  # as `subject_of` has found
         return model
+
+    def scaling_of(self, side: str) -> Scaling | None:
+        """What "x" or "y" is scaled by; not y, where outputs are no predictions of it."""
+        return self.scaling if side == "x" or self.learner._predicts_y else None
 
     @property
     def activations(self) -> list[str]:
@@ -65,10 +71,12 @@ def subject_of(objective: Any, theta: Any = None, scaling: Any = None) -> Subjec
         objective, theta, scaling = whole["objective"], whole["theta"], whole["scaling"]
         names = whole
     learner: Any = learner_of(objective)
+    if isinstance(learner.model, Frozen) and isinstance(learner.model.model, Network):
+        learner = _with_rates_of_0(learner)
     if not isinstance(learner.model, Network):
         raise TypeError(
             f"objective has the model {shown(learner.model)}, a {type(learner.model).__name__}; "
-            "accepted are stacks of weight layers, an MLP or a Linear"
+            "accepted are stacks of weight layers, an MLP or a Linear, of which parts may be Frozen"
         )
     if theta is None:
         raise TypeError(f"theta is None; accepted are the parameters of {shown(learner)}")
@@ -78,8 +86,30 @@ def subject_of(objective: Any, theta: Any = None, scaling: Any = None) -> Subjec
     model = learner.model
     inputs = _names(names["inputs"], "x", model.n_inputs)
     return Subject(
-        learner, parameters, scaling, inputs, _names(names["outputs"], "y", model.n_outputs)
+        learner, parameters, scaling, inputs, _names(names["outputs"], "y", learner._n_targets)
     )
+
+
+def _with_rates_of_0(maml: MAML) -> MAML:
+    """A MAML without the `Frozen`, whose frozen parameters do not adapt at a rate of 0 either."""
+    frozen: Any = maml.model
+    mask, (per_layer, rates, _) = frozen.mask, maml._problem.rate
+    of_layers = [mask[place] for place in frozen.layers().values()]
+    if per_layer is None:
+        assert rates is not None
+        rates = rates[None] * ~mask
+    elif maml.steps == 0:
+        rates = np.zeros((1, len(mask)))
+    elif all(each.all() or not each.any() for each in of_layers):
+        rates = per_layer * ~np.array([each.all() for each in of_layers])
+    elif (per_layer == per_layer[0]).all():
+        rates = np.repeat(per_layer[:1], [len(each) for each in of_layers], axis=1) * ~mask
+    else:
+        raise ValueError(
+            f"objective has the model {shown(frozen)}, which freezes parts of layers, and rates of "
+            "each step; accepted are whole layers, or the same rates in all steps"
+        )
+    return replace(maml, model=frozen.model, inner_lr=rates)
 
 
 def _names(given: Sequence[str] | None, letter: str, width: int) -> tuple[str, ...]:

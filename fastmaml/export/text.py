@@ -18,7 +18,7 @@ __all__ = ["Dialect", "as_prefix", "comment", "rounded"]
 LONGEST = 20
 
 #: functions of math.h, whose names end in f for float
-FUNCTIONS = ("cos", "erfc", "exp", "expm1", "fabs", "log1p", "sin", "sqrt", "tanh")
+FUNCTIONS = ("cos", "erfc", "exp", "expm1", "fabs", "hypot", "log1p", "sin", "sqrt", "tanh")
 
 
 def as_prefix(name: str, prefix: Any) -> str:
@@ -65,6 +65,7 @@ class Dialect:
         self.real = "float" if single else "double"
         self._words = {name: f"{name}f" if single else name for name in FUNCTIONS}
         self._words |= {"p": prefix, "P": prefix.upper(), "real": self.real}
+        self._words["huge"] = "HUGE_VALF" if single else "HUGE_VAL"  # infinity, of math.h
         self._words |= {"zero": self.number(0.0), "one": self.number(1.0)}
 
     def number(self, value: Any) -> str:

@@ -193,4 +193,6 @@ def _name(key: Any) -> str:
 
 def _natural(name: str) -> list[tuple[int, str]]:
     """Sort key of a name, in which numbers count as numbers."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+    return [
+        (int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)
+    ]

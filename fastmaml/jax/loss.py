@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,9 +14,13 @@ from ..checks import shown
 from ..learner import Learner
 from ..maml import MAML
 from ..parameters import as_theta
+from ..row_weights import with_weights_of_both
 from ..tasks import as_tasks
 
 __all__ = ["meta_loss"]
+
+#: what an objective calls the data of a batch
+NAMES = ("x", "y", "x_query", "y_query", "sample_weight", "sample_weight_query")
 
 
 def meta_loss(objective: Learner) -> Callable[..., jax.Array]:
@@ -30,11 +33,12 @@ def meta_loss(objective: Learner) -> Callable[..., jax.Array]:
     Returns
     -------
     loss : callable
-        ``loss(theta, x, y, x_query=None, y_query=None, inner_lr=None)``, a number in theta's dtype.
-        Data are arrays (n_tasks, rows, columns) as the objective takes them; tasks that differ in
+        ``loss(theta, x, y, x_query=None, y_query=None, inner_lr=None, *, sample_weight=None,
+        sample_weight_query=None)``, a number in theta's dtype. Data are arrays (n_tasks, rows,
+        columns) as the objective takes them, weights of rows (n_tasks, rows); tasks that differ in
         rows are lists of arrays. It has a gradient for theta, and for `inner_lr`, which for a MAML
-        replaces its own rates and has one of their shapes. There is none for the data: their
-        gradient is an error.
+        replaces its own rates and has one of their shapes. There is none for data and weights:
+        their gradient is an error.
 
     Raises
     ------
@@ -71,11 +75,11 @@ def meta_loss(objective: Learner) -> Callable[..., jax.Array]:
             f"objective is {shown(objective)}; accepted are a fastmaml.MAML and a "
             "fastmaml.BayesianLastLayer"
         )
-    held = _Objective(objective)
 
     def loss(
-        theta: Any, x: Any, y: Any, x_query: Any = None, y_query: Any = None, inner_lr: Any = None
-    ) -> jax.Array:
+        theta: Any, x: Any, y: Any, x_query: Any = None, y_query: Any = None, inner_lr: Any = None,
+        *, sample_weight: Any = None, sample_weight_query: Any = None,
+    ) -> jax.Array:  # fmt: skip
         """Return the meta-loss; see `fastmaml.jax.meta_loss`."""
         if inner_lr is not None and not isinstance(objective, MAML):
             raise ValueError(
@@ -83,35 +87,12 @@ def meta_loss(objective: Learner) -> Callable[..., jax.Array]:
                 "accepted is None"
             )
         theta, rate = jnp.asarray(theta), None if inner_lr is None else jnp.asarray(inner_lr)
-        data = jax.tree.map(jnp.asarray, (x, y, x_query, y_query))
+        rows = x, y, x_query, y_query, sample_weight, sample_weight_query
+        data = jax.tree.map(jnp.asarray, dict(zip(NAMES, rows, strict=True)))
         _require_shapes(objective, theta, data, rate)
-        return _loss(held, theta, data, rate)
+        return _loss(objective, theta, data, rate)
 
     return loss
-
-
-class _Objective:
-    """An objective as JAX's caches take it: equal to one of the same object only."""
-
-    def __init__(self, objective: Any) -> None:
-        self.objective = objective
-        self.with_rate = lru_cache(maxsize=16)(self._with_rate)
-
-    def __hash__(self) -> int:
-        return id(self.objective)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Objective) and other.objective is self.objective
-
-    def _with_rate(self, shape: tuple[int, ...], numbers: bytes) -> Any:
-        return replace(self.objective, inner_lr=np.frombuffer(numbers).reshape(shape))
-
-    def at(self, rate: Any) -> Any:
-        """The objective, with other inner rates unless `rate` is None."""
-        if rate is None:
-            return self.objective
-        numbers = np.asarray(rate, np.float64)
-        return self.with_rate(numbers.shape, numbers.tobytes())
 
 
 # What is computed outside of JAX ------------------------------------------------------------------
@@ -121,27 +102,32 @@ def _call(host: Callable[..., Any], shapes: Any, *arguments: Any) -> Any:
     return jax.pure_callback(host, shapes, *arguments, vmap_method="sequential")
 
 
-def _value(objective: _Objective, theta: Any, data: Any, rate: Any) -> jax.Array:
+def _at(objective: Any, rate: Any) -> Any:
+    """The objective, with other inner rates unless `rate` is None."""
+    return objective if rate is None else objective.with_inner_lr(np.asarray(rate))
+
+
+def _value(objective: Any, theta: Any, data: Any, rate: Any) -> jax.Array:
     def host(theta: Any, data: Any, rate: Any) -> Any:
         theta, data = jax.tree.map(np.asarray, (theta, data))
-        return _in_dtype(objective.at(rate).value(theta, *data), theta.dtype)
+        return _in_dtype(_at(objective, rate).value(theta, **data), theta.dtype)
 
     return _call(host, jax.ShapeDtypeStruct((), theta.dtype), theta, data, rate)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 4))
 def _value_and_gradients(
-    objective: _Objective, theta: Any, data: Any, rate: Any, rates: bool
+    objective: Any, theta: Any, data: Any, rate: Any, rates: bool
 ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
     """The value, its gradient for theta, and with `rates` that for the inner rates."""
 
     def host(theta: Any, data: Any, rate: Any) -> Any:
         theta, data = jax.tree.map(np.asarray, (theta, data))
-        at = objective.at(rate)
+        at = _at(objective, rate)
         if not rates:
-            value, gradient = at.value_and_gradient(theta, *data)
+            value, gradient = at.value_and_gradient(theta, **data)
             return _in_dtype(value, theta.dtype), gradient, None
-        value, gradient, _, slope, *_ = at.evaluate(theta, *data)
+        value, gradient, _, slope, *_ = at.evaluate(theta, **data)
         return _in_dtype(value, theta.dtype), gradient, _in_dtype(slope, np.dtype(rate.dtype))
 
     shapes = (
@@ -169,16 +155,18 @@ def _in_dtype(value: Any, dtype: np.dtype[Any]) -> np.ndarray:
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _loss(objective: _Objective, theta: Any, data: Any, rate: Any) -> jax.Array:
+def _loss(objective: Any, theta: Any, data: Any, rate: Any) -> jax.Array:
     return _value(objective, theta, data, rate)
 
 
-def _forward(objective: _Objective, theta: Any, data: Any, rate: Any) -> Any:
-    for name, tree in zip(("x", "y", "x_query", "y_query"), data, strict=True):
+def _forward(objective: Any, theta: Any, data: Any, rate: Any) -> Any:
+    for name in NAMES:
+        tree = data[name]
         if any(leaf.perturbed for leaf in jax.tree.leaves(tree, is_leaf=_is_primal)):
             raise ValueError(
                 f"the gradient of fastmaml.jax.meta_loss is asked for {name}, and there is none "
-                "for the data; accepted are theta and inner_lr (jax.lax.stop_gradient hides data)"
+                "for data and weights; accepted are theta and inner_lr (jax.lax.stop_gradient "
+                "hides data)"
             )
     rates = rate is not None and rate.perturbed
     theta, data, rate = jax.tree.map(
@@ -188,7 +176,7 @@ def _forward(objective: _Objective, theta: Any, data: Any, rate: Any) -> Any:
     return value, (gradient, slope)
 
 
-def _backward(objective: _Objective, gradients: Any, change: Any) -> Any:
+def _backward(objective: Any, gradients: Any, change: Any) -> Any:
     gradient, slope = gradients
     by_rate = None if slope is None else slope * change.astype(slope.dtype)
     return gradient * change, None, by_rate
@@ -209,11 +197,17 @@ def _require_shapes(objective: Any, theta: Any, data: Any, rate: Any) -> None:
     if theta.dtype not in (np.float32, np.float64):
         raise TypeError(f"theta has dtype {theta.dtype}; accepted are float32 and float64")
     zeros: Any = jax.tree.map(lambda leaf: np.zeros(leaf.shape), (theta, data, rate))
-    flat, (x, y, x_query, y_query), rates = zeros
+    ones: Any = jax.tree.map(lambda leaf: np.ones(leaf.shape), data)
+    flat, rows, rates = zeros[0], [zeros[1][name] for name in NAMES[:4]], zeros[2]
+    weight, weight_query = (ones[name] for name in NAMES[4:])
     as_theta(objective._space, flat, check_finite=False)
-    as_tasks(
-        objective.model, x, y, x_query, y_query, flat.dtype, False, objective._fewest,
-        *objective._problem.targets,
+    x, y, x_query, y_query = rows
+    targets, query_targets = objective._problem.targets
+    support, query = as_tasks(
+        objective.model, x, y, x_query, y_query, flat.dtype, False, objective._fewest, targets,
+        query_targets, mapped=False,
     )  # fmt: skip
+    if weight is not None or weight_query is not None:
+        with_weights_of_both(support, query, weight, weight_query, objective._averages)
     if rates is not None:
-        replace(objective, inner_lr=rates)
+        objective.with_inner_lr(rates)

@@ -42,11 +42,15 @@ class Classes(ClassifierMixin, Standardised):
         X, y = validate_data(self, X, y, reset=False, dtype=DTYPES)
         y = column_or_1d(y)
         check_classification_targets(y)
-        unknown = np.setdiff1d(y, self.classes_)
-        if len(unknown):
+        known = self.classes_.tolist()
+        try:
+            unknown = np.setdiff1d(y, self.classes_).tolist()
+        except TypeError:  # they cannot be sorted together, as texts and numbers
+            unknown = [label for label in y.tolist() if label not in known]
+        if unknown:
             raise ValueError(
-                f"y holds {shown(unknown.tolist()[0])}, no class of the meta-training; accepted "
-                f"are {shown(self.classes_.tolist())}"
+                f"y holds {shown(unknown[0])}, no class of the meta-training; accepted are "
+                f"{shown(known)}"
             )
         return X, y
 
@@ -174,8 +178,10 @@ class MAMLClassifier(ByGradientSteps, Classes):
 
     Parameters
     ----------
-    hidden_layer_sizes, activation, inner_lr, learn_rates, steps, shots, shuffle, meta_batch
+    hidden_layer_sizes, activation, inner_lr, learn_rates, steps, shuffle, meta_batch
         As for `MAMLRegressor`.
+    shots : int, optional
+        Support rows of a group, as for `MAMLRegressor`. By default half of the group's rows.
     learning_rate_init, clip_norm, max_iter, early_stopping, validation_fraction, n_iter_no_change
         As for `MAMLRegressor`.
     tol, order, random_state, verbose, warm_start
@@ -288,32 +294,6 @@ class MAMLClassifier(ByGradientSteps, Classes):
         """
         return self._labels(self._predict(X, groups))
 
-    def adapt_predict(
-        self, X: Any, y: Any, groups: Any, X_new: Any, groups_new: Any,
-        sample_weight: Any = None,
-    ) -> NDArray[Any]:  # fmt: skip
-        """Adapt to the rows of many groups at once, new or known, and predict other rows of them.
-
-        Parameters
-        ----------
-        X, y, groups : array_like
-            Rows to adapt to, as for ``fit``.
-        X_new, groups_new : array_like, shape (rows, n_features) and (rows,)
-            Rows to predict; their groups are among `groups`.
-        sample_weight : array_like, shape (rows,), optional
-            Weight of each row to adapt to.
-
-        Returns
-        -------
-        y_new : ndarray, shape (rows,)
-
-        Raises
-        ------
-        ValueError
-            For a group in `groups_new` that `groups` has not, or data that does not fit ``fit``'s.
-        """
-        return self._labels(self._adapt_and_predict(X, y, groups, X_new, groups_new, sample_weight))
-
     def adapt(self, X: Any, y: Any, sample_weight: Any = None) -> AdaptedClassifier:
         """Return a classifier for one task, adapted to its rows.
 
@@ -350,13 +330,13 @@ class MAMLClassifier(ByGradientSteps, Classes):
         """Return what ``fastmaml.save(path, classifier)`` writes; no rows of the training.
 
         ``fastmaml.load`` reads it, as what predicts the outputs of the network, and `from_saved`
-        makes a fitted estimator of that. Labels must be text, integers or truth values.
+        makes a fitted estimator of that. Labels must be text, numbers or truth values.
         """
         found = super().to_save()
         labels = self.classes_.tolist()
-        if not all(isinstance(label, str | int | bool) for label in labels):
+        if not all(isinstance(label, str | int | float | bool) for label in labels):
             raise TypeError(
-                f"classes_ holds {shown(labels)}; accepted to save are text, integers and booleans"
+                f"classes_ holds {shown(labels)}; accepted to save are text, numbers and booleans"
             )
         return {**found, "extra": {**found["extra"], "classes": labels}}
 
@@ -364,8 +344,14 @@ class MAMLClassifier(ByGradientSteps, Classes):
         require_numbers("X", X)
         X, y = validate_data(self, X, y, ensure_min_samples=2, dtype=DTYPES)
         y = column_or_1d(y, warn=True)
-        check_classification_targets(y)
-        classes, codes = np.unique(y, return_inverse=True)
+        try:
+            check_classification_targets(y)
+            classes, codes = np.unique(y, return_inverse=True)
+        except TypeError as error:
+            raise TypeError(
+                f"y holds labels that cannot be sorted ({error}); accepted are labels of one kind, "
+                "none missing"
+            ) from error
         if len(classes) < 2:
             raise ValueError(
                 f"y has one class alone, {shown(classes.tolist()[0])}; accepted are two or more"
@@ -376,6 +362,9 @@ class MAMLClassifier(ByGradientSteps, Classes):
     def _scaling_of(self, rows: TaskTable) -> Scaling:
         scaling = Scaling.fit(rows.x, rows.y, sample_weight=rows.sample_weight)
         return Scaling(scaling.x_mean, scaling.x_scale, [0.0], [1.0])  # numbers of classes stay
+
+    def _predicted(self, found: NDArray[Any]) -> NDArray[Any]:
+        return self._labels(found)
 
     def _loss(self, model: MLP) -> str:
         return "logistic" if model.n_outputs == 1 else "softmax"

@@ -15,6 +15,7 @@ from ..models import MLP
 from .adapted import AdaptedRegressor
 from .gradient_steps import ByGradientSteps
 from .grouped import GroupedRegressor, average_of_tasks
+from .holdout import drawn_support
 
 __all__ = ["AdaptedRegressor", "MAMLRegressor"]
 
@@ -46,8 +47,9 @@ class MAMLRegressor(GroupedRegressor, ByGradientSteps):
         rate of each layer.
     shots : int, optional
         Support rows of a group: what it adapts to in training and in ``score``. Its other rows are
-        the query set; a group of fewer rows keeps one as query. By default half of the group's
-        rows are support.
+        the query set; a group of fewer rows keeps one as query. By default a number is drawn for
+        each group and iteration, from 1 to half of the group's rows, so that a new group may have
+        as many; if it will always have the same, say so.
     shuffle : bool
         Whether support rows are drawn at random, anew in each iteration. False: they are the first
         rows of each group, as for a forecast.
@@ -189,34 +191,6 @@ class MAMLRegressor(GroupedRegressor, ByGradientSteps):
         predicted: NDArray[Any] = self._predict(X, groups)
         return predicted
 
-    def adapt_predict(
-        self, X: Any, y: Any, groups: Any, X_new: Any, groups_new: Any, sample_weight: Any = None
-    ) -> NDArray[Any]:
-        """Adapt to the rows of many groups at once, new or known, and predict other rows of them.
-
-        Parameters
-        ----------
-        X, y, groups : array_like
-            Rows to adapt to, as for ``fit``.
-        X_new, groups_new : array_like, shape (rows, n_features) and (rows,)
-            Rows to predict; their groups are among `groups`.
-        sample_weight : array_like, shape (rows,), optional
-            Weight of each row to adapt to, 0 or more.
-
-        Returns
-        -------
-        y_new : ndarray, shape (rows,) or (rows, n_outputs)
-
-        Raises
-        ------
-        ValueError
-            For a group in `groups_new` that `groups` has not, or data that does not fit ``fit``'s.
-        """
-        predicted: NDArray[Any] = self._adapt_and_predict(
-            X, y, groups, X_new, groups_new, sample_weight
-        )
-        return predicted
-
     def adapt(self, X: Any, y: Any, sample_weight: Any = None) -> AdaptedRegressor:
         """Return a regressor for one task, adapted to its rows.
 
@@ -246,6 +220,9 @@ class MAMLRegressor(GroupedRegressor, ByGradientSteps):
         """
         adapted: AdaptedRegressor = self._adaptable().fit(X, y, sample_weight)
         return adapted
+
+    def _n_support(self) -> Any:
+        return drawn_support() if self.shots is None else super()._n_support()
 
     def _loss(self, model: MLP) -> str:
         return "mse"

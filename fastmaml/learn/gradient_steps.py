@@ -75,6 +75,37 @@ class ByGradientSteps(Grouped):
     def _loss(self, model: MLP) -> str:
         """The loss of the network."""
 
+    def _predicted(self, found: NDArray[Any]) -> NDArray[Any]:
+        """What is predicted, of the network's outputs in the user's terms."""
+        return found
+
+    def adapt_predict(
+        self, X: Any, y: Any, groups: Any, X_new: Any, groups_new: Any, sample_weight: Any = None
+    ) -> NDArray[Any]:
+        """Adapt to the rows of many groups at once, new or known, and predict other rows of them.
+
+        Parameters
+        ----------
+        X, y, groups : array_like
+            Rows to adapt to, as for ``fit``.
+        X_new, groups_new : array_like
+            Rows to predict; their groups are among `groups`.
+        sample_weight : array_like, shape (rows,), optional
+            Weight of each row to adapt to, 0 or more.
+
+        Returns
+        -------
+        y_new : ndarray, shape (rows,) or (rows, n_outputs)
+            As from ``predict``.
+
+        Raises
+        ------
+        ValueError
+            For a group in `groups_new` that `groups` has not, or data that does not fit ``fit``'s.
+        """
+        found = self._adapt_and_predict(X, y, groups, X_new, groups_new, sample_weight)
+        return self._predicted(found)
+
     def _objective(self) -> MAML:
         return self._maml()
 

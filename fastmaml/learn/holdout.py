@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..datasets.table import TaskTable
 
-__all__ = ["Held", "hold_out", "of_counts"]
+__all__ = ["Held", "NSupport", "drawn_support", "hold_out", "of_counts"]
 
 #: With fewer groups than this, rows of each are set aside.
 FEW = 10
@@ -33,6 +33,16 @@ NSupport = int | None | Callable[[NDArray[np.intp], np.random.Generator], NDArra
 def of_counts(n_support: NSupport, counts: NDArray[np.intp], rng: np.random.Generator) -> Any:
     """Return support rows as ``TaskTable.split`` takes them, for tasks of so many rows."""
     return n_support(counts, rng) if callable(n_support) else n_support
+
+
+def drawn_support(bounds: tuple[int, int] | None = None) -> NSupport:
+    """Return what draws support rows of each task, uniformly within bounds, or from 1 to half."""
+
+    def draw(counts: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.intp]:
+        low, high = (np.minimum(bound, counts - 1) for bound in bounds or (1, counts // 2))
+        return rng.integers(low, high, endpoint=True)
+
+    return draw
 
 
 def hold_out(

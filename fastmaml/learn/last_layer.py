@@ -18,6 +18,7 @@ from ..models import MLP
 from . import defaults
 from .adapted_last_layer import AdaptedBayesianRegressor, without_rows
 from .grouped import GroupedRegressor, as_hidden_layer_sizes, average_of_tasks
+from .holdout import drawn_support
 
 __all__ = ["BayesianLastLayerRegressor"]
 
@@ -115,9 +116,9 @@ class BayesianLastLayerRegressor(GroupedRegressor):
 
     Notes
     -----
-    The defaults are those of `MAMLRegressor` but for the layers, `n_support` and
-    `learning_rate_init`, which were compared on families of `fastmaml.datasets`:
-    ``docs/estimator.md`` has the figures.
+    The defaults are those of `MAMLRegressor` but for the layers and `learning_rate_init`, which
+    were compared, as was `n_support`, on families of `fastmaml.datasets`: ``docs/estimator.md`` has
+    the figures.
 
     References
     ----------
@@ -317,15 +318,7 @@ class BayesianLastLayerRegressor(GroupedRegressor):
 
     def _n_support(self) -> Any:
         given = None if self.n_support is None else as_n_support(self.n_support)
-        if isinstance(given, int):
-            return given
-
-        def draw(counts: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.intp]:
-            bounds = (1, counts // 2) if given is None else given
-            low, high = (np.minimum(bound, counts - 1) for bound in bounds)
-            return rng.integers(low, high, endpoint=True)
-
-        return draw
+        return given if isinstance(given, int) else drawn_support(given)
 
     def _hidden(self) -> tuple[list[int], Any]:
         sizes = as_hidden_layer_sizes(self.hidden_layer_sizes)

@@ -455,7 +455,7 @@ def with_rates(objective: Any, inner_lr: Any) -> Any:
         return objective
     if np.shape(own) == np.shape(inner_lr) and np.array_equal(own, inner_lr):
         return objective
-    if hasattr(objective, "with_inner_lr"):  # a Fleet
+    if hasattr(objective, "with_inner_lr"):
         return objective.with_inner_lr(inner_lr)
     return replace(objective, inner_lr=inner_lr)
 

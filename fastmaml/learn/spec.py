@@ -1,13 +1,13 @@
 """Objectives as plain values: the class and the arguments of each object, for files.
 
 Nothing but the classes that are listed here is ever made from a file, by their constructors, which
-check every argument.
+check every argument, or by functions that do.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,8 @@ from ..closed_form import BayesianLastLayer
 from ..learner import Learner
 from ..losses import kinds
 from ..maml import MAML
-from ..models import MLP, Linear
+from ..models import MLP, Formula, Frozen, Linear, Scaled, Sum
+from ..models.plain import formula_of, plain_formula
 from .reptile import Reptile
 
 __all__ = ["CLASSES", "build", "describe", "learner_of", "maml_of"]
@@ -42,6 +43,20 @@ CLASSES: dict[str, type] = {
     )
 }
 
+#: those whose arguments are not attributes, in files: what gives them, and what makes an object
+PLAIN: dict[type, tuple[Callable[[Any], dict[str, Any]], Callable[..., Any]]] = {
+    Formula: (plain_formula, formula_of),
+    Sum: (
+        lambda model: {"parts": model.parts, "names": model.names},
+        lambda parts, names: Sum(*parts, names=names),
+    ),
+    Scaled: (lambda model: {"model": model.model, **model.scales}, Scaled),
+    Frozen: (lambda model: {"model": model.model, "frozen": model.mask.tolist()}, Frozen),
+}
+CLASSES |= {kind.__name__: kind for kind in PLAIN}
+#: what holds functions
+CODE = ("Custom", "Features", "Loss")
+
 #: the most rates (steps times layers) of an objective in a file, which has no bytes for them
 RATES_LIMIT = 10_000_000
 
@@ -63,10 +78,13 @@ def describe(value: Any, arrays: dict[str, np.ndarray] | None = None, at: str = 
         For an object of another class; a subclass is another class.
     """
     if type(value).__name__ in CLASSES and CLASSES[type(value).__name__] is type(value):
-        names = inspect.signature(type(value)).parameters
+        if type(value) in PLAIN:
+            given = PLAIN[type(value)][0](value)
+        else:
+            given = {n: getattr(value, n) for n in inspect.signature(type(value)).parameters}
         return {
             "class": type(value).__name__,
-            "arguments": {n: describe(getattr(value, n), arrays, f"{at}.{n}") for n in names},
+            "arguments": {n: describe(each, arrays, f"{at}.{n}") for n, each in given.items()},
         }
     if isinstance(value, np.ndarray | np.generic) and np.ndim(value) == 0:
         value = value.item()
@@ -79,8 +97,9 @@ def describe(value: Any, arrays: dict[str, np.ndarray] | None = None, at: str = 
         return [describe(entry, arrays, f"{at}[{i}]") for i, entry in enumerate(value)]
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    why = ", for it holds functions, and a file no code" if type(value).__name__ in CODE else ""
     raise TypeError(
-        f"{at} is {shown(value)}, a {type(value).__name__}, which cannot be saved; "
+        f"{at} is {shown(value)}, a {type(value).__name__}, which cannot be saved{why}; "
         f"accepted are objects of {', '.join(CLASSES)}, and no subclasses"
     )
 
@@ -111,13 +130,14 @@ def build(described: Any, arrays: Mapping[str, np.ndarray] | None = None) -> Any
         )
     arguments = {key: build(value, arrays) for key, value in given.items()}
     kind = CLASSES[name]
-    if unknown := set(arguments) - set(inspect.signature(kind).parameters):
+    make = PLAIN[kind][1] if kind in PLAIN else kind
+    if unknown := set(arguments) - set(inspect.signature(make).parameters):
         raise ValueError(f"{name} has no argument {min(unknown)!r:.60}")
     steps, layers = arguments.get("steps"), getattr(arguments.get("model"), "n_layers", 1)
     if isinstance(steps, int) and steps * layers > RATES_LIMIT:
         raise ValueError(f"{shown(steps, 20)} steps of {layers} layers are more than {RATES_LIMIT}")
     try:
-        return kind(**arguments)
+        return make(**arguments)
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{name}: {error}") from error
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from ..checks import as_choice, shown
-from .task import KINDS, SQUARED_LOSSES, TaskLoss, table_with
+from .task import KINDS, SQUARED_LOSSES, TaskLoss, table_with, table_with_numbers
 
-__all__ = ["KINDS", "LOSSES", "TaskLoss", "as_loss", "loss_of", "table_with"]
+__all__ = [
+    "KINDS", "LOSSES", "TaskLoss", "as_loss", "loss_of", "table_with", "table_with_numbers",
+]  # fmt: skip
 
 #: what each word stands for: what the methods take, or the class whose default object it means
 LOSSES: dict[str, TaskLoss | str] = {

@@ -6,15 +6,16 @@ is divided by their number unless ``mean=False``, as in PyTorch; row weights cou
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from numba import config
 from numba.core.errors import NumbaError
 
 from ..checks import as_flag, as_number, as_positive, shown
 from ..kernels.losses import passes
+from ..options import check_options, option
 from ..targets import Targets
 from .task import TaskLoss
 
@@ -24,23 +25,45 @@ __all__ = [
 ]  # fmt: skip
 
 
-def _put(loss: Any, **values: Any) -> None:
-    """Set fields of a frozen object to what was checked."""
-    for name, value in values.items():
-        object.__setattr__(loss, name, value)
+class _Checked:
+    """What all have: their parameters are checked, the last of which is ``mean``."""
+
+    mean: bool
+
+    def __post_init__(self) -> None:
+        check_options(self)
 
 
-def _each(
-    loss: Any, kind: Any, n: int, *numbers: float, of: str = "any", signed: bool = False
-) -> TaskLoss:
-    """A loss that is a sum over outputs, each with its target."""
-    targets = None if of == "any" else Targets(repr(loss), n, of)
-    scale = 1.0 / n if loss.mean else 1.0
-    return TaskLoss(kind, scale, loss.mean, False, numbers, targets, signed)
+class _OfOutputs(_Checked):
+    """A loss of one output and its target, which a row has the sum of."""
+
+    #: a word of `fastmaml.losses.task`; which targets are accepted; whether l may be below 0
+    _kind: ClassVar[str]
+    _of: ClassVar[str] = "any"
+    _signed: ClassVar[bool] = False
+
+    def task_loss(self, n_outputs: int, name: str) -> TaskLoss:
+        """The loss of a model with so many outputs, as methods take it."""
+        scale = 1.0 / n_outputs if self.mean else 1.0
+        targets = None if self._of == "any" else Targets(repr(self), n_outputs, self._of)
+        kind, numbers = self._what()
+        return TaskLoss(kind, scale, self.mean, False, numbers, targets, self._signed)
+
+    def _what(self) -> tuple[Any, tuple[float, ...]]:
+        """The kind and its numbers."""
+        own = fields(self)[:-1]  # type: ignore[arg-type]
+        return self._kind, tuple(getattr(self, each.name) for each in own)
+
+
+def _as_share(name: str, value: Any) -> float:
+    share = as_number(name, value)
+    if not 0 < share < 1:
+        raise ValueError(f"{name} is {share}; accepted are numbers between 0 and 1")
+    return share
 
 
 @dataclass(frozen=True)
-class Huber:
+class Huber(_OfOutputs):
     """Huber's loss: ½ r² where |r| ≤ delta, beyond it delta (|r| − delta / 2).
 
     Parameters
@@ -68,19 +91,13 @@ class Huber:
     Huber(delta=0.5, mean=True)
     """
 
-    delta: float = 1.0
-    mean: bool = True
-
-    def __post_init__(self) -> None:
-        _put(self, delta=as_positive("delta", self.delta), mean=as_flag("mean", self.mean))
-
-    def task_loss(self, n_outputs: int, name: str) -> TaskLoss:
-        """The loss of a model with so many outputs, as methods take it."""
-        return _each(self, "huber", n_outputs, self.delta)
+    delta: float = option(1.0, as_positive)
+    mean: bool = option(True, as_flag)
+    _kind = "huber"
 
 
 @dataclass(frozen=True)
-class PseudoHuber:
+class PseudoHuber(_OfOutputs):
     """A smooth Huber loss: delta² (√(1 + (r / delta)²) − 1).
 
     Parameters
@@ -103,19 +120,13 @@ class PseudoHuber:
     array([0.])
     """
 
-    delta: float = 1.0
-    mean: bool = True
-
-    def __post_init__(self) -> None:
-        _put(self, delta=as_positive("delta", self.delta), mean=as_flag("mean", self.mean))
-
-    def task_loss(self, n_outputs: int, name: str) -> TaskLoss:
-        """The loss of a model with so many outputs, as methods take it."""
-        return _each(self, "pseudo_huber", n_outputs, self.delta)
+    delta: float = option(1.0, as_positive)
+    mean: bool = option(True, as_flag)
+    _kind = "pseudo_huber"
 
 
 @dataclass(frozen=True)
-class LogCosh:
+class LogCosh(_OfOutputs):
     """The logarithm of cosh r: ½ r² near 0, |r| − log 2 far from it.
 
     Parameters
@@ -135,18 +146,12 @@ class LogCosh:
     array([0.])
     """
 
-    mean: bool = True
-
-    def __post_init__(self) -> None:
-        _put(self, mean=as_flag("mean", self.mean))
-
-    def task_loss(self, n_outputs: int, name: str) -> TaskLoss:
-        """The loss of a model with so many outputs, as methods take it."""
-        return _each(self, "log_cosh", n_outputs)
+    mean: bool = option(True, as_flag)
+    _kind = "log_cosh"
 
 
 @dataclass(frozen=True)
-class Quantile:
+class Quantile(_OfOutputs):
     """The check function of a quantile, made smooth: q e + s log(1 + exp(−e / s)), e = y − f.
 
     Parameters
@@ -178,24 +183,14 @@ class Quantile:
     9
     """
 
-    q: float = 0.5
-    smoothing: float = 0.1
-    mean: bool = True
-
-    def __post_init__(self) -> None:
-        q = as_number("q", self.q)
-        if not 0 < q < 1:
-            raise ValueError(f"q is {q}; accepted are numbers between 0 and 1")
-        smoothing = as_positive("smoothing", self.smoothing)
-        _put(self, q=q, smoothing=smoothing, mean=as_flag("mean", self.mean))
-
-    def task_loss(self, n_outputs: int, name: str) -> TaskLoss:
-        """The loss of a model with so many outputs, as methods take it."""
-        return _each(self, "quantile", n_outputs, self.q, self.smoothing)
+    q: float = option(0.5, _as_share)
+    smoothing: float = option(0.1, as_positive)
+    mean: bool = option(True, as_flag)
+    _kind = "quantile"
 
 
 @dataclass(frozen=True)
-class GaussianNLL:
+class GaussianNLL(_Checked):
     """The negative log density of a normal distribution whose mean and variance the model gives.
 
     The first half of the outputs are the means of the targets, the second half the logarithms of
@@ -219,10 +214,7 @@ class GaussianNLL:
     array([0.919])
     """
 
-    mean: bool = True
-
-    def __post_init__(self) -> None:
-        _put(self, mean=as_flag("mean", self.mean))
+    mean: bool = option(True, as_flag)
 
     def task_loss(self, n_outputs: int, name: str) -> TaskLoss:
         """The loss of a model with so many outputs, as methods take it."""
@@ -237,7 +229,7 @@ class GaussianNLL:
 
 
 @dataclass(frozen=True)
-class Logistic:
+class Logistic(_OfOutputs):
     """Cross-entropy of yes and no: log(1 + exp f) − y f, y 0 or 1, f the logarithm of the odds.
 
     The probability of 1 is 1 / (1 + exp(−f)). Each of several outputs has its own target.
@@ -260,18 +252,12 @@ class Logistic:
     array([0.693])
     """
 
-    mean: bool = True
-
-    def __post_init__(self) -> None:
-        _put(self, mean=as_flag("mean", self.mean))
-
-    def task_loss(self, n_outputs: int, name: str) -> TaskLoss:
-        """The loss of a model with so many outputs, as methods take it."""
-        return _each(self, "logistic", n_outputs, of="binary")
+    mean: bool = option(True, as_flag)
+    _kind, _of = "logistic", "binary"
 
 
 @dataclass(frozen=True)
-class Softmax:
+class Softmax(_Checked):
     """Cross-entropy of n classes, of which the model has an output each: log Σ exp f − f of y.
 
     Targets are labels 0 to n − 1, one a row, or rows (n,) of zeros with a 1 in the label's place.
@@ -295,10 +281,7 @@ class Softmax:
     array([1.099])
     """
 
-    mean: bool = True
-
-    def __post_init__(self) -> None:
-        _put(self, mean=as_flag("mean", self.mean))
+    mean: bool = option(True, as_flag)
 
     def task_loss(self, n_outputs: int, name: str) -> TaskLoss:
         """The loss of a model with so many outputs, as methods take it."""
@@ -312,7 +295,7 @@ class Softmax:
 
 
 @dataclass(frozen=True)
-class Poisson:
+class Poisson(_OfOutputs):
     """The negative log-likelihood of counts with the mean exp f: exp f − y f, without log y!.
 
     Parameters
@@ -332,18 +315,12 @@ class Poisson:
     array([1.])
     """
 
-    mean: bool = True
-
-    def __post_init__(self) -> None:
-        _put(self, mean=as_flag("mean", self.mean))
-
-    def task_loss(self, n_outputs: int, name: str) -> TaskLoss:
-        """The loss of a model with so many outputs, as methods take it."""
-        return _each(self, "poisson", n_outputs, of="counts", signed=True)
+    mean: bool = option(True, as_flag)
+    _kind, _of, _signed = "poisson", "counts", True
 
 
 @dataclass(frozen=True, repr=False)
-class Loss:
+class Loss(_OfOutputs):
     """A loss of your own: compiled functions of one output f and one target y.
 
     The loss of a row is the sum over its outputs. The functions are given float64 numbers whatever
@@ -382,16 +359,16 @@ class Loss:
     value: Any
     slope: Any
     curvature: Any
-    mean: bool = True
+    mean: bool = option(True, as_flag)
+    _signed = True
 
     def __post_init__(self) -> None:
         for name in ("value", "slope", "curvature"):
             _require_compiled(name, getattr(self, name))
-        _put(self, mean=as_flag("mean", self.mean))
+        super().__post_init__()
 
-    def task_loss(self, n_outputs: int, name: str) -> TaskLoss:
-        """The loss of a model with so many outputs, as methods take it."""
-        return _each(self, self, n_outputs, signed=True)
+    def _what(self) -> tuple[Any, tuple[float, ...]]:
+        return self, ()
 
     @cached_property
     def code(self) -> passes.Loss:

@@ -24,8 +24,7 @@ __all__ = ["Method", "Problem", "Result"]
 class Problem:
     """All that a method needs to know beside theta and the data. `choose` is the last to change it.
 
-    (It is not frozen: a training that learns the inner rates makes one an iteration, and frozen
-    ones take longer to make.)
+    (It is not frozen, for frozen ones take longer to make.)
     """
 
     model: Family
@@ -46,14 +45,24 @@ class Problem:
     # compute anew what is not finite.
     methods: tuple[Any, ...] = ()
     anew: tuple[Any, ...] = ()
-    # Remembered here and not in a cache of the module: these hold the rates of one problem.
+    # Remembered here and not in a cache of the module, to go when the problem goes: plans, which
+    # know no rates, and the rates as kernels take them.
     _plans: dict[Any, Any] = field(default_factory=dict, repr=False)
-    _rates: dict[Any, tuple[NDArray[Any], NDArray[Any]]] = field(default_factory=dict, repr=False)
+    _rates: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     @property
     def targets(self) -> tuple[Targets | None, Targets | None]:
         """What a row of y holds on either side."""
         return self.loss.targets, self.query_loss.targets
+
+    def with_rate(self, rate: InnerRate) -> Problem:
+        """The same problem at other rates of the same form, with which it shares its plans.
+
+        A training that learns the rates asks for one an iteration.
+        """
+        other = object.__new__(Problem)
+        other.__dict__.update(self.__dict__, rate=rate, _rates={})
+        return other
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_plans": {}, "_rates": {}}

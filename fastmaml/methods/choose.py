@@ -8,22 +8,26 @@ from .dense import DENSE
 from .explicit import EXPLICIT
 from .factored import FACTORED
 from .implicit import IMPLICIT
+from .lanes import LANES
 
 __all__ = ["ALL", "METHODS", "ORDERS", "choose"]
 
 #: what a user may ask for, and the methods that it means: the first that suits, else the last
 METHODS: dict[str, tuple[Method, ...]] = {
-    "auto": (FACTORED, DENSE),
+    "auto": (FACTORED, LANES, DENSE),
     "explicit": (EXPLICIT,),
     "dense": (DENSE,),
     "factored": (FACTORED,),
+    "lanes": (LANES,),
 }
 #: the orders of the meta-gradient, and the methods of those that have their own
 ORDERS: dict[str, tuple[Method, ...]] = {"exact": (), "first": (), "implicit": (IMPLICIT,)}
 #: where a result is not finite, what computes it anew
 ANEW: tuple[Method, ...] = (DENSE, FACTORED)
 #: each method that has a name, by it
-ALL: dict[str, Method] = {each.name: each for each in (EXPLICIT, DENSE, FACTORED, CLOSED_FORM)}
+ALL: dict[str, Method] = {
+    each.name: each for each in (EXPLICIT, DENSE, FACTORED, LANES, CLOSED_FORM)
+}
 
 
 def choose(problem: Problem) -> Problem:

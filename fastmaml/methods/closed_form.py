@@ -243,7 +243,7 @@ def _taken(rows: Rows, tasks: NDArray[np.intp]) -> Rows:
     x, y = (part[at if len(part) else slice(None)].astype(FLOAT64) for part in (rows.x, rows.y))
     offsets = np.cumsum([0, *np.diff(rows.offsets)[tasks]], dtype=np.int64)
     offsets.flags.writeable = False  # as those of all Rows: Numba sees one type
-    return Rows(x, y, offsets, rows.ragged)
+    return Rows(x, y, offsets, rows.ragged, weighted=rows.weighted)
 
 
 def _places(ends: NDArray[np.int64], tasks: NDArray[np.intp]) -> NDArray[np.int64]:

@@ -47,9 +47,9 @@ class Dense(Stepwise):
         scratch = scratch_size(table, sizes.longest, steps, problem.momentum)
         self.require_memory(problem, dtype, sizes, scratch)
         return StepwisePlan(
-            method=self, mode=mode, dtype=dtype, table=table, rates=rates,
-            parameter_rates=parameter_rates, chunks=chunks_by_work(sizes.offsets, work),
-            blocks=np.zeros(0, np.int64), work=work, scratch=scratch, n_gradient=n_padded,
+            method=self, mode=mode, dtype=dtype, table=table,
+            chunks=chunks_by_work(sizes.offsets, work), blocks=np.zeros(0, np.int64), work=work,
+            scratch=scratch, n_gradient=n_padded,
             n_total=n_padded, n_shared=n_padded + compiled.n_derived,
             n_rates=parameter_rates.size or rates.size, max_memory=problem.max_memory,
         )  # fmt: skip
@@ -61,10 +61,11 @@ class Dense(Stepwise):
     ) -> None:  # fmt: skip
         """Work chunks first:last; `buffers` are those of ``plan.layout``."""
         scratch, gradient_rows, rate_rows, total, shared = buffers
+        rates, parameter_rates = padded_rates(problem, plan.dtype)
         kernels.dense(
             workers, plan.table, theta, shared, support.x, support.y, support.offsets, query.x,
             query.y, query.offsets, plan.chunks, first, last, problem.order == "exact",
-            plan.rates, plan.parameter_rates, problem.momentum, problem.step_weights, plan.mode,
+            rates, parameter_rates, problem.momentum, problem.step_weights, plan.mode,
             scratch, gradient_rows, total, rate_rows, result.rate_gradient, result.task_values,
             result.gradient,
         )  # fmt: skip
@@ -91,6 +92,7 @@ def adapt(
     theta (or than `reach`).
     """
     plan = plan_for(problem, theta.dtype, support, new or support, VALUE, DENSE)
+    rates, parameter_rates = padded_rates(problem, theta.dtype)
     n_tasks = support.n_tasks
     in_memory = problem.max_memory // (plan.scratch * theta.itemsize)
     workers = min(workers_for(plan.work, n_tasks), max(1, in_memory))
@@ -105,7 +107,7 @@ def adapt(
         for first in range(0, n_tasks, piece):
             n_beyond += adapt_kernels.adapt(
                 workers, plan.table, theta, support.x, support.y, support.offsets,
-                first, min(first + piece, n_tasks), plan.rates, plan.parameter_rates,
+                first, min(first + piece, n_tasks), rates, parameter_rates,
                 problem.momentum, problem.proximal or 0.0, scratch, reach, adapted, rows.x,
                 rows.offsets, f,
             )  # fmt: skip

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checks import all_finite
 from ..family import Family
 from ..kernels.methods import derivatives as derivative_kernels
 from ..kernels.methods import explicit as kernels
@@ -16,7 +15,7 @@ from ..plan import Sizes, chunks_by_work, tasks_of_piece, work_of, workers_for
 from ..tasks import Rows
 from ..workspace import borrow, rows_of
 from .base import Problem, Result
-from .stepwise import Stepwise, StepwisePlan, is_finite, order_of
+from .stepwise import ByParameter, StepwisePlan, order_of, rates_by_parameter
 
 __all__ = ["EXPLICIT", "Derivatives", "Explicit", "derivatives"]
 
@@ -24,7 +23,7 @@ __all__ = ["EXPLICIT", "Derivatives", "Explicit", "derivatives"]
 SLOWER = 8
 
 
-class Explicit(Stepwise):
+class Explicit(ByParameter):
     """It has all that a problem may ask for, and takes P² memory."""
 
     name = "explicit"
@@ -40,15 +39,14 @@ class Explicit(Stepwise):
             problem.query_loss,
             sizes.weighted,
         )
-        rates = _rates(problem, dtype)
         work = work_of(model, *sizes.rows, steps) * SLOWER * model.n_params
         scratch = kernels.scratch_size(table, sizes.longest, steps, problem.momentum)
         self.require_memory(problem, dtype, sizes, scratch)
         return StepwisePlan(
-            method=self, mode=mode, dtype=dtype, table=table, rates=rates,
-            parameter_rates=np.zeros(0, dtype), chunks=chunks_by_work(sizes.offsets, work),
-            blocks=np.zeros(0, np.int64), work=work, scratch=scratch, n_gradient=model.n_params,
-            n_total=0, n_shared=0, n_rates=rates.size, max_memory=problem.max_memory,
+            method=self, mode=mode, dtype=dtype, table=table,
+            chunks=chunks_by_work(sizes.offsets, work), blocks=np.zeros(0, np.int64), work=work,
+            scratch=scratch, n_gradient=model.n_params,
+            n_total=0, n_shared=0, n_rates=steps * model.n_params, max_memory=problem.max_memory,
         )  # fmt: skip
 
     def launch(
@@ -60,27 +58,11 @@ class Explicit(Stepwise):
         scratch, gradient_rows, rate_rows, _, _ = buffers
         kernels.explicit(
             workers, plan.table, theta, support.x, support.y, support.offsets, query.x, query.y,
-            query.offsets, plan.chunks, first, last, problem.order == "exact", plan.rates,
-            problem.momentum, problem.step_weights,
+            query.offsets, plan.chunks, first, last, problem.order == "exact",
+            rates_by_parameter(problem, plan.dtype), problem.momentum, problem.step_weights,
             plan.mode, scratch, gradient_rows, result.gradient, rate_rows, result.rate_gradient,
             result.task_values,
         )  # fmt: skip
-
-    def canonical(
-        self, problem: Problem, plan: StepwisePlan, total: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """The gradient of the rates in their canonical form: (S, n_layers) or (P,)."""
-        total = total.reshape(plan.rates.shape)
-        with np.errstate(all="ignore"):  # no other method warns of tasks that diverged
-            if problem.rate.per_layer is None:
-                return total.sum(axis=0)
-            starts = [layer.start for layer in problem.model.layers().values()]
-            return np.add.reduceat(total, starts, axis=1)
-
-    @staticmethod
-    def stands(result: Result, mode: int, theta: NDArray[Any] | None = None) -> bool:
-        """Whether the result is finite, values too, and theta if it is given."""
-        return is_finite(result, mode, theta) and all_finite(result.task_values)
 
     def warm(self, problem: Problem, theta: NDArray[Any], rows: Rows) -> None:
         """Run once what the method's file has, so that it is compiled."""
@@ -89,16 +71,6 @@ class Explicit(Stepwise):
 
 
 EXPLICIT = Explicit()
-
-
-def _rates(problem: Problem, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """The rates of each step and parameter, (S, P)."""
-    per_layer, per_parameter, _ = problem.rate
-    if per_layer is None:
-        assert per_parameter is not None
-        return np.tile(per_parameter, (problem.steps, 1)).astype(dtype)
-    widths = [layer.stop - layer.start for layer in problem.model.layers().values()]
-    return np.repeat(per_layer, widths, axis=1).astype(dtype)
 
 
 class Derivatives(NamedTuple):

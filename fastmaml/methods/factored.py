@@ -66,7 +66,6 @@ class Factored(Stepwise):
         losses = problem.loss, problem.query_loss
         table = table_with(compiled, None, *losses, sizes.weighted)
         n_padded = compiled.n_padded
-        rates, parameter_rates = padded_rates(problem, dtype)
         rows, query_rows = sizes.rows
         work = work_of(model, rows, query_rows, steps) + pair_work_of(model, rows, n_tasks, steps)
         table = own_table(table, own_layers(model, *sizes.means, steps), LANES[dtype])
@@ -78,10 +77,9 @@ class Factored(Stepwise):
         )
         self.require_memory(problem, dtype, sizes, scratch)
         return StepwisePlan(
-            method=self, mode=mode, dtype=dtype, table=table, rates=rates,
-            parameter_rates=parameter_rates, chunks=chunks, blocks=blocks, work=work,
-            scratch=scratch, n_gradient=n_padded, n_total=n_padded,
-            n_shared=n_padded + compiled.n_derived, n_rates=rates.size,
+            method=self, mode=mode, dtype=dtype, table=table, chunks=chunks, blocks=blocks,
+            work=work, scratch=scratch, n_gradient=n_padded, n_total=n_padded,
+            n_shared=n_padded + compiled.n_derived, n_rates=steps * model.n_layers,
             max_memory=problem.max_memory,
         )  # fmt: skip
 
@@ -92,10 +90,11 @@ class Factored(Stepwise):
     ) -> None:  # fmt: skip
         """Work chunks first:last; `buffers` are those of ``plan.layout``."""
         scratch, gradient_rows, rate_rows, total, shared = buffers
+        rates, _ = padded_rates(problem, plan.dtype)
         kernels.factored(
             workers, plan.table, theta, shared, support.x, support.y, support.offsets, query.x,
             query.y, query.offsets, plan.chunks, first, last, problem.order == "exact",
-            plan.rates, problem.step_weights, plan.mode, scratch, gradient_rows, total, rate_rows,
+            rates, problem.step_weights, plan.mode, scratch, gradient_rows, total, rate_rows,
             result.rate_gradient, result.task_values, result.gradient, plan.blocks,
         )  # fmt: skip
 
@@ -167,5 +166,6 @@ def _blocks_and_chunks(
 
 def pair_work_of(model: Family, rows: int, n_tasks: int, steps: int) -> int:
     """About how many operations the factored method takes for the pairs of a task's rows."""
-    width = model.n_inputs + 2 * sum(weight_layers(model)[1:-1]) + model.n_outputs
+    sizes = weight_layers(model)
+    width = sizes[0] + 2 * sum(sizes[1:-1]) + sizes[-1]
     return 16 * width * steps * steps * rows * rows // n_tasks

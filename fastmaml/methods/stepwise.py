@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -24,8 +24,8 @@ from ..workspace import borrow
 from .base import Method, Problem, Result
 
 __all__ = [
-    "Stepwise", "StepwisePlan", "in_float64", "is_finite", "order_of", "padded_rates", "plan_for",
-    "sizes_key",
+    "ByParameter", "Stepwise", "StepwisePlan", "in_float64", "is_finite", "order_of",
+    "padded_rates", "plan_for", "rates_by_parameter", "sizes_key",
 ]  # fmt: skip
 
 #: tasks of different sizes up to which their plan is remembered, and plans of a problem
@@ -36,12 +36,13 @@ ANEW_NUMBERS = 1_000_000
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class StepwisePlan(Plan):
-    """A plan, and what the method that made it hands to its kernel in every call."""
+    """A plan, and what the method that made it hands to its kernel in every call.
+
+    It knows nothing of the rates but their form, and so stays when they are learned.
+    """
 
     method: Stepwise
     table: NDArray[np.int64]
-    rates: NDArray[Any]  # (S, n_layers), or (S, P) for explicit
-    parameter_rates: NDArray[Any]  # padded (P,), or empty
     blocks: NDArray[np.int64]  # boundaries in tasks, of which chunks are made; empty where unused
 
 
@@ -87,8 +88,8 @@ class Stepwise(Method):
         self, problem: Problem, plan: StepwisePlan, total: NDArray[np.float64]
     ) -> NDArray[np.float64]:
         """The gradient of the rates in their canonical form: (S, n_layers) or (P,)."""
-        if problem.rate.per_parameter is None:
-            return total.reshape(plan.rates.shape)
+        if problem.rate.per_layer is not None:
+            return total.reshape(problem.rate.per_layer.shape)
         return total[problem.model.compiled(plan.dtype).padded_index]
 
     def solve(
@@ -119,6 +120,29 @@ class Stepwise(Method):
             f"method {self.name} with steps {problem.steps}, {problem.model!r} and "
             f"{sizes.longest} rows of a task",
         )
+
+
+class ByParameter(Stepwise):
+    """One whose kernel takes a rate for each step and parameter, (S, P), in plain layout.
+
+    It computes tasks' values in another way than gradients, so it looks through both.
+    """
+
+    def canonical(
+        self, problem: Problem, plan: StepwisePlan, total: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """The gradient of the rates in their canonical form: (S, n_layers) or (P,)."""
+        total = total.reshape(problem.steps, problem.model.n_params)
+        with np.errstate(all="ignore"):  # no other method warns of tasks that diverged
+            if problem.rate.per_layer is None:
+                return total.sum(axis=0)
+            starts = [layer.start for layer in problem.model.layers().values()]
+            return np.add.reduceat(total, starts, axis=1)
+
+    @staticmethod
+    def stands(result: Result, mode: int, theta: NDArray[Any] | None = None) -> bool:
+        """Whether the result is finite, values too, and theta if it is given."""
+        return is_finite(result, mode, theta) and all_finite(result.task_values)
 
 
 def _anew(
@@ -155,7 +179,7 @@ def _anew_in_float64(
 
     per_layer, per_parameter, shape = problem.rate
     rate = InnerRate(as_float32(per_layer), as_float32(per_parameter), shape)
-    wide = replace(problem, rate=rate, _plans={}, _rates={})
+    wide = problem.with_rate(rate)
 
     def solve(theta: NDArray[Any], support: Rows, query: Rows) -> Result:
         return _solve(wide, theta, support, query, mode, problem.anew[0])
@@ -253,23 +277,41 @@ def _plan(
     return method.plan(problem, dtype, sizes, mode)
 
 
+def rates_by_parameter(problem: Problem, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """The rates of each step and parameter, (S, P)."""
+    key = rates_by_parameter, dtype
+    found: NDArray[Any] | None = problem._rates.get(key)
+    if found is None:
+        per_layer, per_parameter, _ = problem.rate
+        if per_layer is None:
+            assert per_parameter is not None
+            found = np.tile(per_parameter, (problem.steps, 1)).astype(dtype)
+        else:
+            widths = [layer.stop - layer.start for layer in problem.model.layers().values()]
+            found = np.repeat(per_layer, widths, axis=1).astype(dtype)
+        problem._rates[key] = found
+    return found
+
+
 def order_of(problem: Problem, mode: int) -> int:
     """The highest derivative of f that a call takes, in `Compiled.reaching`."""
     return 2 if problem.order == "exact" and mode > VALUE else 1
 
 
 def padded_rates(problem: Problem, dtype: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The rates as kernels that work with padded vectors take them: see `StepwisePlan`."""
-    if dtype not in problem._rates:
+    """The rates as kernels that work with padded vectors take them.
+
+    They are (S, n_layers), and padded (P,), or empty unless each parameter has one.
+    """
+    found: tuple[NDArray[Any], NDArray[Any]] | None = problem._rates.get(dtype)
+    if found is None:
         model, (per_layer, per_parameter, _) = problem.model, problem.rate
-        rates, parameter_rates = (
-            np.zeros((problem.steps, model.n_layers), dtype),
-            np.zeros(0, dtype),
-        )
         if per_layer is not None:
-            rates[...] = per_layer
+            found = per_layer.astype(dtype), np.zeros(0, dtype)
         else:
-            parameter_rates = np.zeros(model.compiled(dtype).n_padded, dtype)
-            parameter_rates[model.compiled(dtype).padded_index] = per_parameter
-        problem._rates[dtype] = rates, parameter_rates
-    return problem._rates[dtype]
+            compiled = model.compiled(dtype)
+            padded = np.zeros(compiled.n_padded, dtype)
+            padded[compiled.padded_index] = per_parameter
+            found = np.zeros((problem.steps, model.n_layers), dtype), padded
+        problem._rates[dtype] = found
+    return found

@@ -11,16 +11,17 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ..checks import FLOAT64, as_array, real_array, require_finite, shape_text, shown
-from ..family import Compiled, Family, as_model
+from ..family import Compiled, Family, FeatureMap, as_model, feature_map_of
 from ..kernels.models.frozen import FROZEN, frozen_table
 from ..kernels.models.scaled import SCALED, scaled_table
 from ..predict import predict as predict_of_any_model
+from .maps import Shifted
 
-__all__ = ["Frozen", "Scaled"]
+__all__ = ["Around", "Frozen", "Scaled"]
 
 
 @dataclass(frozen=True, init=False, repr=False, eq=False)
-class _Around:
+class Around:
     """What such models have of the one inside."""
 
     model: Any
@@ -70,12 +71,18 @@ class _Around:
         """None: it is no stack of weight layers."""
         return
 
+    @cached_property
+    def feature_map(self) -> FeatureMap | None:
+        """What the rows of x go through before the kernels see them, if anything."""
+        return feature_map_of(self.model)
+
     def layers(self) -> dict[str, slice]:
         """Where each layer's parameters lie in theta, by its name."""
         return dict(self.model.layers())
 
     def init(
         self,
+        /,
         rng: int | np.random.Generator | None = None,
         dtype: DTypeLike = np.float64,
         **options: Any,
@@ -100,14 +107,14 @@ class _Around:
         return np.asarray(self.model.pack(parameters))
 
     def unpack(self, theta: ArrayLike) -> Any:
-        """Return the parameters in theta (..., P) as the model inside does.
+        """Return the parameters in theta (..., P) as the model inside does, or as they are.
 
         Raises
         ------
         TypeError, ValueError
             As the model inside.
         """
-        return self.model.unpack(theta)
+        return getattr(self.model, "unpack", np.asarray)(theta)
 
     predict = predict_of_any_model
 
@@ -122,17 +129,17 @@ class _Around:
 def _again(kind: Any, model: Any, numbers: tuple[float, ...]) -> Any:
     """A model that was pickled."""
     made = object.__new__(kind)
-    _Around.__init__(made, model, numbers)
+    Around.__init__(made, model, numbers)
     return made
 
 
 @lru_cache(maxsize=64)
-def _compiled(model: _Around, dtype: np.dtype[Any]) -> Compiled:
+def _compiled(model: Around, dtype: np.dtype[Any]) -> Compiled:
     return model._make(model.model.compiled(dtype))
 
 
 @final
-class Scaled(_Around):
+class Scaled(Around):
     """A model in the user's units: ``y_mean + y_scale * model((x - x_mean) / x_scale)``.
 
     Losses and learning are then in these units, too. (To standardise data beforehand, and learn on
@@ -178,23 +185,43 @@ class Scaled(_Around):
             numbers += _as_numbers(name, value, count)
         super().__init__(model, numbers)
 
-    def __repr__(self) -> str:
+    @property
+    def scales(self) -> dict[str, list[float]]:
+        """The arrays by their names, a number for each column."""
         n_in, n_out = self.n_inputs, self.n_outputs
         ends = np.cumsum([0, n_in, n_in, n_out, n_out])
+        names = ("x_mean", "x_scale", "y_mean", "y_scale")
+        return {name: list(self.numbers[ends[i] : ends[i + 1]]) for i, name in enumerate(names)}
+
+    def __repr__(self) -> str:
         words = [repr(self.model)]
-        for i, name in enumerate(("x_mean", "x_scale", "y_mean", "y_scale")):
-            own = list(self.numbers[ends[i] : ends[i + 1]])
-            if any(each != i % 2 for each in own):
+        for name, own in self.scales.items():
+            if any(each != name.endswith("scale") for each in own):
                 words.append(f"{name}={own[0] if len(set(own)) == 1 else own}")
         return f"Scaled({', '.join(words)})"
 
+    @cached_property
+    def feature_map(self) -> FeatureMap | None:
+        """What the rows of x go through before the kernels see them, if anything.
+
+        Where there is such a map the inputs are scaled before it, and so not in the kernels.
+        """
+        inside, n_in = feature_map_of(self.model), self.n_inputs
+        if inside is None:
+            return None
+        return Shifted(inside, self.numbers[:n_in], self.numbers[n_in : 2 * n_in])
+
     def _make(self, inside: Compiled) -> Compiled:
-        table_of = partial(_table_of, scaled_table, self.numbers)
+        numbers = self.numbers
+        if self.feature_map is not None:
+            n_in = self.feature_map.n_features
+            numbers = (*[0.0] * n_in, *[1.0] * n_in, *numbers[2 * self.n_inputs :])
+        table_of = partial(_table_of, scaled_table, numbers)
         return Compiled(table_of([inside.table]), SCALED, inside.dtype, (inside,), table_of)
 
 
 @final
-class Frozen(_Around):
+class Frozen(Around):
     """A model of which some parameters stay as they are: they neither adapt nor are learned.
 
     theta still holds them, where they begin and stay: their entries of every gradient, of every
@@ -204,7 +231,7 @@ class Frozen(_Around):
     Parameters
     ----------
     model : model
-        The model inside, whose parameters it has.
+        The model inside, whose parameters it has. If it is a frozen one, what stays there stays.
     frozen : str, sequence of str, or array_like of bool, shape (P,)
         Names of layers, as `layers` has them, or what such names begin with before a ``/``, as a
         part of a `Sum`; or True for each parameter that stays.
@@ -234,8 +261,14 @@ class Frozen(_Around):
     """
 
     def __init__(self, model: Family, frozen: Any) -> None:
-        mask = _as_mask(as_model(model), frozen)
-        super().__init__(model, ~mask)
+        own = _as_mask(as_model(model), frozen)
+        mask, inside = own, model
+        if isinstance(model, Frozen):  # frozen twice is frozen once
+            mask, inside = own | model.mask, model.model
+        if mask.all() or not own.any():
+            which = "no parameter" if not own.any() else f"all {model.n_params} parameters"
+            raise ValueError(f"frozen has {which}; accepted are some of them, not all ({model!r})")
+        super().__init__(inside, ~mask)
 
     @property
     def mask(self) -> NDArray[np.bool_]:
@@ -288,16 +321,19 @@ def _as_mask(model: Family, frozen: Any) -> NDArray[np.bool_]:
             for at in found:
                 mask[at] = True
     else:
-        given = real_array("frozen", frozen)
+        try:
+            given = real_array("frozen", frozen)
+        except (TypeError, ValueError):  # what is said there is of numbers
+            given = np.zeros(0)
         if given.dtype != bool:
-            raise TypeError(f"frozen is {shown(frozen)}; accepted are names and masks of bool")
+            raise TypeError(
+                f"frozen is {shown(frozen)}; accepted are names, in a list if they are several, "
+                "and masks of bool"
+            )
         if given.shape != mask.shape:
             raise ValueError(
                 f"frozen has shape {shape_text(given.shape)}, the model takes "
                 f"{shape_text(mask.shape)} ({model!r})"
             )
         mask[...] = given
-    if mask.all() or not mask.any():
-        which = "no parameter" if not mask.any() else f"all {model.n_params} parameters"
-        raise ValueError(f"frozen has {which}; accepted are some of them, not all ({model!r})")
     return mask

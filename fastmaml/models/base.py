@@ -32,6 +32,7 @@ from ..checks import (
 from ..family import Compiled
 from ..kernels.models.layers import LAYERS, layer_table
 from ..kernels.vectors.activations import CODES
+from ..parameters import as_thetas
 from ..predict import predict as predict_of_any_model
 from .initial import DEFAULT, SCHEMES
 
@@ -252,12 +253,7 @@ class Network:
         ValueError
             If its last axis is not P long.
         """
-        array = real_array("theta", theta)
-        if not array.ndim or array.shape[-1] != self.n_params:
-            raise ValueError(
-                f"theta has shape {shape_text(array.shape)}, "
-                f"the model takes (..., {self.n_params}) ({self!r})"
-            )
+        array = as_thetas(self, theta)
         return self._split(array)
 
     def _split(self, theta: NDArray[Any]) -> list[tuple[NDArray[Any], NDArray[Any] | None]]:

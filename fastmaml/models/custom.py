@@ -5,10 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple, final
 
 import numpy as np
+from numba import config
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ..checks import (
@@ -25,6 +26,7 @@ from ..family import Compiled
 from ..kernels.compile.given import hides, is_compiled, name_of, python_of, result_for
 from ..kernels.models.completed import hvp_of_vjp, jvp_of_forward, jvp_of_vjp, vjp_of_jvp
 from ..kernels.models.custom import ARGUMENTS, passes_of, types_of
+from ..kernels.models.lanes import LanePasses
 from ..kernels.models.padded import plain_table
 from ..kernels.models.passes import Passes
 from ..predict import predict as predict_of_any_model
@@ -50,7 +52,7 @@ class Custom:
 
     theta, v, g and h are arrays (n_params,), x is (rows, n_inputs), f, delta and rf are (rows,
     n_outputs): C-contiguous, float64 or float32, and only the last one may be written to. The rows
-    are some of a task's, 64 at most; a function must do with any number, and give each row what it
+    are some of a task's; a function must do with any number, and give each row what it
     would give it alone.
 
     Parameters
@@ -360,4 +362,34 @@ def _compiled(model: Custom, dtype: np.dtype[Any]) -> Compiled:
             _require_compiles(name, getattr(model, name), dtype)
     table = plain_table(model.n_inputs, model.n_outputs, model.n_params, dtype)
     passes = _completed(*model._functions).passes
-    return _CustomCompiled(table, passes, dtype, model=model)
+    lanes = None
+    if not config.DISABLE_JIT and None not in model._functions:
+        lanes = partial(_lanes, model, dtype)
+    return _CustomCompiled(table, passes, dtype, lanes=lanes, model=model)
+
+
+@lru_cache(maxsize=64)
+def _unfit_for_lanes(functions: tuple[Any, ...], dtype: np.dtype[Any]) -> str | None:
+    """Why functions cannot compute several tasks at once, or None."""
+    from ..kernels.models.custom_lanes import require_lanes  # which tells Numba of a type
+
+    for name, function in zip(ARGUMENTS, functions, strict=True):
+        try:
+            require_lanes(name, function, dtype)
+        except Exception as error:  # Numba has many ways to fail on a type that is new to it
+            return f"{name} does not compile for several tasks at once: {error}"
+    return None
+
+
+def _lanes(model: Custom, dtype: np.dtype[Any], kind: str, query_kind: str) -> LanePasses:
+    """The passes of the method ``lanes``; ValueError where the functions have none."""
+    why_not = _unfit_for_lanes(model._functions, dtype)
+    if why_not is not None:
+        raise ValueError(
+            f'method is "lanes", and {why_not}; accepted are "dense", "explicit" and "auto" '
+            f"({model!r})"
+        )
+    from ..kernels.models.custom_lanes import custom_lanes
+
+    sizes = model.n_params, model.n_inputs, model.n_outputs
+    return custom_lanes(sizes, model._functions, kind, query_kind)

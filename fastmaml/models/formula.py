@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, final
 
 import numpy as np
@@ -16,19 +16,19 @@ from ..checks import (
     as_array,
     as_dtype,
     as_float_dtype,
-    as_number,
     as_rng,
-    real_array,
-    require_finite,
     shape_text,
     shown,
 )
 from ..family import Compiled
 from ..kernels.models.formula import formula_passes, formula_table
+from ..kernels.models.formula_lanes import formula_lanes
 from ..kernels.models.programs import Program
+from ..parameters import as_thetas
 from ..predict import predict as predict_of_any_model
 from .expression import as_expressions, place, require_sympy
 from .graph import Graph
+from .named import Domain, as_bounds, as_names, domains_of, require_limits
 
 __all__ = ["Formula"]
 
@@ -79,8 +79,8 @@ class Formula:
     Notes
     -----
     Where the formula has no value, as the logarithm of a negative number, it is NaN; if a task
-    comes there it has diverged, and the usual warning names it. ``x**y`` is NaN for a negative x
-    unless y is a whole number.
+    comes there it has diverged, and the usual warning names it. ``x**y`` is NaN for a negative x,
+    unless a whole number stands in the place of y.
 
     Examples
     --------
@@ -122,21 +122,12 @@ class Formula:
     ) -> None:  # fmt: skip
         require_sympy()
         put = object.__setattr__  # frozen from here on
-        put(self, "parameters", _as_names("parameters", parameters))
-        put(self, "inputs", _as_names("inputs", inputs))
-        put(self, "positive", _as_names("positive", positive, some=False))
-        put(self, "bounds", _as_bounds(bounds))
+        put(self, "parameters", as_names("parameters", parameters))
+        put(self, "inputs", as_names("inputs", inputs))
+        put(self, "positive", as_names("positive", positive, some=False))
+        put(self, "bounds", as_bounds(bounds))
+        require_limits(self.parameters, self.inputs, self.positive, self.bounds)
         names = (*self.parameters, *self.inputs)
-        _require_once("parameters and inputs", names)
-        limited = (*self.positive, *(name for name, _, _ in self.bounds))
-        _require_once("positive and bounds", limited)
-        for name in limited:
-            if name not in self.parameters:
-                argument = "positive" if name in self.positive else "bounds"
-                raise ValueError(
-                    f"{argument} has {name!r}; accepted are the parameters, "
-                    f"{', '.join(self.parameters)}"
-                )
         expressions = as_expressions(expression, names)
         used = {symbol.name for each in expressions for symbol in each.free_symbols}
         if used - set(names):
@@ -151,16 +142,8 @@ class Formula:
     def _program(self, expressions: tuple[Any, ...]) -> Program:
         graph = Graph()
         leaves = {name: graph.node("input", c) for c, name in enumerate(self.inputs)}
-        within = {name: (low, high) for name, low, high in self.bounds}
-        for j, name in enumerate(self.parameters):
-            node = graph.node("parameter", j)
-            if name in self.positive:
-                node = graph.node("exp", node)
-            elif name in within:
-                low, high = within[name]
-                share = graph.multiply(graph.constant(high - low), graph.node("sigmoid", node))
-                node = graph.add(graph.constant(low), share)
-            leaves[name] = node
+        for j, (name, domain) in enumerate(self._domains.items()):
+            leaves[name] = domain.node(graph, graph.node("parameter", j))
         outputs = [place(graph, each, leaves) for each in expressions]
         program = graph.program(len(self.inputs), len(self.parameters), outputs)
         for j, name in enumerate(self.parameters):
@@ -170,6 +153,10 @@ class Formula:
                     f"({', '.join(self.text)}); accepted are parameters that one does"
                 )
         return program
+
+    @property
+    def _domains(self) -> dict[str, Domain]:
+        return domains_of(self.parameters, self.positive, self.bounds)
 
     @property
     def n_params(self) -> int:
@@ -239,9 +226,9 @@ class Formula:
             cannot be.
         """
         wanted, given = as_float_dtype("dtype", dtype), {} if values is None else values
-        theta = as_rng("rng", rng).normal(size=self.n_params)
+        theta, domains = as_rng("rng", rng).normal(size=self.n_params), self._domains
         for name, number in self._known("values", given).items():
-            hidden = self._hidden("values", name, number)
+            hidden = domains[name].hidden(f"values[{name!r}]", number)
             if hidden.shape:
                 raise ValueError(
                     f"values[{name!r}] has shape {shape_text(hidden.shape)}; accepted is one number"
@@ -275,7 +262,10 @@ class Formula:
                 f"values lacks {', '.join(missing)}; accepted is a value for each of "
                 f"{', '.join(self.parameters)}"
             )
-        columns = [self._hidden("values", name, known[name]) for name in self.parameters]
+        columns = [
+            domain.hidden(f"values[{name!r}]", known[name])
+            for name, domain in self._domains.items()
+        ]
         try:
             columns = list(np.broadcast_arrays(*columns))
         except ValueError as error:
@@ -304,25 +294,12 @@ class Formula:
         ValueError
             If its last axis is not P long.
         """
-        given = real_array("theta", theta)
+        given = as_thetas(self, theta)
         array = as_array("theta", given, as_dtype("theta", given))
-        if not array.ndim or array.shape[-1] != self.n_params:
-            raise ValueError(
-                f"theta has shape {shape_text(array.shape)}, "
-                f"the model takes (..., {self.n_params}) ({self!r})"
-            )
-        within = {name: (low, high) for name, low, high in self.bounds}
-        values = {}
-        with np.errstate(over="ignore"):
-            for j, name in enumerate(self.parameters):
-                column = np.array(array[..., j])
-                if name in self.positive:
-                    column = np.exp(column)
-                elif name in within:
-                    low, high = within[name]
-                    column = low + (high - low) / (1 + np.exp(-column))
-                values[name] = np.asarray(column, array.dtype)
-        return values
+        return {
+            name: np.asarray(domain.values(np.array(array[..., j])), array.dtype)
+            for j, (name, domain) in enumerate(self._domains.items())
+        }
 
     predict = predict_of_any_model
 
@@ -342,70 +319,8 @@ class Formula:
                 )
         return named
 
-    def _hidden(self, argument: str, name: str, value: Any) -> NDArray[Any]:
-        """What theta holds for values of a parameter."""
-        name_of, number = f"{argument}[{name!r}]", real_array(f"{argument}[{name!r}]", value)
-        array = as_array(name_of, number, FLOAT64)
-        require_finite(name_of, array)
-        if name in self.positive:
-            if array.min() <= 0:
-                raise ValueError(f"{name_of} holds {array.min()}; accepted are numbers above 0")
-            return np.log(array)
-        for other, low, high in self.bounds:
-            if other == name:
-                if array.min() <= low or array.max() >= high:
-                    wrong = array.min() if array.min() <= low else array.max()
-                    raise ValueError(
-                        f"{name_of} holds {wrong}; accepted are numbers between {low} and {high}"
-                    )
-                return np.log(array - low) - np.log(high - array)
-        return array
-
-
-def _as_names(argument: str, given: Any, some: bool = True) -> tuple[str, ...]:
-    """The names of symbols, or of texts."""
-    kinds = "accepted are sequences of names or of SymPy's symbols"
-    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
-        raise TypeError(f"{argument} is {shown(given)}; {kinds}")
-    names = []
-    for i, each in enumerate(given):
-        name = each if isinstance(each, str) else getattr(each, "name", None)
-        if not isinstance(name, str) or not name:
-            raise TypeError(f"{argument}[{i}] is {shown(each)}; {kinds}")
-        names.append(name)
-    if some and not names:
-        raise ValueError(f"{argument} is empty; accepted is at least one name")
-    _require_once(argument, names)
-    return tuple(names)
-
-
-def _require_once(argument: str, names: Iterable[str]) -> None:
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            raise ValueError(f"{argument} has {name!r} twice; accepted is every name once")
-        seen.add(name)
-
-
-def _as_bounds(given: Any) -> tuple[tuple[str, float, float], ...]:
-    if given is None:
-        return ()
-    if not isinstance(given, Mapping):
-        raise TypeError(f"bounds is {shown(given)}; accepted are dicts of pairs (low, high)")
-    found = []
-    names = _as_names("bounds", list(given), some=False)
-    for name, pair in zip(names, given.values(), strict=True):
-        if not isinstance(pair, list | tuple) or len(pair) != 2:
-            raise TypeError(f"bounds[{name!r}] is {shown(pair)}; accepted are pairs (low, high)")
-        low, high = (as_number(f"bounds[{name!r}]", each) for each in pair)
-        if not low < high:
-            raise ValueError(
-                f"bounds[{name!r}] is {shown((low, high))}; accepted are pairs with low < high"
-            )
-        found.append((name, low, high))
-    return tuple(sorted(found))
-
 
 @lru_cache(maxsize=64)
 def _compiled(program: Program, dtype: np.dtype[Any]) -> Compiled:
-    return Compiled(formula_table(program, dtype), formula_passes(program), dtype)
+    table, passes = formula_table(program, dtype), formula_passes(program)
+    return Compiled(table, passes, dtype, lanes=partial(formula_lanes, program))

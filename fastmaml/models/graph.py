@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from ..kernels.models.programs import Node, Program
 
-__all__ = ["Graph"]
+__all__ = ["ARITY", "Graph"]
 
 #: the derivative of each function of one node a, by what it is worth, y
 _SLOPES = {
@@ -43,6 +43,9 @@ _SLOPES = {
 }
 #: those whose derivative is zero everywhere
 _STEPS = ("sign", "greater")
+_OF_TWO = ("add", "atan2", "greater", "max", "min", "multiply", "power")
+#: how many nodes each operation is of
+ARITY = {**dict.fromkeys((*_SLOPES, "sign"), 1), **dict.fromkeys(_OF_TWO, 2)}
 
 
 class Graph:
@@ -129,6 +132,9 @@ class Graph:
             return self._whole_power(a, int(exponent))
         if base is not None and base > 0:
             return self.node("exp", self.multiply(self.constant(math.log(base)), b))
+        if exponent is not None and exponent == int(exponent):  # a negative base has it, too
+            size = self.node("power", self.node("abs", a), b)
+            return self.multiply(self.node("sign", a), size) if exponent % 2 else size
         return self.node("power", a, b)
 
     def _whole_power(self, a: int, n: int) -> int:

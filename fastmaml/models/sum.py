@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from itertools import accumulate, pairwise
 from typing import Any, final
 
@@ -22,10 +22,12 @@ from ..checks import (
     shape_text,
     shown,
 )
-from ..family import Compiled, Family, as_model
+from ..family import Compiled, Family, FeatureMap, as_model
 from ..kernels.models.sums import SUM, sum_table
-from ..parameters import as_theta
+from ..parameters import as_theta, as_thetas
 from ..predict import predict as predict_of_any_model
+from .around import Around
+from .maps import joined
 
 __all__ = ["Sum"]
 
@@ -58,7 +60,7 @@ class Sum:
         If a part is no model, or a name no text.
     ValueError
         For less than two parts, parts that differ in their inputs or outputs, a name that is there
-        twice, or more or less names than parts.
+        twice, that has a ``/`` or is an argument of `init`, or more or less names than parts.
 
     Examples
     --------
@@ -136,6 +138,11 @@ class Sum:
         """Number of outputs."""
         return int(self.parts[0].n_outputs)
 
+    @cached_property
+    def feature_map(self) -> FeatureMap | None:
+        """What the rows of x go through before the kernels see them: the parts' own, at once."""
+        return joined(self.parts)[0]
+
     @property
     def layer_sizes(self) -> None:
         """None: it is no stack of weight layers."""
@@ -157,6 +164,7 @@ class Sum:
 
     def init(
         self,
+        /,
         rng: int | np.random.Generator | None = None,
         dtype: DTypeLike = np.float64,
         **parts: Any,
@@ -221,6 +229,7 @@ class Sum:
             packs = isinstance(given, Mapping) or (
                 isinstance(given, list | tuple) and given and isinstance(given[0], tuple)
             )
+            packs = packs and hasattr(part, "pack")
             array = part.pack(given) if packs else real_array(f"parts[{name!r}]", given)
             if not array.ndim or array.shape[-1] != part.n_params:
                 raise ValueError(
@@ -257,12 +266,7 @@ class Sum:
         ValueError
             If its last axis is not P long.
         """
-        array = real_array("theta", theta)
-        if not array.ndim or array.shape[-1] != self.n_params:
-            raise ValueError(
-                f"theta has shape {shape_text(array.shape)}, "
-                f"the model takes (..., {self.n_params}) ({self!r})"
-            )
+        array = as_thetas(self, theta)
         return {
             name: getattr(part, "unpack", np.asarray)(array[..., self.slices[name]])
             for name, part in zip(self.names, self.parts, strict=True)
@@ -294,8 +298,11 @@ def _initial(name: str, part: Any, given: Any, rng: np.random.Generator) -> NDAr
     if given is None:
         return np.asarray(part.init(rng), FLOAT64)
     if isinstance(given, Mapping):
-        if isinstance(part, Sum):
-            return part.init(rng, **given)
+        inside = part
+        while isinstance(inside, Around):
+            inside = inside.model
+        if isinstance(inside, Sum):
+            return np.asarray(part.init(rng, **given))
         try:
             return np.asarray(part.init(rng, values=given), FLOAT64)
         except TypeError as error:
@@ -327,6 +334,11 @@ def _as_names(given: Any, parts: tuple[Any, ...]) -> tuple[str, ...]:
     for i, name in enumerate(names):
         if not isinstance(name, str) or not name:
             raise TypeError(f"names[{i}] is {shown(name)}; accepted are texts")
+        if "/" in name or name in ("rng", "dtype"):
+            raise ValueError(
+                f"names[{i}] is {shown(name)}; accepted are texts without a '/', which parts the "
+                "names of layers, and neither 'rng' nor 'dtype', which init has"
+            )
     if len(names) != len(parts) or len(set(names)) != len(names):
         raise ValueError(
             f"names is {shown(names)}; accepted are {len(parts)} that differ, one for each part"
@@ -337,4 +349,5 @@ def _as_names(given: Any, parts: tuple[Any, ...]) -> tuple[str, ...]:
 @lru_cache(maxsize=64)
 def _compiled(model: Sum, dtype: np.dtype[Any]) -> Compiled:
     parts = tuple(part.compiled(dtype) for part in model.parts)
-    return Compiled(sum_table([part.table for part in parts]), SUM, dtype, parts, sum_table)
+    table_of = partial(sum_table, columns=joined(model.parts)[1])
+    return Compiled(table_of([part.table for part in parts]), SUM, dtype, parts, table_of)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, TypeAlias
@@ -30,6 +31,8 @@ def meta_loss(
     y_query: Data | None = None,
     *,
     inner_lr: float | Sequence[Any] | Tensor,
+    sample_weight: Data | None = None,
+    sample_weight_query: Data | None = None,
     **options: Any,
 ) -> Tensor:
     """Return the loss of the adapted networks, over all tasks, to call ``backward()`` of.
@@ -37,7 +40,7 @@ def meta_loss(
     Each task adapts the module's parameters by gradient steps on its rows x, y; the loss is that
     of what comes out on x_query, y_query. ``backward()`` adds its exact gradient, through the
     steps, to ``.grad`` of the module's parameters, and of `inner_lr` if that requires it. No
-    gradient goes to the data.
+    gradient goes to the data and their weights.
 
     Parameters
     ----------
@@ -45,11 +48,15 @@ def meta_loss(
         See `from_module`. Its parameters stay where they are.
     x, y : Tensor or list of Tensor
         Support rows of the tasks: (n_tasks, K, n_inputs) and (n_tasks, K, n_outputs), or
-        (n_tasks, K) if there is one output; lists if tasks differ in rows. On the CPU.
+        (n_tasks, K) if there is one output; lists if tasks differ in rows. On the CPU. What a row
+        of y is may be up to the loss: a label, say, of any integer dtype.
     x_query, y_query : Tensor or list of Tensor, optional
         Query rows. Without them the support rows serve as both.
     inner_lr : float, sequence or Tensor
         In one of the shapes that `fastmaml.MAML` takes. A tensor that requires grad gets one.
+    sample_weight, sample_weight_query : Tensor or list of Tensor, optional
+        Of each support and query row: (n_tasks, K), or a list of tensors (K_i,). Without query rows
+        the former are for both.
     **options
         The other parameters of `fastmaml.MAML`: ``steps``, ``order``, ``loss`` and so on. The loss
         of a task is ``"half_sse"``, ½ Σ r², unless `loss` says otherwise (``"mse"`` is
@@ -82,14 +89,15 @@ def meta_loss(
     >>> optimizer.step()
     """
     parameters, rate, problem = _of_module(module, inner_lr, options)
-    return loss_of(parameters, rate, x, y, x_query, y_query, problem)
+    data = x, y, x_query, y_query, sample_weight, sample_weight_query
+    return loss_of(parameters, rate, data, problem)
 
 
 def loss_of(
-    parameters: list[Tensor], rate: Tensor | None, x: Any, y: Any, x_query: Any, y_query: Any,
-    problem: str,
-) -> Tensor:  # fmt: skip
-    """Check the data and call the operator."""
+    parameters: list[Tensor], rate: Tensor | None, data: tuple[Any, ...], problem: str
+) -> Tensor:
+    """Check the data, as `meta_loss` has them, and call the operator."""
+    x, y, x_query, y_query, weight, weight_query = data
     if x_query is None and y_query is None:
         query: Any = [], []
     elif x_query is None or y_query is None:
@@ -97,19 +105,22 @@ def loss_of(
         raise ValueError(f"{given} is given, {missing} is not; accepted are both or neither")
     else:
         query = _rows("x_query", x_query), _rows("y_query", y_query)
+    weight = [] if weight is None else _rows("sample_weight", weight)
+    weight_query = [] if weight_query is None else _rows("sample_weight_query", weight_query)
     call = operator if torch.compiler.is_compiling() else differentiable
-    return call(parameters, rate, _rows("x", x), _rows("y", y), *query, problem)
+    rows = _rows("x", x), _rows("y", y), *query
+    return call(parameters, rate, *rows, weight, weight_query, problem)
 
 
 def adapt(
     module: nn.Module, x: Data, y: Data, *, inner_lr: float | Sequence[Any] | Tensor,
-    **options: Any,
+    sample_weight: Data | None = None, **options: Any,
 ) -> Tensor:  # fmt: skip
     """Return each task's parameters after it adapted to its rows.
 
     Parameters
     ----------
-    module, x, y, inner_lr, **options
+    module, x, y, inner_lr, sample_weight, **options
         As for `meta_loss`.
 
     Returns
@@ -132,18 +143,19 @@ def adapt(
     torch.Size([4, 3])
     """
     objective, theta = _outside(*_of_module(module, inner_lr, options))
-    return as_tensors(objective.adapt(theta, *arrays(x=x, y=y)))
+    (x, y), weights = arrays(sample_weight, x=x, y=y)
+    return as_tensors(objective.adapt(theta, x, y, **weights))
 
 
 def predict(
     module: nn.Module, x: Data, y: Data, x_new: Data, *, inner_lr: float | Sequence[Any] | Tensor,
-    **options: Any,
+    sample_weight: Data | None = None, **options: Any,
 ) -> Tensor | list[Tensor]:  # fmt: skip
     """Adapt to each task's rows (x, y), then predict at `x_new`.
 
     Parameters
     ----------
-    module, x, y, inner_lr, **options
+    module, x, y, inner_lr, sample_weight, **options
         As for `meta_loss`.
     x_new : Tensor or list of Tensor
         (n_tasks, rows, n_inputs), a list of tensors (rows_i, n_inputs), or (rows, n_inputs) for all
@@ -169,7 +181,8 @@ def predict(
     torch.Size([4, 7, 1])
     """
     objective, theta = _outside(*_of_module(module, inner_lr, options))
-    return as_tensors(objective.predict(theta, *arrays(x=x, y=y, x_new=x_new)))
+    rows, weights = arrays(sample_weight, x=x, y=y, x_new=x_new)
+    return as_tensors(objective.predict(theta, *rows, **weights))
 
 
 # What they share ----------------------------------------------------------------------------------
@@ -184,13 +197,13 @@ def _of_module(
     rate, number = None, inner_lr
     if torch.compiler.is_compiling() and isinstance(inner_lr, float):
         # A float that changes from call to call is none of the constants that make a text.
-        inner_lr = torch.full((), inner_lr, dtype=torch.float64)
+        inner_lr = torch.full((), inner_lr, dtype=torch.float64, device="cpu")
     if isinstance(inner_lr, Tensor):
         require_parameters("inner_lr", [inner_lr])
         rate, number = inner_lr, 0.0
     elif type(inner_lr) is not float:
-        number = _frozen(inner_lr)
-    given = tuple([(name, _frozen(options[name])) for name in options]) if options else ()
+        number = _frozen("inner_lr", inner_lr)
+    given = tuple([(name, _frozen(name, options[name])) for name in options]) if options else ()
     return parameters, rate, _problem((sizes, words, bias), number, given)
 
 
@@ -199,7 +212,9 @@ def _problem(layers: Any, inner_lr: Any, options: Any) -> str:
     try:
         return _remembered(layers, inner_lr, options)[0]
     except TypeError:  # what cannot be remembered, or an argument that is wrong
-        return _text_and_objective(layers, inner_lr, options)[0]
+        text, objective = _text_and_objective(layers, inner_lr, options)
+        _others.append(objective)
+        return text
 
 
 def _text_and_objective(layers: Any, inner_lr: Any, options: Any) -> tuple[str, MAML]:
@@ -209,13 +224,23 @@ def _text_and_objective(layers: Any, inner_lr: Any, options: Any) -> tuple[str, 
 
 
 _remembered = lru_cache(maxsize=256, typed=True)(_text_and_objective)
+#: objectives that are to be there for a call, though they cannot be remembered
+_others: deque[MAML] = deque(maxlen=16)
 
 
-def _frozen(value: Any) -> Any:
+def _frozen(name: str, value: Any) -> Any:
     """An option as what can be remembered: arrays and lists become tuples."""
+    if isinstance(value, Tensor) and value.requires_grad and torch.is_grad_enabled():
+        raise ValueError(
+            f"{name} {'holds' if name == 'inner_lr' else 'is or holds'} a tensor that requires "
+            "grad, and none would go there; accepted are inner_lr as one tensor (torch.stack), and "
+            "what does not require grad"
+        )
     if isinstance(value, np.ndarray | Tensor):
         value = value.tolist()
-    return tuple([_frozen(each) for each in value]) if isinstance(value, list | tuple) else value
+    if isinstance(value, list | tuple):
+        return tuple([_frozen(name, each) for each in value])
+    return value
 
 
 def _outside(parameters: list[Tensor], rate: Tensor | None, problem: str) -> tuple[Any, Any]:
@@ -223,10 +248,13 @@ def _outside(parameters: list[Tensor], rate: Tensor | None, problem: str) -> tup
     return with_rate(problem, None if rate is None else rate.detach().numpy()), theta_of(parameters)
 
 
-def arrays(**data: Any) -> list[Any]:
-    """Return data as fastmaml takes them, without a copy, by their names."""
+def arrays(sample_weight: Any, **data: Any) -> tuple[list[Any], dict[str, Any]]:
+    """Return data as fastmaml takes them, without a copy, by their names; and their weights."""
     with torch.no_grad():
-        return [arrays_of(_rows(name, given)) for name, given in data.items()]
+        rows = [arrays_of(_rows(name, given)) for name, given in data.items()]
+        if sample_weight is None:
+            return rows, {}
+        return rows, {"sample_weight": arrays_of(_rows("sample_weight", sample_weight))}
 
 
 def as_tensors(result: NDArray[Any] | list[NDArray[Any]]) -> Any:
@@ -279,5 +307,6 @@ def _require_rows(name: str, given: Any) -> None:
         raise TypeError(f"{name} has layout {given.layout}; accepted is {name}.to_dense()")
     if given.requires_grad and torch.is_grad_enabled():
         raise ValueError(
-            f"{name} requires grad, and no gradient goes to the data; accepted is {name}.detach()"
+            f"{name} requires grad, and no gradient goes to data and weights; accepted is "
+            f"{name}.detach()"
         )

@@ -89,20 +89,27 @@ def structure(module: Any) -> tuple[tuple[int, ...], tuple[str, ...], bool, list
     for layer in layers:
         kind = type(layer)
         if kind is nn.Linear:
+            own = layer._parameters  # layer.weight takes five times as long
+            if "weight" not in own or "bias" not in own:
+                raise TypeError(
+                    f"layer {_called(module, layer)} has a weight or bias that is no parameter; "
+                    "accepted are those that nn.Linear makes"
+                )
+            weight, bias = own["weight"], own["bias"]
+            n_out, n_in = weight.shape  # which count: a pruned layer keeps its in_features
             if not sizes:
-                sizes.append(layer.in_features)
+                sizes.append(n_in)
             elif len(words) < len(sizes) - 1:
                 words.append("identity")
-            if layer.in_features != sizes[-1]:
+            if n_in != sizes[-1]:
                 raise ValueError(
-                    f"layer {_called(module, layer)} takes {layer.in_features} features, "
+                    f"layer {_called(module, layer)} takes {n_in} features, "
                     f"the layer before it gives {sizes[-1]}"
                 )
-            sizes.append(layer.out_features)
-            own = layer._parameters  # layer.weight takes five times as long
-            parameters.append(own["weight"])
-            if own["bias"] is not None:
-                parameters.append(own["bias"])
+            sizes.append(n_out)
+            parameters.append(weight)
+            if bias is not None:
+                parameters.append(bias)
                 biases += 1
             continue
         word, settings = _WORDS[kind]
@@ -166,6 +173,11 @@ def _gather(module: Any, layers: list[Any], root: Any = None) -> None:
         raise ValueError(
             f"layer {_called(root, module)} has hooks, which would not be called; accepted are "
             "layers without"
+        )
+    if "forward" in module.__dict__:
+        raise ValueError(
+            f"layer {_called(root, module)} has a forward of its own, which would not be called; "
+            "accepted are layers without"
         )
     if known:
         layers.append(module)

@@ -96,7 +96,10 @@ class Objective(nn.Module):
         super().__setstate__(state)
         self._problem = problem_of(self.objective)  # a copy's, or of another process
 
-    def forward(self, x: Any, y: Any, x_query: Any = None, y_query: Any = None) -> Tensor:
+    def forward(
+        self, x: Any, y: Any, x_query: Any = None, y_query: Any = None,
+        *, sample_weight: Any = None, sample_weight_query: Any = None,
+    ) -> Tensor:  # fmt: skip
         """Return the loss of the adapted tasks, to call ``backward()`` of; see `meta_loss`.
 
         Parameters
@@ -105,6 +108,8 @@ class Objective(nn.Module):
             Support rows of each task.
         x_query, y_query : Tensor or list of Tensor, optional
             Query rows. Without them the support rows serve as both.
+        sample_weight, sample_weight_query : Tensor or list of Tensor, optional
+            Of each support and query row.
 
         Returns
         -------
@@ -117,14 +122,17 @@ class Objective(nn.Module):
         """
         parameters: list[Tensor] = [self.theta]
         require_parameters("theta", parameters)
-        return loss_of(parameters, self.inner_lr, x, y, x_query, y_query, self._problem)
+        data = x, y, x_query, y_query, sample_weight, sample_weight_query
+        return loss_of(parameters, self.inner_lr, data, self._problem)
 
-    def adapt(self, x: Any, y: Any) -> Any:
+    def adapt(self, x: Any, y: Any, *, sample_weight: Any = None) -> Any:
         """Return each task's parameters (n_tasks, P), or the posterior of its last layer.
 
         Parameters
         ----------
         x, y : Tensor or list of Tensor
+        sample_weight : Tensor or list of Tensor, optional
+            Of each row.
 
         Returns
         -------
@@ -138,15 +146,20 @@ class Objective(nn.Module):
             For tensors of another kind, shape or device, or that are not finite.
         """
         objective, theta = self._outside()
-        adapted = objective.adapt(theta, *arrays(x=x, y=y))
+        rows, weights = arrays(sample_weight, x=x, y=y)
+        adapted = objective.adapt(theta, *rows, **weights)
         return adapted if isinstance(adapted, tuple) else as_tensors(adapted)
 
-    def predict(self, x: Any, y: Any, x_new: Any, **options: Any) -> Any:
+    def predict(
+        self, x: Any, y: Any, x_new: Any, *, sample_weight: Any = None, **options: Any
+    ) -> Any:
         """Adapt to each task's rows (x, y), then predict at `x_new`.
 
         Parameters
         ----------
         x, y, x_new : Tensor or list of Tensor
+        sample_weight : Tensor or list of Tensor, optional
+            Of each row of x and y.
         **options
             Of ``objective.predict``: ``return_std=True`` of a BayesianLastLayer.
 
@@ -161,7 +174,8 @@ class Objective(nn.Module):
             For tensors of another kind, shape or device, or that are not finite.
         """
         objective, theta = self._outside()
-        found = objective.predict(theta, *arrays(x=x, y=y, x_new=x_new), **options)
+        rows, weights = arrays(sample_weight, x=x, y=y, x_new=x_new)
+        found = objective.predict(theta, *rows, **weights, **options)
         if isinstance(found, tuple):
             return tuple(as_tensors(each) for each in found)
         return as_tensors(found)

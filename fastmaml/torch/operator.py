@@ -6,7 +6,8 @@ that arrives there. Else it is the value alone. (``torch.library.custom_op`` wou
 and adds 60 µs to each call.)
 
 All that is here works on lists of tensors and a text (`problems`): parameters in their order in
-theta, and the rows of the tasks, one tensor for all or one for each, or none for no query rows.
+theta, and the rows of the tasks and their weights, one tensor for all or one for each, or none for
+no query rows and no weights.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from ..checks import FLOAT32, LARGEST
@@ -29,7 +32,7 @@ __all__ = ["arrays_of", "differentiable", "meta_loss", "theta_of"]
 
 _ARGUMENTS = (
     "Tensor[] parameters, Tensor? inner_lr, Tensor[] x, Tensor[] y, Tensor[] x_query, "
-    "Tensor[] y_query, str problem"
+    "Tensor[] y_query, Tensor[] sample_weight, Tensor[] sample_weight_query, str problem"
 )
 _library = torch.library.Library("fastmaml", "FRAGMENT")
 for _schema in (
@@ -41,7 +44,8 @@ meta_loss = torch.ops.fastmaml.meta_loss.default
 _meta_gradient = torch.ops.fastmaml.meta_gradient.default
 
 Tensors: TypeAlias = Sequence[Tensor]
-_Data: TypeAlias = tuple[Tensors, Tensors, Tensors, Tensors]
+#: x, y, x_query, y_query, sample_weight, sample_weight_query
+_Data: TypeAlias = Sequence[Tensors]
 
 
 # Tensors as arrays, of the same memory ------------------------------------------------------------
@@ -83,13 +87,13 @@ def _array(tensor: Tensor) -> NDArray[Any]:
 
 
 def _call(
-    parameters: Tensors, inner_lr: Tensor | None, x: Tensors, y: Tensors, x_query: Tensors,
-    y_query: Tensors, problem: str,
-) -> tuple[Any, NDArray[Any], tuple[Any, ...]]:  # fmt: skip
-    """The objective, theta, and the data."""
+    parameters: Tensors, inner_lr: Tensor | None, data: _Data, problem: str
+) -> tuple[Any, NDArray[Any], list[Any], dict[str, Any]]:
+    """The objective, theta, the rows, and their weights."""
     objective = with_rate(problem, None if inner_lr is None else inner_lr.detach().numpy())
-    data = (arrays_of(x), arrays_of(y), arrays_of(x_query), arrays_of(y_query))
-    return objective, theta_of(parameters), data
+    *rows, weight, weight_query = map(arrays_of, data)
+    weights = {"sample_weight": weight, "sample_weight_query": weight_query}
+    return objective, theta_of(parameters), rows, weights
 
 
 def _scalar(value: float, dtype: np.dtype[Any]) -> Tensor:
@@ -99,30 +103,33 @@ def _scalar(value: float, dtype: np.dtype[Any]) -> Tensor:
 
 
 def _value_and_gradients(
-    parameters: Tensors, inner_lr: Tensor | None, x: Tensors, y: Tensors, x_query: Tensors,
-    y_query: Tensors, problem: str, rates: bool,
-) -> tuple[Tensor, Tensor, Tensor | None]:  # fmt: skip
+    parameters: Tensors, inner_lr: Tensor | None, data: _Data, problem: str, rates: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """The value, its gradient for theta, and with `rates` that for the inner rates."""
-    objective, theta, data = _call(parameters, inner_lr, x, y, x_query, y_query, problem)
+    objective, theta, rows, weights = _call(parameters, inner_lr, data, problem)
     if not rates:
-        value, gradient = objective.value_and_gradient(theta, *data)
+        value, gradient = objective.value_and_gradient(theta, *rows, **weights)
         return _scalar(value, theta.dtype), torch.from_numpy(gradient), None
     assert inner_lr is not None
-    value, gradient, _, slope, *_ = objective.evaluate(theta, *data)
+    value, gradient, _, slope, *_ = objective.evaluate(theta, *rows, **weights)
     by_rate = torch.from_numpy(np.array(slope)).to(inner_lr.dtype)
     return _scalar(value, theta.dtype), torch.from_numpy(gradient), by_rate
 
 
 @torch.library.impl(_library, "meta_loss", "CPU")
-def _value(*arguments: Any) -> Tensor:
-    objective, theta, data = _call(*arguments)
-    return _scalar(objective.value(theta, *data), theta.dtype)
+def _value(parameters: Tensors, inner_lr: Tensor | None, *others: Any) -> Tensor:
+    *data, problem = others
+    objective, theta, rows, weights = _call(parameters, inner_lr, data, problem)
+    return _scalar(objective.value(theta, *rows, **weights), theta.dtype)
 
 
 @torch.library.impl(_library, "meta_gradient", "CPU")
-def _all_three(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
-    value, gradient, slope = _value_and_gradients(*arguments)
-    return value, gradient, torch.empty(0) if slope is None else slope
+def _all_three(
+    parameters: Tensors, inner_lr: Tensor | None, *others: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    *data, problem, rates = others
+    value, gradient, slope = _value_and_gradients(parameters, inner_lr, data, problem, rates)
+    return value, gradient, gradient.new_empty(0) if slope is None else slope
 
 
 @torch.library.register_fake("fastmaml::meta_loss", lib=_library)
@@ -138,7 +145,7 @@ def _gradient_shapes(parameters: Tensors, inner_lr: Tensor | None, *others: Any)
     if others[-1]:
         assert inner_lr is not None
         return value, gradient, torch.empty_like(inner_lr)
-    return value, gradient, torch.empty(0)
+    return value, gradient, gradient.new_empty(0)
 
 
 # Autograd -----------------------------------------------------------------------------------------
@@ -154,7 +161,7 @@ class _MetaLoss(torch.autograd.Function):
         rates = ctx.needs_input_grad[3]
         if plain:
             value, gradient, slope = _value_and_gradients(
-                parameters, inner_lr, *data, problem, rates
+                parameters, inner_lr, data, problem, rates
             )
         else:
             with torch._C._AutoDispatchBelowAutograd():
@@ -217,24 +224,36 @@ class _Once(torch.autograd.Function):
         )
 
 
+def _refuse_tangents(*lists: Tensors) -> None:
+    """Raise RuntimeError in forward mode, where PyTorch itself would take a derivative of 0."""
+    for each in chain.from_iterable(lists):
+        if forward_ad.unpack_dual(each).tangent is not None:
+            raise RuntimeError(
+                "the derivative of fastmaml.torch.meta_loss is asked for in forward mode (jvp, "
+                "jacfwd, dual tensors), in which it has none; accepted is backward()"
+            )
+
+
 _requires_grad = operator.attrgetter("requires_grad")
 
 
 @torch.library.impl(_library, "meta_loss", "Autograd")
 def differentiable(
     parameters: Tensors, inner_lr: Tensor | None, x: Tensors, y: Tensors, x_query: Tensors,
-    y_query: Tensors, problem: str,
+    y_query: Tensors, sample_weight: Tensors, sample_weight_query: Tensors, problem: str,
 ) -> Tensor:  # fmt: skip
     """Return the meta-loss: what the operator does where autograd is, and as good as the operator.
 
     Outside compiled code a call of it is shorter by a way through PyTorch's dispatcher.
     """
+    data = x, y, x_query, y_query, sample_weight, sample_weight_query
+    if forward_ad._current_level >= 0:
+        _refuse_tangents(parameters, [] if inner_lr is None else [inner_lr], *data)
     if torch.is_grad_enabled() and (
         any(map(_requires_grad, parameters)) or (inner_lr is not None and inner_lr.requires_grad)
     ):
-        data = x, y, x_query, y_query
         plain = _are_plain(parameters, *data)
         apply = _apply if plain else _MetaLoss.apply
         return apply(plain, data, problem, inner_lr, *parameters)
     with torch._C._AutoDispatchBelowAutograd():
-        return meta_loss(parameters, inner_lr, x, y, x_query, y_query, problem)
+        return meta_loss(parameters, inner_lr, *data, problem)

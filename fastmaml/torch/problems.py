@@ -9,13 +9,11 @@ name that no other process has.
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 from uuid import uuid4
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-import numpy as np
 from numpy.typing import NDArray
 
 from ..learn.spec import build, describe
@@ -61,14 +59,7 @@ def objective_of(problem: str) -> Learner:
         ) from None
 
 
-def with_rate(problem: str, inner_lr: NDArray[Any] | None) -> Learner:
+def with_rate(problem: str, inner_lr: NDArray[Any] | None) -> Any:
     """Return the objective of a text, with other inner rates if there are any."""
-    if inner_lr is None:
-        return objective_of(problem)
-    return _with_rate(problem, inner_lr.shape, inner_lr.dtype.str, inner_lr.tobytes())
-
-
-@lru_cache(maxsize=16)  # rates that are learned change with every call, others with none
-def _with_rate(problem: str, shape: tuple[int, ...], dtype: str, numbers: bytes) -> Any:
-    rates = np.frombuffer(numbers, dtype).reshape(shape)
-    return replace(objective_of(problem), inner_lr=rates)  # type: ignore[type-var]
+    objective: Any = objective_of(problem)
+    return objective if inner_lr is None else objective.with_inner_lr(inner_lr)

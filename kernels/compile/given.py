@@ -105,10 +105,14 @@ def _hidden(function: Any, arguments: Types, seen: set[Any]) -> Iterator[str]:
             name = str(getattr(getattr(called, "typing_key", None), "__name__", called))
             if name == "power" and _counts(signature.args[1]):
                 yield f"an integer power{line}; write it as products"
-            elif "conj" in name:
+            elif "conj" in name or name in _CONJUGATING:
                 yield f"a conjugate{line}"
             elif name != "real" and _is_real(signature.return_type):
                 yield f"{name} of a complex number{line}"
+
+
+#: functions of NumPy that take the conjugate of an argument
+_CONJUGATING = ("vdot", "cov", "corrcoef")
 
 
 def _is_complex(kind: types.Type) -> bool:

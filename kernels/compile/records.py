@@ -56,6 +56,15 @@ NET_FIELDS = (
     "width",
     "own_size",
     "n_common",
+    # Of a model with passes for a task in each lane: vectors that these leave of a row, and their
+    # addresses, see ``models.lanes``
+    "lane_made",
+    "lane_kept",
+    "lane_room",
+    "lane_prepare",
+    "lane_slopes",
+    "lane_query",
+    "lane_products",
 )
 #: of layer l = 1 ... L, which makes value l from value l - 1. One more record holds the place of
 #: value L.
@@ -99,6 +108,7 @@ PART_FIELDS = (
     "padded",  # where its parameters begin in a padded vector,
     "derived",  # and what is derived from them
     "place",  # how many numbers of each row lie before its block, but for values alone
+    "column",  # of a row of x, where its inputs begin
 )
 
 
@@ -157,7 +167,7 @@ def table_of(
 
 
 def with_parts(
-    table: np.ndarray, tables: list[np.ndarray], places: list[tuple[int, int, int]],
+    table: np.ndarray, tables: list[np.ndarray], places: list[tuple[int, int, int, int]],
     numbers: Any = (),
 ) -> np.ndarray:  # fmt: skip
     """A table with those of the model's parts, for each the rest of a `PART`, and its numbers."""

@@ -50,6 +50,10 @@ class Loss(NamedTuple):
     bend: Callable[..., None]
 
 
+#: in the place of one that a method takes into its own passes, and so never calls
+UNCALLED = Loss(None, None)  # type: ignore[arg-type]
+
+
 def _signatures(dtype: types.Float) -> dict[str, Types]:
     """The types of each function's arguments."""
     i, p, numbers = types.int64, types.CPointer(dtype), types.CPointer(types.float64)
@@ -82,7 +86,7 @@ def with_losses(
     """A copy of a model's table with two losses: their addresses in this process, and numbers.
 
     Without ``curved`` nothing asks for a curvature, and `bend` is not compiled. Nothing ever asks
-    for that of the query loss.
+    for that of the query loss. A loss that is `UNCALLED` has its numbers there, but no address.
     """
     place = View(table).losses
     records: list[int] = []
@@ -90,8 +94,10 @@ def with_losses(
     signatures = _signatures(numpy_support.from_dtype(np.dtype(dtype)))
     first = place + 2 * len(LOSS_FIELDS)
     for side, with_bend in ((support, curved), (query, False)):
-        slope_at = address_of(side.loss.slope, signatures["slope"], types.float64)
-        bend_at = address_of(side.loss.bend, signatures["bend"]) if with_bend else 0
+        slope_at = bend_at = 0
+        if side.loss is not UNCALLED:
+            slope_at = address_of(side.loss.slope, signatures["slope"], types.float64)
+            bend_at = address_of(side.loss.bend, signatures["bend"]) if with_bend else 0
         ld_y = side.n_y + side.weighted
         records += [slope_at, bend_at, side.mean, side.n_y, ld_y, first + len(numbers)]
         numbers += [side.scale, *side.numbers]

@@ -22,13 +22,13 @@ from .elementwise import elementwise
 @helper
 def _huber(numbers, f, y):
     r, delta = f - y, numbers[1]
-    clipped = min(delta, max(-delta, r))
+    clipped = delta if r > delta else -delta if r < -delta else r  # NaN, where r is
     return clipped * (r - 0.5 * clipped), clipped
 
 
 @helper
 def _huber_curvature(numbers, f, y):
-    return 1.0 if abs(f - y) <= numbers[1] else 0.0
+    return 0.0 if abs(f - y) > numbers[1] else 1.0
 
 
 @helper

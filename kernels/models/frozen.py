@@ -29,7 +29,7 @@ def frozen_table(table: np.ndarray, free: Sequence[float]) -> np.ndarray:
     net = View(table)
     outer = table[: net.losses].copy()
     outer[NET_FIELDS.index("n_derived")] = 2 * net.n_derived + net.n_padded
-    return with_parts(outer, [table], [(0, 0, 0)], free)
+    return with_parts(outer, [table], [(0, 0, 0, 0)], free)
 
 
 @linked

@@ -25,8 +25,8 @@ Node = tuple[Any, ...]
 Entries = tuple[tuple[int | None, ...], ...]
 
 #: what a node depends on
-_ROW, _ALONG, _AT = 1, 2, 4
-_LEAVES = {"constant": 0, "input": _ROW, "direction": _ALONG, "parameter": _AT}
+ROW, ALONG, AT = 1, 2, 4
+LEAVES = {"constant": 0, "input": ROW, "direction": ALONG, "parameter": AT}
 
 
 class Program:
@@ -56,8 +56,8 @@ class Program:
         """What each node depends on."""
         found: list[int] = []
         for op, *args in self.nodes:
-            if op in _LEAVES:
-                found.append(_LEAVES[op])
+            if op in LEAVES:
+                found.append(LEAVES[op])
             else:
                 found.append(0)
                 for each in args:
@@ -73,7 +73,7 @@ class Program:
             if node not in found and node not in known:
                 found.add(node)
                 op, *args = self.nodes[node]
-                pending.extend(() if op in _LEAVES else args)
+                pending.extend(() if op in LEAVES else args)
         return sorted(found)
 
     @cached_property
@@ -86,19 +86,19 @@ class Program:
         return {
             each
             for op, *args in (self.nodes[node] for node in nodes)
-            if op not in _LEAVES
+            if op not in LEAVES
             for each in args
         }
 
     @cached_property
     def slots(self) -> dict[int, int]:
         """Where each node that depends on parameters alone, and that others use, lies in c."""
-        later = [node for node, what in enumerate(self.depends) if what & (_ROW | _ALONG)]
+        later = [node for node, what in enumerate(self.depends) if what & (ROW | ALONG)]
         used = self.used_by(later) | {*self.with_slopes, *entries_of(self.bends)}
         alone = [
             node
             for node in sorted(used)
-            if self.depends[node] == _AT and self.nodes[node][0] != "parameter"
+            if self.depends[node] == AT and self.nodes[node][0] != "parameter"
         ]
         return {node: slot for slot, node in enumerate(alone)}
 
@@ -111,14 +111,14 @@ class Program:
         rows = [
             node
             for node in sorted(used & made)
-            if self.depends[node] & _ROW and self.nodes[node][0] != "input"
+            if self.depends[node] & ROW and self.nodes[node][0] != "input"
         ]
         return {node: number for number, node in enumerate(rows)}
 
     def outside(self, wanted: Any, known: Any = ()) -> list[int]:
         """Of the nodes that the wanted ones are made of, those that are the same for all rows."""
         needed = self.needed(wanted, {*known, *self.slots})
-        found = {node for node in needed if not self.depends[node] & _ROW}
+        found = {node for node in needed if not self.depends[node] & ROW}
         used = {*wanted, *self.used_by(needed)} & set(self.slots)
         return sorted(found | used)
 
@@ -128,9 +128,15 @@ def entries_of(table: Entries) -> list[int]:
     return [node for row in table for node in row if node is not None]
 
 
-def evaluate(m: Any, program: Program, wanted: Any, known: dict[int, Any]) -> dict[int, Any]:
-    """The values of nodes on a machine, and of what they are made of, from those that are known."""
-    values, prepared = dict(known), dict[Any, Any]()
+def evaluate(
+    m: Any, program: Program, wanted: Any, known: dict[int, Any], shared: Any = ()
+) -> dict[int, Any]:
+    """The values of nodes on a machine, and of what they are made of, from those that are known.
+
+    ``shared`` is what functions prepare of a node, as far as it is known: by the function that
+    does and the node.
+    """
+    values, prepared = dict(known), dict[Any, Any](shared)
     for node in program.needed(wanted, known):
         op, *args = program.nodes[node]
         if op == "constant":

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..compile.jit import helper
 from ..compile.link import linked
 from ..compile.records import net_at, own_numbers, part_of
 from ..vectors.pointers import offset
@@ -19,7 +20,7 @@ from .passes import derive as part_derive
 from .passes import forward as part_forward
 from .passes import r_backward as part_r_backward
 from .passes import r_forward as part_r_forward
-from .sums import sum_table
+from .sums import own_block, sum_table
 
 
 def scaled_table(table: np.ndarray, numbers: Sequence[float]) -> np.ndarray:
@@ -35,6 +36,11 @@ def _times_scale(n, rows, scale, source, ld_source, out, ld_out):
             out[i * ld_out + j] = scale[j] * source[i * ld_source + j]
         for j in range(n, ld_out):
             out[i * ld_out + j] = 0
+
+
+@helper
+def _scale_of_f(net):
+    return own_numbers(net, 2 * net.n_in + net.n_out)
 
 
 @linked
@@ -55,7 +61,7 @@ def _forward(net, block, at, order):
         for j in range(n_in, ld):
             inner[i * ld + j] = 0
     part_forward(sub, own, at, order)
-    mean, scale, ld = own_numbers(net, 2 * n_in), own_numbers(net, 2 * n_in + n_out), sub.ld_out
+    mean, scale, ld = own_numbers(net, 2 * n_in), _scale_of_f(net), sub.ld_out
     found = f_of(sub, own)
     for i in range(block.rows):
         for j in range(n_out):
@@ -64,9 +70,8 @@ def _forward(net, block, at, order):
 
 @linked
 def _backward(net, block, at, order, g, add):
-    part, n_out, scale = part_of(net, 0), net.n_out, own_numbers(net, 2 * net.n_in + net.n_out)
-    sub = net_at(net, part.net)
-    own = Block(block.rows, offset(block.memory, block.rows * part.place))
+    part, n_out, scale = part_of(net, 0), net.n_out, _scale_of_f(net)
+    sub, own = net_at(net, part.net), own_block(block, part)
     delta = delta_of(net, block)
     _times_scale(n_out, block.rows, scale, delta, n_out, delta_of(sub, own), sub.ld_out)
     part_backward(sub, own, at, order, g, add)
@@ -74,9 +79,8 @@ def _backward(net, block, at, order, g, add):
 
 @linked
 def _r_forward(net, block, at, along):
-    part, n_out, scale = part_of(net, 0), net.n_out, own_numbers(net, 2 * net.n_in + net.n_out)
-    sub = net_at(net, part.net)
-    own = Block(block.rows, offset(block.memory, block.rows * part.place))
+    part, n_out, scale = part_of(net, 0), net.n_out, _scale_of_f(net)
+    sub, own = net_at(net, part.net), own_block(block, part)
     part_r_forward(sub, own, at, along)
     rf = rf_of(net, block)
     _times_scale(n_out, block.rows, scale, rf_of(sub, own), sub.ld_out, rf, n_out)
@@ -84,9 +88,8 @@ def _r_forward(net, block, at, along):
 
 @linked
 def _r_backward(net, block, at, along, hv, add):
-    part, n_out, scale = part_of(net, 0), net.n_out, own_numbers(net, 2 * net.n_in + net.n_out)
-    sub = net_at(net, part.net)
-    own = Block(block.rows, offset(block.memory, block.rows * part.place))
+    part, n_out, scale = part_of(net, 0), net.n_out, _scale_of_f(net)
+    sub, own = net_at(net, part.net), own_block(block, part)
     r_delta = r_delta_of(net, block)
     _times_scale(n_out, block.rows, scale, r_delta, n_out, r_delta_of(sub, own), sub.ld_out)
     part_r_backward(sub, own, at, along, hv, add)

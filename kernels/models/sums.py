@@ -14,6 +14,7 @@ from itertools import accumulate
 
 import numpy as np
 
+from ..compile.jit import helper
 from ..compile.link import linked
 from ..compile.records import View, net_at, part_of, table_of, with_parts
 from ..vectors.pointers import offset
@@ -34,13 +35,17 @@ from .passes import r_backward as part_r_backward
 from .passes import r_forward as part_r_forward
 
 
-def sum_table(tables: list[np.ndarray], numbers: Sequence[float] = ()) -> np.ndarray:
-    """The table of a sum of models, which have as many inputs and outputs, from theirs.
+def sum_table(
+    tables: list[np.ndarray], numbers: Sequence[float] = (), columns: Sequence[int] = ()
+) -> np.ndarray:
+    """The table of a sum of models, which have as many outputs, from theirs.
 
-    It may have numbers of its own.
+    It may have numbers of its own. Each part's inputs are x, or begin at a column of it.
     """
     nets = [View(table) for table in tables]
-    n_in, n_out = nets[0].n_in, nets[0].n_out
+    columns = columns or [0] * len(nets)
+    n_in = max(column + net.n_in for column, net in zip(columns, nets, strict=True))
+    n_out = nets[0].n_out
     names = "n_theta", "n_padded", "n_derived", "n_layers", "row_size"
     theta, padded, derived, layers, rows = (
         list(accumulate((getattr(net, name) for net in nets), initial=0)) for name in names
@@ -60,7 +65,8 @@ def sum_table(tables: list[np.ndarray], numbers: Sequence[float] = ()) -> np.nda
             pieces.append(
                 (place + start[0], at + start[1], n_rows, n_cols, ld, layer + start[2], last)
             )
-    places = [(w, c, own + row) for w, c, row in zip(padded, derived, rows, strict=True)][:-1]
+    begin = zip(padded, derived, rows, columns, strict=False)
+    places = [(w, c, own + row, column) for w, c, row, column in begin]
     return with_parts(table_of(fields, [], pieces), tables, places, numbers)
 
 
@@ -77,12 +83,33 @@ def _add_outputs(n, ld, rows, add, source, out):
                 out[i * n + j] = source[i * ld + j]
 
 
+@helper
+def own_block(block, part):
+    """The part's own block, of the same rows."""
+    return Block(block.rows, offset(block.memory, block.rows * part.place))
+
+
+@helper
+def _own(at, part):
+    """The part's own parameters, or its share of a direction."""
+    return Point(offset(at.w, part.padded), offset(at.c, part.derived))
+
+
+@linked
+def _load_columns(n, ld, rows, source, ld_source, out):
+    """Copy n numbers of each row of ld_source into rows of ld numbers, zero-padded."""
+    for i in range(rows):
+        for j in range(n):
+            out[i * ld + j] = source[i * ld_source + j]
+        for j in range(n, ld):
+            out[i * ld + j] = 0
+
+
 @linked
 def _derive(net, w, c):
     for number in range(net.n_parts):
         part = part_of(net, number)
-        at = Point(offset(w, part.padded), offset(c, part.derived))
-        part_derive(net_at(net, part.net), at)
+        part_derive(net_at(net, part.net), _own(Point(w, c), part))
 
 
 @linked
@@ -93,9 +120,9 @@ def _forward(net, block, at, order):
         sub = net_at(net, part.net)
         place = part.place if order > 0 else net.n_in + net.n_out
         own = Block(block.rows, offset(block.memory, block.rows * place))
-        load_rows(net.n_in, sub.ld_in, block.rows, block.memory, own.memory)
-        here = Point(offset(at.w, part.padded), offset(at.c, part.derived))
-        part_forward(sub, own, here, order)
+        x = offset(block.memory, part.column)
+        _load_columns(sub.n_in, sub.ld_in, block.rows, x, net.n_in, own.memory)
+        part_forward(sub, own, _own(at, part), order)
         _add_outputs(net.n_out, sub.ld_out, block.rows, number > 0, f_of(sub, own), f)
 
 
@@ -104,11 +131,9 @@ def _backward(net, block, at, order, g, add):
     delta = delta_of(net, block)
     for number in range(net.n_parts):
         part = part_of(net, number)
-        sub = net_at(net, part.net)
-        own = Block(block.rows, offset(block.memory, block.rows * part.place))
+        sub, own = net_at(net, part.net), own_block(block, part)
         load_rows(net.n_out, sub.ld_out, block.rows, delta, delta_of(sub, own))
-        here = Point(offset(at.w, part.padded), offset(at.c, part.derived))
-        part_backward(sub, own, here, order, offset(g, part.padded), add)
+        part_backward(sub, own, _own(at, part), order, offset(g, part.padded), add)
 
 
 @linked
@@ -116,11 +141,8 @@ def _r_forward(net, block, at, along):
     rf = rf_of(net, block)
     for number in range(net.n_parts):
         part = part_of(net, number)
-        sub = net_at(net, part.net)
-        own = Block(block.rows, offset(block.memory, block.rows * part.place))
-        here = Point(offset(at.w, part.padded), offset(at.c, part.derived))
-        there = Point(offset(along.w, part.padded), offset(along.c, part.derived))
-        part_r_forward(sub, own, here, there)
+        sub, own = net_at(net, part.net), own_block(block, part)
+        part_r_forward(sub, own, _own(at, part), _own(along, part))
         _add_outputs(net.n_out, sub.ld_out, block.rows, number > 0, rf_of(sub, own), rf)
 
 
@@ -129,12 +151,10 @@ def _r_backward(net, block, at, along, hv, add):
     r_delta = r_delta_of(net, block)
     for number in range(net.n_parts):
         part = part_of(net, number)
-        sub = net_at(net, part.net)
-        own = Block(block.rows, offset(block.memory, block.rows * part.place))
+        sub, own = net_at(net, part.net), own_block(block, part)
         load_rows(net.n_out, sub.ld_out, block.rows, r_delta, r_delta_of(sub, own))
-        here = Point(offset(at.w, part.padded), offset(at.c, part.derived))
-        there = Point(offset(along.w, part.padded), offset(along.c, part.derived))
-        part_r_backward(sub, own, here, there, offset(hv, part.padded), add)
+        point, direction = _own(at, part), _own(along, part)
+        part_r_backward(sub, own, point, direction, offset(hv, part.padded), add)
 
 
 SUM = Passes(_derive, _forward, _backward, _r_forward, _r_backward)

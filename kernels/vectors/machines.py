@@ -264,9 +264,13 @@ class Registers(Machine):
 
     def splat(self, pointer):
         """The number at a pointer in every lane."""
+        return self.spread(self.builder.load(pointer))
+
+    def spread(self, number):
+        """A number in every lane."""
         first = ir.Constant(ir.IntType(32), 0)
         lane = ir.Constant(self.vector, ir.Undefined)
-        lane = self.builder.insert_element(lane, self.builder.load(pointer), first)
+        lane = self.builder.insert_element(lane, number, first)
         return Lanes(self, self.builder.shuffle_vector(lane, lane, self._first))
 
     def lane(self, lanes, index):

@@ -21,7 +21,8 @@ from .learning import (
     use_optimizer,
 )
 from .oracle import Call, Failure
-from .values import LOSSES, METHODS, Draw, options
+from .own import fits, model_of, targets_of, waves
+from .values import LOSSES, METHODS, STEEP, Draw, options
 
 SMOOTH = ("identity", "tanh", "sigmoid", "softplus", "silu", "gelu", "sin")
 
@@ -38,6 +39,34 @@ def construct_model(draw: Draw) -> Call:
     return Call("MLP", lambda: repr(fm.MLP(**arguments)), arguments)
 
 
+def construct_own(draw: Draw) -> Call:
+    """A model of another family, of which most arguments are models or texts."""
+    kind, names = draw.choice([
+        (fm.Scaled, {"x_mean": 0.5, "x_scale": 2.0, "y_mean": np.zeros(2), "y_scale": np.ones(2)}),
+        (fm.Frozen, {"frozen": draw.choice(["layer 1", ["layer 2"], np.arange(22) < 3])}),
+        (fm.Features, {"n_features": 2, "n_outputs": 2, "n_inputs": 1, "intercept": True}),
+        (fm.Sum, {"names": ["one", "two"]}),
+    ])  # fmt: skip
+    first: dict[str, Any] = {"model": fm.MLP([1, 5, 2])}
+    if kind is fm.Features:
+        first = {"transform": draw.choice([np.sin, waves])}
+    given = draw.spoil({**first, **names}, 0.8)
+    if kind is fm.Sum:
+        parts = given.pop("model"), draw.model(0.0)
+        return Call("Sum", lambda: repr(fm.Sum(*parts, **given)), {"parts": 0, "model": 0, **given})
+    return Call(kind.__name__, lambda: repr(kind(**given)), given)
+
+
+def construct_loss(draw: Draw) -> Call:
+    kind, names = draw.choice([
+        (fm.Huber, {"delta": 1.0}), (fm.PseudoHuber, {"delta": 0.5}), (fm.LogCosh, {}),
+        (fm.Quantile, {"q": 0.5, "smoothing": 0.1}), (fm.GaussianNLL, {}), (fm.Logistic, {}),
+        (fm.Softmax, {}), (fm.Poisson, {}),
+    ])  # fmt: skip
+    given = draw.spoil({**names, "mean": draw.chance(0.5)}, 0.8)
+    return Call(kind.__name__, lambda: repr(kind(**given)), given)
+
+
 def use_model(draw: Draw) -> Call:
     model = draw.model()
     theta = draw.theta(model)
@@ -49,9 +78,14 @@ def use_model(draw: Draw) -> Call:
             arguments["rng"] = None
         return Call("init", lambda: model.init(**arguments), arguments)
     if way == "pack":
+        if not hasattr(model, "pack"):
+            return construct_own(draw)
         arguments = draw.spoil({"layers": model.unpack(theta)})
-        return Call("pack", lambda: model.pack(**arguments), arguments)
+        names = {**arguments, "values": 0, "parts": 0}
+        return Call("pack", lambda: model.pack(arguments["layers"]), names)
     if way == "unpack":
+        if not hasattr(model, "unpack"):
+            return construct_own(draw)
         lead = draw.choice([(), (2,), (2, 3)])
         arguments = draw.spoil({"theta": np.broadcast_to(theta, (*lead, len(theta))).copy()})
         return Call("unpack", lambda: model.unpack(**arguments), arguments)
@@ -75,13 +109,14 @@ def construct_maml(draw: Draw) -> Call:
 def use_maml(draw: Draw) -> Call:
     model = draw.model()
     settings = options(draw, model)
-    data = {"theta": draw.theta(model), **draw.tasks(model)}
+    losses = [settings.get("loss"), settings.get("query_loss") or settings.get("loss")]
+    data = {"theta": draw.theta(model), **draw.tasks(model, losses=losses, weights=0.2)}
     way = draw.choice([
         "adapt", "predict", "value", "gradient", "value_and_gradient", "evaluate", "hessp",
         "meta_gradient",
     ])  # fmt: skip
     if way in ("adapt", "predict"):
-        data = {name: data[name] for name in ("theta", "x", "y")}
+        data = {name: data[name] for name in ("theta", "x", "y", "sample_weight") if name in data}
     if way == "predict":
         n_tasks = len(data["x"])
         data["x_new"] = draw.choice([
@@ -98,7 +133,7 @@ def use_maml(draw: Draw) -> Call:
         return Call(way, lambda: fm.meta_gradient(model, **settings, **data), given)
     return Call(
         way, lambda: getattr(fm.MAML(model, **settings), way)(**data), {"model": model, **given},
-        finite=_checked(given),
+        finite=_checked(given) and _is_plain(model, losses),
     )  # fmt: skip
 
 
@@ -106,6 +141,12 @@ def _checked(given: dict[str, Any]) -> bool:
     """Whether arguments that are finite must give what is finite: not after many steeper steps."""
     steps = given["steps"]
     return isinstance(steps, int) and steps <= 2 and _is_small(given["inner_lr"])
+
+
+def _is_plain(model: Any, losses: list[Any]) -> bool:
+    """Whether nothing grows as exp does."""
+    words = [each if isinstance(each, str) else "" for each in losses]
+    return isinstance(model, fm.models.Network) and not set(words) & set(STEEP)
 
 
 def _is_small(rate: Any) -> bool:
@@ -118,18 +159,28 @@ def agree(draw: Draw) -> Call:
     """All methods and all numbers of threads, on tasks large enough for more than one."""
     sizes = [draw.integer(1, 3), *[draw.integer(1, 8) for _ in range(draw.integer(0, 2))]]
     model = fm.MLP([*sizes, draw.integer(1, 2)], draw.choice(SMOOTH))
+    if draw.chance(0.3):
+        model = model_of(draw)
     steps = draw.integer(0, 2)
+    losses = [loss for loss in LOSSES if loss not in STEEP and fits(loss, model)]
+    loss, query_loss = draw.choice(losses), draw.choice([None, draw.choice(losses)])
     settings = {
-        "inner_lr": draw.inner_lr(model, steps), "steps": steps, "loss": draw.choice(LOSSES),
+        "inner_lr": draw.inner_lr(model, steps), "steps": steps, "loss": loss,
+        "query_loss": query_loss,
         "order": draw.choice(["exact", "first"]), "task_mean": draw.chance(0.5),
     }  # fmt: skip
     n_tasks = draw.choice([1, 2, 5, 5, 60])
     theta = draw.theta(model)
     data: dict[str, Any] = {"theta": theta}
-    for names in (("x", "y"), ("x_query", "y_query")):
-        data |= dict(zip(names, draw.rows(model, draw.counts(n_tasks)), strict=True))
+    for names, of in ((("x", "y"), loss), (("x_query", "y_query"), query_loss or loss)):
+        x, y = draw.rows(model, draw.counts(n_tasks))
+        data |= dict(zip(names, (x, targets_of(of, y)), strict=True))
+    if draw.chance(0.3) and all(loss in ("sse", "half_sse") for loss in (loss, query_loss or loss)):
+        data["sample_weight"] = draw.weights(data["x"])
     per_parameter = np.shape(settings["inner_lr"]) == (1, model.n_params) and model.n_params > 1
     methods = [m for m in METHODS[1:] if not (per_parameter and m == "factored")]
+    if model.layer_sizes is None:
+        methods = ["explicit", "dense"]
 
     def make() -> list[Any]:
         return [fm.MAML(model, method=m, **settings).evaluate(**data) for m in methods]
@@ -191,20 +242,26 @@ def equation(draw: Draw) -> Call:
         arguments = draw.spoil({"theta": theta, "gradient": theta * 2, "outer_lr": 0.1})
         return Call(name, lambda: fm.equations.meta_update(**arguments), arguments)
     query = name in ("task_meta_gradient", "meta_gradient")
-    given: dict[str, Any] = {"model": model, "theta": theta, **draw.tasks(model, query)}
+    losses = [loss for loss in LOSSES if fits(loss, model)]
+    loss = draw.choice(losses) if draw.chance(0.5) else None
+    if name in ("residuals", "jacobian"):
+        loss = None
+    tasks = draw.tasks(model, query, [loss] * 2, 0.0 if name in ("residuals", "jacobian") else 0.2)
+    given: dict[str, Any] = {"model": model, "theta": theta, **tasks}
     if name == "jacobian":
         del given["y"]
     if name == "task_hessp":
         given["v"] = draw.normal(model.n_params)
     if query or name in ("adapted_parameters", "adaptation_jacobian"):
         given["inner_lr"] = draw.choice([0.05, np.full(model.n_params, 0.05)])
-    if name not in ("residuals", "jacobian") and draw.chance(0.5):
-        given["loss"] = draw.choice(LOSSES)
+    if loss is not None:
+        given["loss"] = loss
     if name == "meta_gradient":
         given["task_mean"] = draw.chance(0.5)
     arguments = draw.spoil(given)
     function = getattr(fm.equations, name)
-    return Call(f"equations.{name}", lambda: function(**arguments), arguments)
+    plain = _is_plain(model, [loss])
+    return Call(f"equations.{name}", lambda: function(**arguments), arguments, finite=plain)
 
 
 # ---- the process
@@ -241,6 +298,8 @@ def quietly(function: Callable[[Draw], Call]) -> Callable[[Draw], Call]:
 #: what is called, and how often
 CALLS: dict[Callable[[Draw], Call], int] = {
     construct_model: 6,
+    construct_own: 5,
+    construct_loss: 3,
     use_model: 14,
     construct_maml: 12,
     use_maml: 30,

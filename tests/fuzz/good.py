@@ -19,6 +19,7 @@ from fastmaml.cli import training
 
 from .entries import make_entries
 from .oracle import Failure
+from .own import models
 
 CONFIGURATION = b"""
 [model]
@@ -109,8 +110,10 @@ class Good:
         scaling = learn.Scaling([0.0, 1.0], [1.0, 2.0], [3.0], [4.0])
         names = {"inputs": NAMES[1:3], "outputs": NAMES[3:], "extra": {"seed": 3, "sizes": [1, 2]}}
         fm.save(folder / "model.npz", maml, maml.model.init(0), scaling=scaling, **names)
-        self.archives = [folder / "model.npz", *sorted(folder.glob("*/checkpoint.npz"))]
-        self.archives.append(folder / "head" / "model.npz")
+        own = fm.MAML(fm.Frozen(models()[5], "mlp"), 0.01, loss=fm.Huber(0.5))
+        fm.save(folder / "own.npz", own, own.model.init(0))
+        self.archives = [folder / "model.npz", folder / "own.npz", folder / "head" / "model.npz"]
+        self.archives += sorted(folder.glob("*/checkpoint.npz"))
         self.tables = [folder / "rows.csv", folder / "rows.parquet"]
 
 

@@ -80,10 +80,13 @@ def train(draw: Draw) -> Call:
     if draw.chance(0.2):
         maml = learn.Reptile(maml)
     theta = draw.theta(model)
-    if draw.chance(0.2):
+    if draw.chance(0.2) and model.layer_sizes is not None:
         maml = head(draw, model)
         theta = np.concatenate([theta, draw.normal(maml.n_params - len(theta))], dtype=theta.dtype)
-    tasks = draw.tasks(model)
+    losses = [settings.get("loss"), settings.get("query_loss") or settings.get("loss")]
+    if not isinstance(maml, fm.MAML):
+        losses = []
+    tasks = draw.tasks(model, losses=losses)
     good = {
         "maml": maml, "theta": theta, "optimizer": optimizer(draw),
         "n_iterations": draw.integer(0, 4),

@@ -35,8 +35,9 @@ def test_exported_objectives(tmp_path: Path, dtype: str) -> None:
         pairs = list(zip(found, wanted, strict=True)) if head else [(found, wanted)]
         for place, (one, other) in enumerate(pairs):
             least = 0.0
-            if subject.scaling is not None and place == 0:
-                one, other = subject.scaling.scale_y(one), subject.scaling.scale_y(other)
+            scaling = subject.scaling_of("y")
+            if scaling is not None and place == 0:
+                one, other = scaling.scale_y(one), scaling.scale_y(other)
                 least = 1.0
             size = max(np.abs(other).max(), least)
             assert np.abs(one - other).max() <= TOLERANCES[dtype] * size, (i, subject)

@@ -12,12 +12,20 @@ import numpy as np
 import fastmaml as fm
 
 from .oracle import Refusal
+from .own import CAUCHY, fits, model_of, targets_of
 
 ACTIVATIONS = (
     "identity", "relu", "leaky_relu", "elu", "softplus", "tanh", "sigmoid", "silu", "gelu", "sin",
 )  # fmt: skip
-LOSSES = ("half_sse", "half_mse", "sse", "mse")
-METHODS = ("auto", "explicit", "dense", "factored")
+SQUARED = ("half_sse", "half_mse", "sse", "mse")
+OTHERS = (
+    "huber", "pseudo_huber", "log_cosh", "quantile", "gaussian_nll", "logistic", "softmax",
+    "poisson", fm.Huber(0.3, mean=False), fm.Quantile(0.9, 0.2), fm.Softmax(mean=False), CAUCHY,
+)  # fmt: skip
+LOSSES = (*SQUARED, *SQUARED, *OTHERS)
+#: the losses that a few large outputs make infinite
+STEEP = ("gaussian_nll", "poisson")
+METHODS = ("auto", "explicit", "dense", "factored", "lanes")
 #: what no machine has room for: the answer is an error, at once
 TOO_MANY = (10**12, 2**62, 2**63, 10**30)
 
@@ -71,7 +79,10 @@ class Draw:
 
     # ---- good arguments
 
-    def model(self) -> Any:
+    def model(self, own: float = 0.25) -> Any:
+        """A model, with some chance of another family than the weight layers."""
+        if self.chance(own):
+            return model_of(self)
         if self.chance(0.2):
             return fm.Linear(self.integer(1, 3), self.integer(1, 2), self.chance(0.7))
         hidden = [self.integer(1, 6) for _ in range(self.integer(0, 2))]
@@ -106,15 +117,29 @@ class Draw:
             return [self.integer(1, 5) for _ in range(n_tasks)]
         return [self.integer(1, 6)] * n_tasks
 
-    def tasks(self, model: Any, query: bool = True) -> dict[str, Any]:
+    def tasks(
+        self, model: Any, query: bool = True, losses: Sequence[Any] = (), weights: float = 0.0
+    ) -> dict[str, Any]:
+        """Rows, with the targets that the losses take of each side, some of them with weights."""
         n_tasks = self.integer(1, 4)
         x, y = self.rows(model, self.counts(n_tasks))
         found = {"x": x, "y": y}
         if query and self.chance(0.7):
             found["x_query"], found["y_query"] = self.rows(model, self.counts(n_tasks))
+        for name, loss in zip(("y", "y_query"), losses, strict=False):
+            if name in found:
+                found[name] = targets_of(loss, found[name])
+        for name, of in (("sample_weight", "x"), ("sample_weight_query", "x_query")):
+            if of in found and self.chance(weights):
+                found[name] = self.weights(found[of])
         if n_tasks == 1 and self.chance(0.4):  # a task alone needs no axis of tasks
             found = {name: rows[0] for name, rows in found.items()}
         return found
+
+    def weights(self, x: Any) -> Any:
+        """A weight for each row, some of them 0."""
+        parts = [self.rng.random(len(rows)) * (self.rng.random(len(rows)) < 0.8) for rows in x]
+        return np.stack(parts) if isinstance(x, np.ndarray) else parts
 
     def inner_lr(self, model: Any, steps: int) -> Any:
         shape = self.choice(
@@ -254,8 +279,10 @@ def options(draw: Draw, model: Any) -> dict[str, Any]:
     """Arguments of MAML that go together, mostly."""
     steps = draw.choice([0, 1, 1, 2, 3])
     found: dict[str, Any] = {"inner_lr": draw.inner_lr(model, steps), "steps": steps}
+    losses = [loss for loss in LOSSES if fits(loss, model)]
     some = {
-        "loss": draw.choice(LOSSES),
+        "loss": draw.choice(losses),
+        "query_loss": draw.choice([None, None, draw.choice(losses)]),
         "task_mean": draw.chance(0.5),
         "order": draw.choice(["exact", "exact", "first"]),
         "method": draw.choice(METHODS),

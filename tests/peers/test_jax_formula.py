@@ -49,7 +49,7 @@ def test_formulas(name, steps):
     data = [part[:, rows] for rows in (slice(0, 23), slice(23, 40)) for part in tasks]
     theta = model.pack(law.values)
     value, gradients = reference(jnp.asarray(theta), jnp.asarray(rates[:, 0]), *data)
-    for method in ("dense", "explicit"):
+    for method in ("dense", "explicit", "lanes"):
         options = {"loss": "half_mse" if loss_mean else "half_sse", "inner_momentum": momentum}
         maml = fm.MAML(model, rates, steps, method=method, **options)
         found = maml.evaluate(theta, *data)

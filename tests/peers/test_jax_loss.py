@@ -74,6 +74,44 @@ def test_labels(dtype):
         jax.jit(meta_loss(maml))(theta, x, np.zeros((4, 6, 2), dtype))
 
 
+def test_weights_of_rows(dtype):
+    theta, data, rng = MODEL.init(0, dtype), tasks(dtype), np.random.default_rng(1)
+    named = {name: rng.random((4, 6)).astype(dtype)
+             for name in ("sample_weight", "sample_weight_query")}  # fmt: skip
+    rate = np.asarray([0.05, 0.02, 0.0], dtype)
+    maml = fm.MAML(MODEL, rate, loss="mse")
+    want = maml.evaluate(theta, *data, **named)
+    loss = meta_loss(maml)
+    function = jax.jit(jax.value_and_grad(loss, argnums=(0, 5)))
+    value, (gradient, by_rate) = function(theta, *data, rate, **named)
+    assert same_bits(value, np.asarray(want.value, dtype))
+    assert same_bits(gradient, want.gradient)
+    assert same_bits(by_rate, np.asarray(want.inner_lr_gradient, dtype))
+    assert same_bits(loss(theta, *data, **named), value)
+    x, y, *_ = data
+    weight = named["sample_weight"]
+    alone = jax.grad(loss)(theta, x, y, sample_weight=weight)
+    assert same_bits(alone, maml.gradient(theta, x, y, sample_weight=weight))
+    ragged = [x[0], x[1, :2]], [y[0], y[1, :2]]
+    named = {"sample_weight": [weight[0], weight[1, :2]]}
+    found = jax.jit(jax.grad(loss))(theta, *ragged, **named)
+    assert same_bits(found, maml.gradient(theta, *ragged, **named))
+    with pytest.raises(ValueError, match=r"sample_weight has shape \(4, 5\); accepted is \(4, 6\)"):
+        jax.jit(loss)(theta, *data, sample_weight=weight[:, :5])
+    with pytest.raises(ValueError, match="sample_weight_query is given, x_query is not"):
+        jax.jit(loss)(theta, x, y, sample_weight_query=weight)
+    with pytest.raises(ValueError, match="is asked for sample_weight, and there is none for data"):
+        jax.grad(lambda weight: loss(theta, *data, sample_weight=weight))(weight)
+
+
+def test_losses_of_support_and_query_rows(dtype):
+    theta, (x, y, *_) = MODEL.init(0, dtype), tasks(dtype)
+    labels = (y[..., 0] > 0).astype(int)
+    maml = fm.MAML(MODEL, 0.05, loss=fm.Huber(0.3), query_loss="logistic")
+    gradient = jax.jit(jax.grad(meta_loss(maml)))(theta, x, y, x, labels)
+    assert same_bits(gradient, maml.gradient(theta, x, y, x, labels))
+
+
 RATES = {
     "scalar": 0.05,
     "layer": [0.05, 0.02, 0.0],
@@ -223,7 +261,7 @@ def test_other_errors(dtype):
     with pytest.raises(Exception, match="y holds nan in task 0, row 0; accepted are finite"):
         jax.block_until_ready(jax.jit(loss)(theta, x, y * np.nan))
     for i, name in enumerate(("x", "y", "x_query", "y_query"), start=1):
-        with pytest.raises(ValueError, match=f"is asked for {name}, and there is none for the dat"):
+        with pytest.raises(ValueError, match=f"is asked for {name}, and there is none for data"):
             jax.grad(loss, argnums=i)(theta, x, y, x_query, y_query)
     gradient = jax.grad(loss)
     for second in (jax.hessian(loss), jax.grad(lambda *arguments: gradient(*arguments).sum())):
@@ -233,3 +271,24 @@ def test_other_errors(dtype):
         meta_loss("maml")
     with pytest.raises(ValueError, match="inner_lr is given, objective is a BayesianLastLayer"):
         meta_loss(fm.BayesianLastLayer(MODEL))(theta, x, y, inner_lr=0.1)
+
+
+def test_tracing_asks_no_transform():
+    """That of a `Features` is called with the rows of a call, never with what stands for them."""
+    seen = []
+
+    def waves(x):
+        seen.append(x.copy())
+        return np.hstack([np.sin(x), np.cos(x)])
+
+    model = fm.Features(waves, 2)
+    maml, theta = fm.MAML(model, 0.01, 2), model.init(0, "float32")
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2, 3, 4, 1)).astype("float32")
+    gradient = jax.jit(jax.grad(meta_loss(maml)))
+    lowered = gradient.lower(theta, x, y)
+    assert not seen
+    found = lowered.compile()(theta, x, y)
+    np.testing.assert_array_equal(found, maml.gradient(theta, x, y))
+    for rows in seen:
+        np.testing.assert_array_equal(rows, x.reshape(-1, 1))

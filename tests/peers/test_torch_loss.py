@@ -3,6 +3,7 @@
 import copy
 import pickle
 import threading
+from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
 
@@ -91,6 +92,88 @@ def test_labels():
     maml = fm.MAML(model, 0.05, loss="softmax")
     bridge.meta_loss(net, x, labels, inner_lr=0.05, loss="softmax").backward()
     assert same_bits(gradient(net), maml.gradient(theta, x.numpy(), labels.numpy()))
+
+
+@pytest.mark.parametrize("kind", ["both", "support", "query", "no query", "ragged", "single"])
+def test_weights_of_rows(kind):
+    net, (x, y, x_query, y_query) = network(), tasks()
+    weight, query_weight = torch.rand(2, 4, 6, dtype=torch.float64)
+    all_rows = x, y, x_query, y_query
+    data, weights = {
+        "both": (all_rows, (weight, query_weight)),
+        "support": (all_rows, (weight, None)),
+        "query": (all_rows, (None, query_weight.float())),
+        "no query": ((x, y), (weight, None)),
+        "ragged": (([x[0], x[1, :3]], [y[0], y[1, :3]]), ([weight[0], weight[1, :3]], None)),
+        "single": ([each[0] for each in all_rows], (weight[0], query_weight[0])),
+    }[kind]
+    names = "sample_weight", "sample_weight_query"
+    given = {n: w for n, w in zip(names, weights, strict=True) if w is not None}
+    in_numpy = dict(zip(given, arrays(given.values()), strict=True))
+    model, theta = bridge.from_module(net)
+    maml = fm.MAML(model, 0.05, loss="mse")
+    want = maml.evaluate(theta, *arrays(data), **in_numpy)
+    assert want.value != maml.value(theta, *arrays(data))
+    rate = torch.tensor(0.05, dtype=torch.float64, requires_grad=True)
+    loss = bridge.meta_loss(net, *data, inner_lr=rate, loss="mse", **given)
+    loss.backward()
+    assert same_bits(loss.detach(), want.value)
+    assert same_bits(gradient(net), want.gradient)
+    assert same_bits(rate.grad, want.inner_lr_gradient)
+    with torch.no_grad():
+        assert bridge.meta_loss(net, *data, inner_lr=rate, loss="mse", **given).item() == want.value
+    module = bridge.Objective(maml, theta)
+    module(*data, **given).backward()
+    assert same_bits(module.theta.grad, want.gradient)
+    of_support, options = {n: w for n, w in given.items() if n == names[0]}, {"loss": "mse"}
+    in_numpy.pop(names[1], None)
+    want = maml.adapt(theta, *arrays(data[:2]), **in_numpy)
+    assert same_bits(bridge.adapt(net, *data[:2], inner_lr=0.05, **options, **of_support), want)
+    assert same_bits(module.adapt(*data[:2], **of_support), want)
+    want = maml.predict(theta, *arrays(data[:2]), x[0].numpy(), **in_numpy)
+    found = bridge.predict(net, *data[:2], x[0], inner_lr=0.05, **options, **of_support)
+    assert same_bits(found, want)
+    assert same_bits(module.predict(*data[:2], x[0], **of_support), want)
+
+
+def test_a_last_layer_takes_weights_of_rows():
+    data, weight = tasks(), torch.rand(4, 6, dtype=torch.float64)
+    head = fm.BayesianLastLayer(fm.MLP([2, 7, 1]))
+    theta, named = head.init(0), {"sample_weight": weight.numpy()}
+    module = bridge.Objective(head, theta)
+    module(*data, sample_weight=weight).backward()
+    assert same_bits(module.theta.grad, head.gradient(theta, *arrays(data), **named))
+    found = module.predict(*data[:3], sample_weight=weight, return_std=True)
+    want = head.predict(theta, *arrays(data[:3]), **named, return_std=True)
+    assert all(map(same_bits, found, want))
+
+
+class Own:
+    """A loss that has no hash, and that no text describes."""
+
+    __hash__ = None
+
+    def task_loss(self, n_outputs, name):
+        return fm.Huber(0.3).task_loss(n_outputs, name)
+
+
+def test_a_loss_that_cannot_be_remembered():
+    net, data = network(), tasks()
+    model, theta = bridge.from_module(net)
+    bridge.meta_loss(net, *data, inner_lr=0.05, loss=Own()).backward()
+    want = fm.MAML(model, 0.05, loss=fm.Huber(0.3)).gradient(theta, *arrays(data))
+    assert same_bits(gradient(net), want)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.bool, torch.float32])
+def test_labels_of_any_dtype_and_another_query_loss(dtype):
+    net, (x, y, _, _) = network(), tasks()
+    labels = (y[..., 0] > 0).to(dtype)
+    options = {"loss": fm.Huber(0.3), "query_loss": "logistic"}
+    model, theta = bridge.from_module(net)
+    bridge.meta_loss(net, x, y, x, labels, inner_lr=0.05, **options).backward()
+    maml = fm.MAML(model, 0.05, **options)
+    assert same_bits(gradient(net), maml.gradient(theta, *arrays([x, y, x, labels])))
 
 
 RATES = {
@@ -238,8 +321,8 @@ def test_one_memory(monkeypatch):
     seen = []
     original = Learner.value_and_gradient
 
-    def spy(self, *arguments):
-        found = original(self, *arguments)
+    def spy(self, *arguments, **weights):
+        found = original(self, *arguments, **weights)
         seen.append((arguments, found[1]))
         return found
 
@@ -447,6 +530,19 @@ def test_workers_of_a_data_loader(start):
         (TypeError, r"x has layout torch.sparse_coo; accepted is x.to_dense\(\)",
          lambda c: c.update(x=c["x"].to_sparse())),
         (ValueError, "x has 0 tasks; accepted are one or more", lambda c: c.update(x=[])),
+        (ValueError, "inner_lr holds a tensor that requires grad, .* inner_lr as one tensor",
+         lambda c: c.update(inner_lr=[torch.tensor(0.1, requires_grad=True)])),
+        (ValueError, "step_weights is or holds a tensor that requires grad",
+         lambda c: c.update(step_weights=torch.ones(2, requires_grad=True))),
+        (ValueError, r"sample_weight requires grad, and no gradient goes to data and weights; .*"
+         r"sample_weight.detach\(\)",
+         lambda c: c.update(sample_weight=torch.ones(4, 6, requires_grad=True))),
+        (TypeError, "sample_weight_query is or holds a ndarray; accepted",
+         lambda c: c.update(sample_weight_query=np.ones((4, 6)))),
+        (ValueError, r"sample_weight has shape \(4, 5\); accepted is \(4, 6\), one for",
+         lambda c: c.update(sample_weight=torch.ones(4, 5))),
+        (ValueError, "y holds 0.5 in task 0, row 0; 'logistic' accepts|Logistic.* accepts 0 and 1",
+         lambda c: c.update(loss="logistic", y=c["y"] * 0 + 0.5)),
         (ValueError, "x_query is given, y_query is not", lambda c: c.pop("y_query")),
         (ValueError, "y_query is given, x_query is not", lambda c: c.pop("x_query")),
         (ValueError, "x has 3 features, the model takes 2",
@@ -474,6 +570,40 @@ def test_the_gradient_has_no_gradient():
     for slope in (first[0], first[-1]):
         with pytest.raises(RuntimeError, match="is differentiated, which it cannot be; accepted"):
             slope.sum().backward()
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is:DeprecationWarning")  # PyTorch's own use
+@pytest.mark.parametrize("kind", ["theta", "rate", "x", "weight", "jvp", "jacfwd", "no grad"])
+def test_forward_mode_is_refused(kind):
+    """PyTorch takes the derivative of what is below autograd for 0."""
+    forward = torch.autograd.forward_ad
+    data, model = tasks(), fm.MLP([2, 7, 1])
+    module = bridge.Objective(fm.MAML(model, 0.05), model.init(0), learn_inner_lr=True)
+    weight = torch.ones(4, 6, dtype=torch.float64)
+    theta, one = module.theta.detach(), torch.tensor(1.0, dtype=torch.float64)
+
+    def of(theta):
+        return torch.func.functional_call(module, {"theta": theta}, tuple(data))
+
+    def dual(tensor):
+        return forward.make_dual(tensor, torch.ones_like(tensor))
+
+    calls = {
+        "theta": lambda: of(dual(theta)),
+        "rate": lambda: torch.func.functional_call(module, {"inner_lr": dual(one)}, tuple(data)),
+        "x": lambda: module(dual(data[0]), *data[1:]),
+        "weight": lambda: module(*data, sample_weight=dual(weight)),
+        "jvp": lambda: torch.func.jvp(of, (theta,), (theta,)),
+        "jacfwd": lambda: torch.func.jacfwd(of)(theta),
+        "no grad": lambda: torch.no_grad()(of)(dual(theta)),
+    }
+    text = "asked for in forward mode .*, in which it has none; accepted is backward"
+    levels = nullcontext() if kind.startswith("j") else forward.dual_level()
+    with levels, pytest.raises(RuntimeError, match=text):
+        calls[kind]()
+    with forward.dual_level():  # which alone is no harm
+        labels = torch.zeros(4, 6, dtype=torch.int64)
+        bridge.meta_loss(network(), data[0], labels, inner_lr=0.05).backward()
 
 
 def test_errors_of_objective():

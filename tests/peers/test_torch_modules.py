@@ -45,6 +45,15 @@ def test_other_models(model):
     assert np.array_equal(numbers, theta)
 
 
+def test_sizes_are_those_of_the_weights():
+    net = pruned([0, 2])
+    model, theta = bridge.from_module(net)
+    assert model == fm.MLP([2, 3, 1], "tanh")
+    x = torch.randn(5, 2)
+    with torch.no_grad():
+        assert relative_error(net(x).numpy(), model.predict(theta, x.numpy())) < 2e-6
+
+
 def test_to_module_draws_nothing_and_copies():
     model = fm.MLP([2, 5, 1])
     theta = torch.from_numpy(model.init(0))
@@ -85,6 +94,26 @@ class Other(nn.Sequential):
 class Subclass(nn.Linear):
     def forward(self, x):
         return 2 * super().forward(x)
+
+
+def pruned(rows):
+    """A layer with another weight than its in_features say, as pruning leaves it."""
+    net = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 1))
+    net[0].weight = nn.Parameter(net[0].weight[:, rows].detach())
+    return net
+
+
+def without_parameter(name):
+    net = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))
+    tensor = getattr(net[0], name).detach()
+    delattr(net[0], name)
+    setattr(net[0], name, tensor)
+    return net
+
+
+def forwarded(net):
+    net.forward = lambda x: x
+    return net
 
 
 def hooked(register):
@@ -138,6 +167,13 @@ SUPPORTED = "is not supported; accepted are nn.Linear, nn.Sequential, and the ac
          r"layer '1' \(Tanh\(\)\) has hooks, which would not be called"),
         (lambda: hooked("register_forward_pre_hook"), ValueError, "has hooks"),
         (lambda: hooked("register_full_backward_hook"), ValueError, "has hooks"),
+        (lambda: without_parameter("weight"), TypeError,
+         r"layer '0' \(Linear\(.* has a weight or bias that is no parameter; accepted are "),
+        (lambda: without_parameter("bias"), TypeError, "has a weight or bias that is no parameter"),
+        (lambda: forwarded(nn.Sequential(nn.Linear(2, 1))), ValueError,
+         "layer Sequential has a forward of its own, which would not be called"),
+        (lambda: nn.Sequential(forwarded(nn.Linear(2, 1))), ValueError,
+         r"layer '0' \(Linear\(.* has a forward of its own, which"),
         (tied, ValueError, "module has a parameter in two places, which would be adapted apart"),
         (lambda: nn.Linear(2, 1, device="meta"), ValueError, "module is on meta"),
         (lambda: nn.Linear(2, 1, dtype=torch.float16), TypeError, "module is of torch.float16"),

@@ -32,12 +32,26 @@ def arguments(kind):
     x, y, x_query, y_query = tasks()
     parameters = list(network().parameters())
     inner_lr = torch.tensor([[0.05, 0.02, 0.0]], dtype=torch.float64, requires_grad=True)
+    weight, query_weight = torch.rand(2, 4, 6, dtype=torch.float64)
     data = {
-        "rates": (inner_lr, [x], [y], [x_query], [y_query]),
-        "numbers": (None, [x], [y], [], []),
-        "ragged": (None, [x[0], x[1, :2]], [y[0], y[1, :2]], list(x_query[:2]), list(y_query[:2])),
+        "rates": (inner_lr, [x], [y], [x_query], [y_query], [], []),
+        "numbers": (None, [x], [y], [], [], [weight], []),
+        "ragged": (
+            None,
+            [x[0], x[1, :2]],
+            [y[0], y[1, :2]],
+            list(x_query[:2]),
+            list(y_query[:2]),
+            [weight[0], weight[1, :2]],
+            list(query_weight[:2]),
+        ),
     }[kind]
     return parameters, *data, problem(inner_lr=[[0.1, 0.05, 0.02]], steps=2)
+
+
+def plain(data):
+    """The data of the operator, without weights."""
+    return *([each] for each in data), [], []
 
 
 @pytest.mark.parametrize("kind", ["rates", "numbers", "ragged"])
@@ -66,7 +80,7 @@ def test_gradcheck(options):
 def test_gradcheck_of_a_last_layer():
     head = fm.BayesianLastLayer(fm.MLP([2, 5, 1]))
     module, data = bridge.Objective(head, head.init(0)), tasks()
-    assert torch.autograd.gradcheck(lambda theta: loss([theta], None, *([d] for d in data),
+    assert torch.autograd.gradcheck(lambda theta: loss([theta], None, *plain(data),
                                     module._problem), (module.theta,), nondet_tol=0.0)  # fmt: skip
 
 
@@ -122,6 +136,22 @@ def test_compiled_with_rates_and_ragged_tasks():
     assert same_bits(inner_lr.grad, want.inner_lr_gradient)
 
 
+def test_compiled_with_weights():
+    net, data = network(), tasks()
+    weights = torch.rand(2, 4, 6, dtype=torch.float64)
+
+    @torch.compile(fullgraph=True, backend="aot_eager")
+    def compiled(weight, weight_query, *data):
+        return bridge.meta_loss(
+            net, *data, inner_lr=0.05, sample_weight=weight, sample_weight_query=weight_query
+        )
+
+    compiled(*weights, *data).backward()
+    model, theta = bridge.from_module(net)
+    named = dict(zip(("sample_weight", "sample_weight_query"), weights.numpy(), strict=True))
+    assert same_bits(gradient(net), fm.MAML(model, 0.05).gradient(theta, *arrays(data), **named))
+
+
 def test_compiled_objective():
     data = tasks()
     head = fm.BayesianLastLayer(fm.MLP([2, 7, 1]))
@@ -156,7 +186,7 @@ def test_a_text_means_the_same_in_every_process():
     assert here == arguments("rates")[-1]
     net, data = network(), tasks()
     theta = bridge.from_module(net)[1]
-    value = loss(list(net.parameters()), None, *([each] for each in data), here).item()
+    value = loss(list(net.parameters()), None, *plain(data), here).item()
     maml = fm.MAML(fm.MLP([2, 7, 5, 1]), [[0.1, 0.05, 0.02]], steps=2)
     assert value == maml.value(theta, *arrays(data))
 

@@ -1,0 +1,132 @@
+"""Loops over rows of vectors, on the two machines that programs run on.
+
+What a loop does is written once, as a function of a `RegisterRows`, which emits it as LLVM
+instructions on whole registers, or an `ArrayRows`, which runs it with NumPy where the JIT is off. A
+matrix (rows, width) of vectors lies row by row; a pointer to its first number and the width find
+one.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import config, types
+from numba.extending import intrinsic
+
+from .emitter import LANES
+from .machines import Arrays, Lanes, Registers
+
+
+class RegisterRows:
+    """Vectors in memory, and the loop over rows, as LLVM instructions."""
+
+    def __init__(self, context: Any, builder: Any, dtype: Any) -> None:
+        self.m, self.b, self.int = Registers(context, dtype), builder, ir.IntType(64)
+        self.m.builder = builder
+
+    def _value(self, number: Any) -> Any:
+        return ir.Constant(self.int, number) if isinstance(number, int) else number
+
+    def _at(self, pointer: Any, row: Any, width: Any, column: int) -> Any:
+        """Vector ``row * width + column``."""
+        b, index = self.b, ir.Constant(self.int, column)
+        if not isinstance(row, int):
+            index = b.add(b.mul(row, self._value(width)), index)
+        return b.gep(pointer, [b.mul(index, ir.Constant(self.int, self.m.lanes))])
+
+    def load(self, pointer: Any, row: Any, width: Any, column: int) -> Lanes:
+        """A vector of a matrix (rows, width) of them."""
+        return self.m.load(self._at(pointer, row, width, column))
+
+    def store(self, value: Any, pointer: Any, row: Any, width: Any, column: int) -> None:
+        """Write one."""
+        self.m.store(value, self._at(pointer, row, width, column))
+
+    def number(self, pointer: Any, index: int) -> Lanes:
+        """A float64 in every lane."""
+        b = self.b
+        number = b.load(b.gep(pointer, [ir.Constant(self.int, index)]))
+        return self.m.spread(b.fptrunc(number, self.m.scalar) if self.m.itemsize == 4 else number)
+
+    def rows(self, count: Any, start: list[Lanes], body: Any) -> list[Lanes]:
+        """``totals = body(row, totals)`` for each row, of which there is one; in registers."""
+        b = self.b
+        entry, head = b.block, b.append_basic_block("rows")
+        done = b.append_basic_block("rows.done")
+        b.branch(head)
+        b.position_at_end(head)
+        index = b.phi(self.int)
+        index.add_incoming(self._value(0), entry)
+        carried = [b.phi(self.m.vector) for _ in start]
+        for phi, value in zip(carried, start, strict=True):
+            phi.add_incoming(value.value, entry)
+        values = body(index, [Lanes(self.m, phi) for phi in carried])
+        following = b.add(index, self._value(1))
+        index.add_incoming(following, b.block)
+        for phi, value in zip(carried, values, strict=True):
+            phi.add_incoming(value.value, b.block)
+        b.cbranch(b.icmp_signed("<", following, count), head, done)
+        b.position_at_end(done)
+        return values
+
+
+class ArrayRows:
+    """The same with NumPy."""
+
+    def __init__(self, dtype: np.dtype) -> None:
+        self.m, self.lanes = Arrays(dtype), LANES[dtype]
+
+    def _at(self, row: int, width: int, column: int) -> slice:
+        start = (row * width + column) * self.lanes
+        return slice(start, start + self.lanes)
+
+    def load(self, memory: Any, row: int, width: int, column: int) -> Any:
+        """A vector of a matrix (rows, width) of them."""
+        return memory[self._at(row, width, column)]
+
+    def store(self, value: Any, memory: Any, row: int, width: int, column: int) -> None:
+        """Write one."""
+        memory[self._at(row, width, column)] = value
+
+    def number(self, memory: Any, index: int) -> Any:
+        """A float64 in the dtype."""
+        return self.m.constant(memory[index])
+
+    def rows(self, count: int, totals: list[Any], body: Any) -> list[Any]:
+        """``totals = body(row, totals)`` for each row."""
+        for row in range(count):
+            totals = body(row, totals)
+        return totals
+
+
+def operation(names: str, write: Callable[..., None], *given: Any) -> Any:
+    """``write(rows, *given, *operands)`` as compiled code calls it, with operands of such names.
+
+    Among them is ``x``, a pointer to numbers of the vectors' dtype.
+    """
+    if config.DISABLE_JIT:
+        place = names.split().index("x")
+
+        def plain(*operands: Any) -> None:
+            with np.errstate(all="ignore"):
+                write(ArrayRows(operands[place].dtype), *given, *operands)
+
+        return plain
+
+    def definition(typingctx, *operands):
+        dtype = operands[names.split().index("x")].dtype
+
+        def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            write(RegisterRows(context, builder, dtype), *given, *values)
+            return context.get_dummy_value()
+
+        return types.void(*operands), emit
+
+    of = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    parameters = [inspect.Parameter(name, of) for name in ("typingctx", *names.split())]
+    definition.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return intrinsic(definition)
