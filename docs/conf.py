@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from importlib.metadata import files
 from importlib.metadata import version as version_of
@@ -10,6 +9,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_ext"))
+import stand_ins  # noqa: E402
 
 project = "fastmaml"
 author = "The fastmaml developers"
@@ -58,17 +58,13 @@ autodoc_default_options = {
     "inherited-members": "object,tuple,dict,Exception,Warning,RuntimeWarning,Module,BaseEstimator,"
     "RegressorMixin,ClassifierMixin,MultiOutputMixin,MetaEstimatorMixin,Protocol",
 }
-# What is not installed is not needed to read docstrings.
-autodoc_mock_imports = [
-    name
-    for name in ("torch", "jax", "distributed", "onnx", "sklearn")
-    if importlib.util.find_spec(name) is None
-]
+# PyTorch and JAX are not needed to read docstrings.
+MISSING = stand_ins.put()
 numpydoc_show_class_members = False
 
 # The gallery: examples/, run when they change, but for those that take minutes or what is not here
 NOT_RUN = ["digits", "fertility"]
-if "torch" in autodoc_mock_imports:
+if "torch" in MISSING:
     NOT_RUN.append("pytorch_training_loop")
 RUN = rf"/(?!{'|'.join(NOT_RUN)})\w+\.py$"
 sphinx_gallery_conf = {

@@ -9,8 +9,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+from docutils import nodes
+
 DOCS = Path(__file__).parents[1]
 LITERAL = re.compile(r"(``.+?``)")
+#: what numpydoc makes of [1]_
+MARK = r"\[?R[0-9a-f]{8,}-\d+\]?"
 PAGE = re.compile(r"(?:``)?docs/([\w/-]+)\.md(?:``)?")
 
 
@@ -46,8 +50,22 @@ def skip(app: Any, what: str, name: str, obj: Any, skipped: bool, options: Any) 
     return None
 
 
+def without_sources(app: Any, doctree: nodes.document, docname: str) -> None:
+    """Leave the marks of sources, ``[1]``, out of the tables of one-line summaries."""
+    if docname != "reference/index":
+        return
+    for mark in list(doctree.findall(lambda node: re.fullmatch(MARK, node.astext()) is not None)):
+        if not isinstance(mark, nodes.reference | nodes.citation_reference):
+            continue
+        before = mark.parent[mark.parent.index(mark) - 1]
+        if isinstance(before, nodes.Text):
+            before.parent.replace(before, nodes.Text(before.astext().rstrip()))
+        mark.parent.remove(mark)
+
+
 def setup(app: Any) -> dict[str, bool]:
     """Called by Sphinx."""
     app.connect("autodoc-process-docstring", readable, priority=100)  # before numpydoc
     app.connect("autodoc-skip-member", skip)
+    app.connect("doctree-resolved", without_sources)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

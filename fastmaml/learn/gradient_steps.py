@@ -88,7 +88,7 @@ class ByGradientSteps(Grouped):
         ----------
         X, y, groups : array_like
             Rows to adapt to, as for ``fit``.
-        X_new, groups_new : array_like
+        X_new, groups_new : array_like, shape (rows, n_features) and (rows,)
             Rows to predict; their groups are among `groups`.
         sample_weight : array_like, shape (rows,), optional
             Weight of each row to adapt to, 0 or more.

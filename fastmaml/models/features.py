@@ -78,6 +78,8 @@ class Features:
     >>> model.predict([3.0, 0.0, 1.0], [[0.0], [np.pi / 2]])
     array([[1.],
            [4.]])
+    >>> model.pack(model.unpack(model.init(0))).shape
+    (3,)
 
     Bayesian regression on these features, with a prior that is learned:
 
@@ -149,7 +151,7 @@ class Features:
 
     @property
     def layer_sizes(self) -> tuple[int, ...]:
-        """(n_features, n_outputs)."""
+        """The numbers of features and outputs."""
         return self.linear.layer_sizes
 
     def layers(self) -> dict[str, slice]:
@@ -162,15 +164,24 @@ class Features:
         dtype: DTypeLike = np.float64,
         scheme: str = DEFAULT,
     ) -> NDArray[Any]:
-        """Draw initial parameters, as `Linear.init` does for as many inputs."""
+        """Return initial parameters (P,), of as many inputs.
+
+        Parameters and errors are those of `Linear.init`.
+        """
         return self.linear.init(rng, dtype, scheme)
 
     def pack(self, layers: Sequence[tuple[ArrayLike, ArrayLike | None]]) -> NDArray[Any]:
-        """Return the flat parameters of [(W, b)], as `Linear.pack` does."""
+        """Return the flat parameters (P,) of [(W, b)].
+
+        Parameters and errors are those of `Linear.pack`.
+        """
         return self.linear.pack(layers)
 
     def unpack(self, theta: ArrayLike) -> list[tuple[NDArray[Any], NDArray[Any] | None]]:
-        """Return [(W, b)], as `Linear.unpack` does."""
+        """Return [(W, b)].
+
+        Parameters and errors are those of `Linear.unpack`.
+        """
         return self.linear.unpack(theta)
 
     def compiled(self, dtype: np.dtype[Any]) -> Compiled:
