@@ -128,7 +128,7 @@ def test_the_names_are_those_of_the_contenders() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@pytest.mark.filterwarnings("ignore::fastmaml.DivergenceWarning")
+@pytest.mark.filterwarnings("ignore::fastmaml.DivergenceWarning", "ignore:the held-out rows")
 def test_each_contender_beats_the_mean(name: str, parts: Any) -> None:
     contenders = module("real_contenders").CONTENDERS
     part, y = parts[False]
@@ -168,7 +168,7 @@ def test_the_use_is_told(parts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@pytest.mark.filterwarnings("ignore::fastmaml.DivergenceWarning")
+@pytest.mark.filterwarnings("ignore::fastmaml.DivergenceWarning", "ignore:the held-out rows")
 def test_ridge_is_towards_the_pooled_network(parts: Any) -> None:
     contenders, (part, _) = module("real_contenders"), parts[False]
     pooled = contenders.pooled(part)
