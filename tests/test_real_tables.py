@@ -36,7 +36,7 @@ def lines(n_groups: int = 24, n_rows: int = 10) -> Any:
     groups = np.repeat([f"g{i:02}" for i in range(n_groups)], n_rows)
     x = rng.uniform(-1, 1, (len(groups), 2))
     code = np.repeat(np.arange(n_groups), n_rows)
-    offset, slope = rng.normal(0, 1, n_groups)[code], rng.normal(2, 1, n_groups)[code]
+    offset, slope = rng.normal(0, 1, n_groups)[code], rng.normal(4, 1, n_groups)[code]
     y = offset + slope * x[:, 0] + x[:, 0] ** 2 + 0.5 * x[:, 1] + rng.normal(0, 0.05, len(x))
     shuffled = rng.permutation(len(x))
     return module("tables").Table(x[shuffled], y[shuffled], groups[shuffled])
