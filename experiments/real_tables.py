@@ -216,8 +216,14 @@ def picture(path: Path, errors: Errors) -> None:
         axes.spines[["top", "right"]].set_visible(False)
     for axes in list(panels.flat)[len(errors) :]:
         axes.set_visible(False)
-    panels[0, 0].set_yticks(range(len(order)), list(reversed(order)), fontsize=8)
-    figure.supxlabel("error of a task, in standard deviations of the targets, with 95 % interval")
+    panels[0, 0].set_yticks(range(len(order)), list(reversed(order)))
+    for axes in panels.flat:
+        axes.tick_params(labelsize=8)
+    figure.supxlabel(
+        "error of a task, in standard deviations of the targets, with 95 % interval; "
+        "the line is the best, and what has more than four times its error is cut off",
+        fontsize=10,
+    )
     write_whole(path, lambda file: figure.savefig(file, format="png"))
 
 

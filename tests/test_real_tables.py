@@ -36,7 +36,7 @@ def lines(n_groups: int = 24, n_rows: int = 10) -> Any:
     groups = np.repeat([f"g{i:02}" for i in range(n_groups)], n_rows)
     x = rng.uniform(-1, 1, (len(groups), 2))
     code = np.repeat(np.arange(n_groups), n_rows)
-    offset, slope = rng.normal(0, 1, n_groups)[code], rng.normal(2, 1, n_groups)[code]
+    offset, slope = rng.normal(0, 1, n_groups)[code], rng.normal(4, 1, n_groups)[code]
     y = offset + slope * x[:, 0] + x[:, 0] ** 2 + 0.5 * x[:, 1] + rng.normal(0, 0.05, len(x))
     shuffled = rng.permutation(len(x))
     return module("tables").Table(x[shuffled], y[shuffled], groups[shuffled])
@@ -128,7 +128,7 @@ def test_the_names_are_those_of_the_contenders() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@pytest.mark.filterwarnings("ignore::fastmaml.DivergenceWarning")
+@pytest.mark.filterwarnings("ignore::fastmaml.DivergenceWarning", "ignore:the held-out rows")
 def test_each_contender_beats_the_mean(name: str, parts: Any) -> None:
     contenders = module("real_contenders").CONTENDERS
     part, y = parts[False]
@@ -168,7 +168,7 @@ def test_the_use_is_told(parts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@pytest.mark.filterwarnings("ignore::fastmaml.DivergenceWarning")
+@pytest.mark.filterwarnings("ignore::fastmaml.DivergenceWarning", "ignore:the held-out rows")
 def test_ridge_is_towards_the_pooled_network(parts: Any) -> None:
     contenders, (part, _) = module("real_contenders"), parts[False]
     pooled = contenders.pooled(part)
