@@ -242,7 +242,7 @@ def test_a_task_has_the_same_bits_in_every_lane(shape, dtype):
 @every_dtype
 def test_threads_and_pieces_give_the_same_bits(dtype):
     law = LAWS["pendulum"]
-    data, theta = tasks_of(law, [20] * 700, [20] * 700), theta_of(law).astype(dtype)
+    data, theta = tasks_of(law, [20] * 1500, [20] * 1500), theta_of(law).astype(dtype)
     results = []
     for limit in (None, 60_000, 1):
         maml = fm.MAML(law.model, law.rate, 2, method="lanes", max_memory=limit)

@@ -27,6 +27,8 @@ __all__ = ["LANES", "Lanes"]
 
 #: how many rows a vector of them must hold on average, so that lanes is faster than dense
 FILLED = 3
+#: how many times as fast as elsewhere an operation is
+FASTER = 4
 #: bytes of a group of tasks up to which it is taken by itself
 MOST = 16 << 20
 
@@ -69,7 +71,7 @@ class Lanes(ByParameter):
         """How a batch of such sizes is worked."""
         model, lanes = problem.model, emitter.LANES[dtype]
         table = _table(problem, dtype, sizes.weighted, order_of(problem, mode))
-        work = work_of(model, *sizes.rows, problem.steps)
+        work = work_of(model, *sizes.rows, problem.steps) // FASTER
         groups = np.append(sizes.offsets[:-1:lanes], sizes.offsets[-1])
         return self._plan(problem, dtype, sizes, mode, table, work, chunks_by_work(groups, work))
 
