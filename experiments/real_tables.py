@@ -211,6 +211,7 @@ def picture(path: Path, errors: Errors) -> None:
         axes.set_title(f"{table}, {len(own[order[0]])} tasks", fontsize=10)
         # What is off by far would squeeze all others.
         axes.set_xlim(0, min(max(interval(e)[1] for e in own.values()) * 1.05, 4 * least))
+        axes.locator_params(axis="x", nbins=5)
         axes.grid(axis="x", color="#e6e6e6", linewidth=0.6)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
