@@ -23,6 +23,8 @@ STEADY ?=
 # Which cases `make fuzz` draws, and how many times as many as the 54000 of CI
 SEED ?= 0
 TIMES ?= 1
+# What `make docs` hands to Sphinx: make docs SPHINX="-D plot_gallery=0" runs no example
+SPHINX ?=
 # Which asv benchmarks, as a regular expression: make bench BENCH=Latency
 BENCH ?= .
 
@@ -84,7 +86,8 @@ format: $(call needs,dev) ## let ruff format the code and mend what it can
 	$(bin)/ruff check --fix .
 
 docs: $(call needs,docs) ## the site, in docs/_build/html: pages, reference and examples, warnings are errors
-	$(bin)/python -m sphinx -W --keep-going --quiet --jobs auto -d docs/_build/doctrees docs $(site)
+	$(bin)/python -m sphinx -W --keep-going --quiet --jobs auto $(SPHINX) \
+	  -d docs/_build/doctrees docs $(site)
 	@echo "file://$(abspath $(site))/index.html"
 
 docs-open: docs ## the site in a browser

@@ -19,8 +19,6 @@ Needs the extra ``examples``::
     python examples/digits.py --quick    far too little training, to see it run
 """
 
-# sphinx_gallery_thumbnail_path = "digits.png"
-
 import argparse
 import warnings
 
