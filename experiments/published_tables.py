@@ -232,7 +232,8 @@ def table(name: str, found: list[dict[str, Any]]) -> str:
         for i in range(len(head)):
             means = [r["errors"][i]["mean"] for r in runs]
             ends = f"{error_text(min(means))} to {error_text(max(means))}"
-            cells.append(f"{error_text(float(np.mean(means)))} ({ends})")
+            mean = error_text(float(np.mean(means)))
+            cells.append(f"{mean} ({ends})" if len(runs) > 1 else mean)
         seconds = np.mean([r["seconds"] for r in runs])
         lines.append(f"| {method} | {' | '.join(cells)} | {seconds:.0f} |")
     return "\n".join(lines)
