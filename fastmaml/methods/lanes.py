@@ -144,7 +144,7 @@ def _sizes_of(table: NDArray[np.int64], problem: Problem, sizes: Sizes) -> kerne
     """Of what the kernel needs for a group."""
     net = View(table)
     return kernels.Sizes(
-        net.n_theta, problem.steps, int(sizes.counts.max()), net.n_in, net.lane_made,
+        sizes.n_tasks, net.n_theta, problem.steps, int(sizes.counts.max()), net.n_in, net.lane_made,
         net.lane_kept, net.all_losses[0].n_y + 1, int(sizes.query_counts.max()),
         net.all_losses[1].n_y + 1, net.lane_room,
     )  # fmt: skip

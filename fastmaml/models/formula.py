@@ -21,8 +21,9 @@ from ..checks import (
     shown,
 )
 from ..family import Compiled
-from ..kernels.models.formula import formula_passes, formula_table
+from ..kernels.models.formula import formula_passes
 from ..kernels.models.formula_lanes import formula_lanes
+from ..kernels.models.formula_table import formula_table
 from ..kernels.models.programs import Program
 from ..parameters import as_thetas
 from ..predict import predict as predict_of_any_model

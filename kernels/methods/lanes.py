@@ -29,8 +29,9 @@ from .tasks import Chunks, Inner, Sums, Tasks, clear_sums, gradient_row, rate_ro
 
 
 class Sizes(NamedTuple):
-    """Of what a worker needs, in numbers of vectors."""
+    """Of all tasks, and of what a worker needs for a group, in numbers of vectors."""
 
+    tasks: int
     params: int
     steps: int
     rows: int  # the most of a task, support
@@ -289,8 +290,8 @@ def _group(net, inner, support, query, first, count, memory, rates):
 
 
 @linked
-def _work(worker, n_workers, net, inner, support, query, theta, chunks, n_tasks, sizes, scratch,
-          stride, sums):  # fmt: skip
+def _work(worker, n_workers, net, inner, support, query, theta, chunks, sizes, scratch, stride,
+          sums):  # fmt: skip
     """One worker's chunks."""
     memory = _memory_of(sizes, offset(scratch, worker * stride))
     p, lanes = net.n_theta, lanes_of(scratch)
@@ -306,7 +307,7 @@ def _work(worker, n_workers, net, inner, support, query, theta, chunks, n_tasks,
             total[i] = 0
         for group in range(chunks.bounds[chunk], chunks.bounds[chunk + 1]):
             first = group * lanes
-            count = min(lanes, n_tasks - first)
+            count = min(lanes, sizes.tasks - first)
             _group(net, inner, support, query, first, count, memory, rates)
             for i in range(count):
                 sums.values[first + i] = memory.values[i]
@@ -337,14 +338,14 @@ def lanes(
         support = Tasks(x, y, offsets, 0)
         query = Tasks(x_query, y_query, query_offsets, 1)
         sizes = Sizes(
-            net.n_theta, rates.shape[0], longest, net.n_in, net.lane_made, net.lane_kept,
-            loss_of(net, 0).n_y + 1, query_longest, loss_of(net, 1).n_y + 1,
+            offsets.size - 1, net.n_theta, rates.shape[0], longest, net.n_in, net.lane_made,
+            net.lane_kept, loss_of(net, 0).n_y + 1, query_longest, loss_of(net, 1).n_y + 1,
             net.lane_room,
         )  # fmt: skip
         sums = Sums(gradient_rows, gradient.size, rate_rows, rate_rows.shape[1], task_values)
         _work(
             worker, n_workers, net, inner, support, query, theta, Chunks(chunks, first, last),
-            offsets.size - 1, sizes, scratch, scratch.shape[1], sums,
+            sizes, scratch, scratch.shape[1], sums,
         )  # fmt: skip
     if mode > VALUE:
         add_rows(gradient_rows, last - first, gradient.size, gradient)

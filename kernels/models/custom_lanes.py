@@ -44,10 +44,8 @@ def _loss(on: Any, kind: str, numbers: Any) -> list[Any]:
     return [on.number(numbers, i) for i in range(LANE_LOSSES[kind][2])]
 
 
-def _write_slope(
-    on: Any, kind: str, n_out: int, numbers: Any, n: Any, x: Any, y: Any, width: Any,
-    weights: Any, stride: Any, scale: Any, f: Any, delta: Any, value: Any,
-) -> None:  # fmt: skip
+def _write_slope(on: Any, kind: str, n_out: int, *operands: Any) -> None:
+    numbers, n, _, y, width, weights, stride, scale, f, delta, value = operands
     m, of_loss, factor = on.m, _loss(on, kind, numbers), on.load(scale, 0, 0, 0)
 
     def body(row: Any, totals: list[Any]) -> list[Any]:
@@ -64,11 +62,9 @@ def _write_slope(
     on.store(total * factor, value, 0, 0, 0)
 
 
-def _write_bend(
-    on: Any, kind: str, n_out: int, numbers: Any, n: Any, x: Any, y: Any, width: Any,
-    weights: Any, stride: Any, scale: Any, f: Any, rf: Any,
-) -> None:  # fmt: skip
+def _write_bend(on: Any, kind: str, n_out: int, *operands: Any) -> None:
     """R delta in the place of Rf."""
+    numbers, n, _, y, width, weights, stride, scale, f, rf = operands
     m, of_loss, factor = on.m, _loss(on, kind, numbers), on.load(scale, 0, 0, 0)
 
     def body(row: Any, totals: list[Any]) -> list[Any]:

@@ -9,8 +9,7 @@ with them, a vector for each of ``Program.kept`` after another:
 * R-forward    ``Rf_o = sum_j slope_oj v_j``
 * R-backward   ``hv_j = sum_rows Rdelta_o slope_oj + delta_o bend_oj``
 
-Whole vectors are stored, so behind the outputs and behind what is kept there is room to spill.
-Where the JIT is off, the same programs run on arrays of all rows.
+Where the JIT is off, the same programs run on arrays of all rows (``formula_arrays``).
 """
 
 from __future__ import annotations
@@ -18,57 +17,25 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 from llvmlite import ir
 from numba import config, types
 from numba.extending import intrinsic
 
 from ..compile.link import linked
-from ..compile.records import table_of
 from ..vectors.elementary import FUNCTIONS
-from ..vectors.emitter import LANES
-from ..vectors.machines import Arrays, Lanes, Registers
+from ..vectors.machines import Lanes, Registers
+from .formula_arrays import (
+    plain_backward,
+    plain_derive,
+    plain_forward,
+    plain_r_backward,
+    plain_r_forward,
+)  # fmt: skip
+from .formula_table import places_of
 from .passes import Passes
 from .programs import Program, entries_of, evaluate
-
-
-class _Places(NamedTuple):
-    """Where the rows' numbers begin: so many for each row, and what is kept so many further."""
-
-    f: int
-    delta: int
-    rf: int
-    r_delta: int
-    kept: int
-    spill: int
-
-
-def _places_of(program: Program, lanes: int) -> _Places:
-    n_in, n_out = program.n_inputs, program.n_outputs
-    f, spill = n_in, lanes * max(n_in, n_out)
-    return _Places(f, f + n_out, f + 2 * n_out, f + 3 * n_out, f + 4 * n_out, spill)
-
-
-def formula_table(program: Program, dtype: np.dtype) -> np.ndarray:
-    """The table of a formula, of which each parameter is a layer."""
-    lanes = LANES[np.dtype(dtype)]
-    n_in, n_out, n_theta = program.n_inputs, program.n_outputs, program.n_params
-    places, n_padded = _places_of(program, lanes), -(-n_theta // lanes) * lanes
-    fields = {
-        "n_in": n_in, "n_out": n_out, "ld_in": n_in, "ld_out": n_out, "n_theta": n_theta,
-        "n_padded": n_padded, "n_derived": len(program.slots), "n_layers": n_theta,
-        "row_size": places.kept + places.spill + len(program.kept) * lanes,
-        "value_size": places.delta + places.spill, "f": places.f, "delta": places.delta,
-        "rf": places.rf, "r_delta": places.r_delta,
-    }  # fmt: skip
-    last = n_theta - 1
-    pieces: list[tuple[int, ...]] = [
-        (j, j, 1, 1, 1 if j < last else n_padded - j, j, 1) for j in range(n_theta)
-    ]
-    return table_of(fields, [], pieces)
-
 
 # As vector instructions --------------------------------------------------------------------------
 
@@ -79,7 +46,7 @@ class _Writer:
     def __init__(self, context: Any, builder: Any, program: Program, dtype: Any) -> None:
         self.m, self.b, self.program = Registers(context, dtype), builder, program
         self.m.builder = builder
-        self.places = _places_of(program, self.m.lanes)
+        self.places = places_of(program, self.m.lanes)
         self.int = ir.IntType(64)
 
     def number(self, value: int) -> Any:
@@ -307,102 +274,6 @@ def _write_r_backward(w: _Writer, values: Any) -> None:
     w.add_sums(w.rows(memory, count, start, body), hv, add)
 
 
-# As array operations -----------------------------------------------------------------------------
-
-
-class _Block:
-    """The rows of a block, in flat arrays."""
-
-    def __init__(self, program: Program, memory: np.ndarray, rows: int) -> None:
-        self.m, self.program, self.memory, self.rows = Arrays(memory.dtype), program, memory, rows
-        self.places = _places_of(program, LANES[memory.dtype])
-
-    def matrix(self, place: int, width: int) -> np.ndarray:
-        """A matrix (rows, width)."""
-        start = self.rows * place
-        return self.memory[start : start + self.rows * width].reshape(self.rows, width)
-
-    def outputs(self, place: int) -> np.ndarray:
-        """One of (rows, n_out)."""
-        return self.matrix(place, self.program.n_outputs)
-
-    def known(self, **vectors: Any) -> dict[int, Any]:
-        """The leaves."""
-        given = {**vectors, "input": self.matrix(0, self.program.n_inputs).T}
-        return {
-            node: given[op][args[0] : args[0] + 1] if op != "input" else given[op][args[0]]
-            for node, (op, *args) in enumerate(self.program.nodes)
-            if op in given
-        }
-
-    def table(self, entries: Any, found: dict[int, Any]) -> np.ndarray:
-        """Slopes or bends as an array (n_out, n_params, rows)."""
-        shape = (self.program.n_outputs, self.program.n_params, self.rows)
-        out = np.zeros(shape, self.memory.dtype)
-        for o, row in enumerate(entries):
-            for j, node in enumerate(row):
-                if node is not None:
-                    out[o, j] = found[node]
-        return out
-
-
-def _plain_forward(program: Program, memory: Any, rows: int, w: Any, c: Any, order: int) -> None:
-    block = _Block(program, memory, rows)
-    wanted = program.with_slopes if order > 0 else program.f
-    with np.errstate(all="ignore"):
-        found = evaluate(block.m, program, wanted, block.known(parameter=w))
-    for o, node in enumerate(program.f):
-        block.outputs(block.places.f)[:, o] = found[node]
-
-
-def _plain_tables(block: _Block, w: Any, v: Any) -> tuple[np.ndarray, np.ndarray]:
-    program = block.program
-    wanted = [*entries_of(program.slopes), *entries_of(program.bends)]
-    with np.errstate(all="ignore"):
-        found = evaluate(block.m, program, wanted, block.known(parameter=w, direction=v))
-    return block.table(program.slopes, found), block.table(program.bends, found)
-
-
-def _plain_add(out: Any, program: Program, total: np.ndarray, add: int) -> None:
-    count = -(-program.n_params // LANES[out.dtype]) * LANES[out.dtype]
-    if not add:
-        out[:count] = 0
-    out[: program.n_params] += total
-
-
-def _plain_backward(
-    program: Program, memory: Any, rows: int, w: Any, c: Any, g: Any, add: int
-) -> None:
-    block = _Block(program, memory, rows)
-    slopes, _ = _plain_tables(block, w, w)
-    with np.errstate(all="ignore"):
-        total = np.einsum("io,oji->j", block.outputs(block.places.delta), slopes)
-    _plain_add(g, program, total, add)
-
-
-def _plain_r_forward(program: Program, memory: Any, rows: int, w: Any, c: Any, along: Any) -> None:
-    block = _Block(program, memory, rows)
-    slopes, _ = _plain_tables(block, w, along)
-    with np.errstate(all="ignore"):
-        rf = np.einsum("oji,j->io", slopes, along[: program.n_params])
-    block.outputs(block.places.rf)[...] = rf
-
-
-def _plain_r_backward(
-    program: Program, memory: Any, rows: int, w: Any, c: Any, along: Any, hv: Any, add: int
-) -> None:
-    block = _Block(program, memory, rows)
-    slopes, bends = _plain_tables(block, w, along)
-    delta, r_delta = block.outputs(block.places.delta), block.outputs(block.places.r_delta)
-    with np.errstate(all="ignore"):
-        total = np.einsum("io,oji->j", r_delta, slopes) + np.einsum("io,oji->j", delta, bends)
-    _plain_add(hv, program, total, add)
-
-
-def _plain_derive(program: Program, w: Any, c: Any) -> None:
-    """Nothing: the other passes compute it anew."""
-
-
 # As linked functions -----------------------------------------------------------------------------
 
 
@@ -429,7 +300,7 @@ def _operation(
 
 
 def _derive_of(program: Program) -> Any:
-    operation = _operation("w c", program, _write_derive, _plain_derive)
+    operation = _operation("w c", program, _write_derive, plain_derive)
 
     def derive(net, w, c):
         operation(w, c)
@@ -438,7 +309,7 @@ def _derive_of(program: Program) -> Any:
 
 
 def _forward_of(program: Program) -> Any:
-    operation = _operation("memory rows w c order", program, _write_forward, _plain_forward)
+    operation = _operation("memory rows w c order", program, _write_forward, plain_forward)
 
     def forward(net, block, at, order):
         operation(block.memory, block.rows, at.w, at.c, order)
@@ -447,7 +318,7 @@ def _forward_of(program: Program) -> Any:
 
 
 def _backward_of(program: Program) -> Any:
-    operation = _operation("memory rows w c g add", program, _write_backward, _plain_backward)
+    operation = _operation("memory rows w c g add", program, _write_backward, plain_backward)
 
     def backward(net, block, at, order, g, add):
         operation(block.memory, block.rows, at.w, at.c, g, add)
@@ -456,7 +327,7 @@ def _backward_of(program: Program) -> Any:
 
 
 def _r_forward_of(program: Program) -> Any:
-    operation = _operation("memory rows w c v", program, _write_r_forward, _plain_r_forward)
+    operation = _operation("memory rows w c v", program, _write_r_forward, plain_r_forward)
 
     def r_forward(net, block, at, along):
         operation(block.memory, block.rows, at.w, at.c, along.w)
@@ -466,7 +337,7 @@ def _r_forward_of(program: Program) -> Any:
 
 def _r_backward_of(program: Program) -> Any:
     names = "memory rows w c v hv add"
-    operation = _operation(names, program, _write_r_backward, _plain_r_backward)
+    operation = _operation(names, program, _write_r_backward, plain_r_backward)
 
     def r_backward(net, block, at, along, hv, add):
         operation(block.memory, block.rows, at.w, at.c, along.w, hv, add)

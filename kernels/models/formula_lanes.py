@@ -181,10 +181,8 @@ def _write_slopes(
         on.store(totals[-1] * factor, value, 0, 0, 0)
 
 
-def _write_products(
-    on: Any, program: Program, kind: str, numbers: Any, n: Any, x: Any, made: Any, y: Any,
-    width: Any, weights: Any, stride: Any, scale: Any, w: Any, v: Any, kept: Any, hv: Any,
-) -> None:  # fmt: skip
+def _write_products(on: Any, program: Program, kind: str, *operands: Any) -> None:
+    numbers, n, x, made, y, width, weights, stride, scale, w, v, kept, hv = operands
     p, m = _Pass(on, program), on.m
     wanted = p.layout.all
     stored = {*p.layout.made.nodes, *p.layout.kept.nodes}
