@@ -14,7 +14,7 @@ import numpy as np
 
 from .checks import as_choice, as_count, as_float_dtype, shown
 from .closed_form import BayesianLastLayer
-from .family import feature_map_of
+from .family import Family, feature_map_of
 from .kernels.adam import adam
 from .kernels.compile import jit
 from .kernels.methods import predict
@@ -25,7 +25,8 @@ from .methods.choose import ALL
 from .methods.dense import adapt
 from .models import Linear
 from .predict import predict_rows
-from .tasks import as_rows
+from .targets import Targets
+from .tasks import Rows, as_rows
 
 __all__ = ["set_num_threads", "threads", "warmup"]
 
@@ -167,23 +168,32 @@ def warmup(
         kernel.compile_parallel()
 
 
+#: tasks of the batches that `_warm` works: methods differ in how many suit them
+_FEW, _MANY = 1, 16
+
+
 def _warm(objective: Learner, dtype: np.dtype[Any]) -> None:
-    """Run once what an objective would, on one row; its numbers do not matter."""
+    """Run once what an objective would, on tasks of one row; its numbers do not matter."""
     model, problem = objective.model, objective._problem
-    feature_map = feature_map_of(model)
-    width = model.n_inputs if feature_map is None else feature_map.n_features
-    theta, sides = np.zeros(objective._space.n_params, dtype), []
-    for targets in problem.targets:
-        y = np.zeros((1, 1, model.n_outputs if targets is None else targets.width))
-        x = np.zeros((1, 1, model.n_inputs))
-        rows = as_rows(model, x, y, dtype, targets=targets, mapped=False)
-        sides.append(rows._replace(x=np.zeros((1, width), dtype)))
+    theta = np.zeros(objective._space.n_params, dtype)
     with np.errstate(all="ignore"):
-        for method in problem.methods:
-            method.solve(problem, theta, *sides, GRADIENT, False)
+        for n_tasks in (_MANY, _FEW):
+            sides = [_any_rows(model, targets, n_tasks, dtype) for targets in problem.targets]
+            for method in problem.methods:
+                method.solve(problem, theta, *sides, GRADIENT, False)
         if isinstance(objective, MAML):
             adapt(problem, theta, sides[0])
         predict_rows(model, np.zeros(model.n_params, dtype), sides[0].x, sides[0].offsets)
+
+
+def _any_rows(model: Family, targets: Targets | None, n_tasks: int, dtype: np.dtype[Any]) -> Rows:
+    """So many tasks of a row of zeros each."""
+    feature_map = feature_map_of(model)
+    width = model.n_inputs if feature_map is None else feature_map.n_features
+    x = np.zeros((n_tasks, 1, model.n_inputs))
+    y = np.zeros((n_tasks, 1, model.n_outputs if targets is None else targets.width))
+    rows = as_rows(model, x, y, dtype, targets=targets, mapped=False)
+    return rows._replace(x=np.zeros((n_tasks, width), dtype))
 
 
 def _sequence(name: str, given: Any) -> list[Any]:
