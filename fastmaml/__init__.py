@@ -27,7 +27,6 @@ from .maml import anil_inner_lr as anil_inner_lr
 from .maml import meta_gradient as meta_gradient
 from .methods.implicit import ConvergenceWarning as ConvergenceWarning
 from .models import MLP as MLP
-from .models import Formula as Formula
 from .models import Frozen as Frozen
 from .models import Linear as Linear
 from .models import Scaled as Scaled
@@ -60,6 +59,7 @@ if TYPE_CHECKING:
     from .losses.kinds import Softmax as Softmax
     from .models.custom import Custom as Custom
     from .models.features import Features as Features
+    from .models.formula import Formula as Formula
     from .saving import load as load
     from .saving import save as save
 
@@ -82,7 +82,7 @@ _LOSSES = (
 _LATER = {
     **dict.fromkeys(_LOSSES, ".losses.kinds"),
     "BayesianLastLayerRegressor": ".learn", "MAMLClassifier": ".learn", "MAMLRegressor": ".learn",
-    "Custom": ".models.custom", "Features": ".models.features",
+    "Custom": ".models.custom", "Features": ".models.features", "Formula": ".models.formula",
     "check_gradient": ".checking", "check_model": ".checking", "checking": ".checking",
     "datasets": ".datasets", "distributed": ".distributed", "equations": ".equations",
     "export": ".export", "learn": ".learn", "load": ".saving", "save": ".saving",

@@ -17,7 +17,8 @@ from ..closed_form import BayesianLastLayer
 from ..learner import Learner
 from ..losses import kinds
 from ..maml import MAML
-from ..models import MLP, Formula, Frozen, Linear, Scaled, Sum
+from ..models import MLP, Frozen, Linear, Scaled, Sum
+from ..models.formula import Formula
 from ..models.plain import formula_of, plain_formula
 from .reptile import Reptile
 

@@ -2,9 +2,8 @@
 
 from .around import Frozen, Scaled
 from .base import Network
-from .formula import Formula
 from .linear import Linear
 from .mlp import MLP
 from .sum import Sum
 
-__all__ = ["MLP", "Formula", "Frozen", "Linear", "Network", "Scaled", "Sum"]
+__all__ = ["MLP", "Frozen", "Linear", "Network", "Scaled", "Sum"]

@@ -29,6 +29,10 @@ def squared_slope(numbers, output, scale, delta) -> float:
 def squared_bend(numbers, output, scale, rf, r_delta):
     """``R delta = scale Rf``."""
     ld = output.ld
+    if output.n_y == output.ld_y:  # no weights
+        for i in range(output.rows * ld):
+            r_delta[i] = scale * rf[i]
+        return
     for i in range(output.rows):
         weight = weight_of(output, i)
         for j in range(i * ld, (i + 1) * ld):
