@@ -25,6 +25,7 @@ TITLES = {
     "benchmarks/sweeps": "Curves over tasks, width, rows and steps",
     "benchmarks/method_choice": "What the choice of the method loses",
     "benchmarks/head": "The last layer in closed form against JAX",
+    "benchmarks/formulas": "Formulas and compiled functions against JAX",
 }
 
 
