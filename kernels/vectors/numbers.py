@@ -140,12 +140,14 @@ for _name in ("exp", "sqrt", "tan", "tanh", "sinh", "cosh"):
 
 
 def _register(symbol: Any, function: Any, count: int) -> None:
-    @infer_global(symbol)
     class _Template(AbstractTemplate):
         key = symbol
 
         def generic(self, args: Any, kws: Any) -> Any:
             return None if kws else _signature(args, count)
+
+    # As a decorator it would ask for the symbol's module, which NumPy 2.0's functions have not.
+    infer_global(symbol, types.Function(_Template))
 
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         m = _machine(context, builder, sig.return_type)
