@@ -22,7 +22,7 @@ from .learning import (
 )
 from .oracle import Call, Failure
 from .own import fits, model_of, targets_of, waves
-from .values import LOSSES, METHODS, STEEP, Draw, options
+from .values import LOSSES, OF_NETWORKS, STEEP, Draw, options
 
 SMOOTH = ("identity", "tanh", "sigmoid", "softplus", "silu", "gelu", "sin")
 
@@ -178,7 +178,7 @@ def agree(draw: Draw) -> Call:
     if draw.chance(0.3) and all(loss in ("sse", "half_sse") for loss in (loss, query_loss or loss)):
         data["sample_weight"] = draw.weights(data["x"])
     per_parameter = np.shape(settings["inner_lr"]) == (1, model.n_params) and model.n_params > 1
-    methods = [m for m in METHODS[1:] if not (per_parameter and m == "factored")]
+    methods = [m for m in OF_NETWORKS if not (per_parameter and m == "factored")]
     if model.layer_sizes is None:
         methods = ["explicit", "dense"]
 
@@ -219,14 +219,14 @@ def absurd(draw: Draw) -> Call:
 
     def make() -> list[Any]:
         with np.errstate(all="ignore"):
-            return [fm.MAML(model, method=m, **settings).evaluate(**data) for m in METHODS[1:]]
+            return [fm.MAML(model, method=m, **settings).evaluate(**data) for m in OF_NETWORKS]
 
     def hold(results: list[Any]) -> None:
         finite = [
             [bool(np.isfinite(part).all()) for part in (r.value, r.gradient)] for r in results
         ]
         if any(answer != finite[0] for answer in finite):
-            raise Failure(f"finite (value, gradient) by method {METHODS[1:]}: {finite}")
+            raise Failure(f"finite (value, gradient) by method {OF_NETWORKS}: {finite}")
 
     return Call("methods are finite together", make, settings | data, hold, finite=False)
 

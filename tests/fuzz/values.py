@@ -25,7 +25,8 @@ OTHERS = (
 LOSSES = (*SQUARED, *SQUARED, *OTHERS)
 #: the losses that a few large outputs make infinite
 STEEP = ("gaussian_nll", "poisson")
-METHODS = ("auto", "explicit", "dense", "factored", "lanes")
+OF_NETWORKS = ("explicit", "dense", "factored")
+METHODS = ("auto", *OF_NETWORKS, "lanes")
 #: what no machine has room for: the answer is an error, at once
 TOO_MANY = (10**12, 2**62, 2**63, 10**30)
 
