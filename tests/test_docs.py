@@ -27,6 +27,8 @@ FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NO_CODE = {"", "{toctree}", "{eval-rst}"}
 #: blocks that tests of their own run: of the page cli.md, tests/test_cli_training.py, and so on
 RUN_ELSEWHERE = {("toml", "docs/cli.md"), ("c", "docs/export.md")}
+#: what stands before a block of another library
+SAYS = re.compile(r"\((?:run by (tests/\S+\.py)|not run by the tests: [^)]+)\):$")
 
 
 def page_name(page):
@@ -81,8 +83,10 @@ def test_every_block_is_run(page):
         language = block[1]
         if language in NO_CODE or (language, page_name(page)) in RUN_ELSEWHERE:
             continue
-        if language == "py":  # of a package that is not installed
-            assert text[: block.start()].rstrip().endswith("(not run by the tests):")
+        if language == "py":  # of another library
+            says = SAYS.search(text[: block.start()].rstrip())
+            assert says, page_name(page)
+            assert says[1] is None or (ROOT / says[1]).exists()
         elif language == "sh":
             for line in block[2].splitlines():
                 assert_known(line.partition(" #")[0].strip())
