@@ -911,6 +911,22 @@ def test_the_callback_ends_a_minimizer() -> None:
     assert len(result.values) == result.state.iteration == 3
 
 
+@pytest.mark.parametrize("learn_rates", [False, True])
+def test_a_minimizer_that_loses_itself_says_which_task_diverged(learn_rates: bool) -> None:
+    x, y = np.ones((3, 2, 1)), np.ones((3, 2, 1))
+    x[1] = 1e200
+    maml = fm.MAML(fm.Linear(1), inner_lr=0.1, steps=3)
+    named = r"1 of 3 tasks diverged: 1.*task 1 diverged in inner step 1, at inner_lr 0.1"
+    with pytest.raises(FloatingPointError, match=named), np.errstate(all="ignore"):
+        minimize(maml, [0.5, 0.0], (x, y), 20, learn_rates=learn_rates)
+
+
+def test_rates_that_a_minimizer_cannot_take_are_an_error(monkeypatch: Any) -> None:
+    monkeypatch.setattr("scipy.optimize.minimize", lambda f, z, **options: f(z + 200.0))
+    with pytest.raises(FloatingPointError, match="the inner rates that L-BFGS-B tries"):
+        minimize(MAML, MAML.model.init(0), TASKS, learn_rates=True)
+
+
 def test_what_a_minimizer_does_not_take_is_named() -> None:
     with pytest.raises(ValueError, match="method is 'COBYLA'"):
         minimize(MAML, MAML.model.init(0), TASKS, method="COBYLA")

@@ -29,6 +29,11 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="the TOML file (default: the table's name, .toml)"
     )
+    parser.add_argument(
+        "--closed-form",
+        action="store_true",
+        help="tasks adapt by solving for the last layer, with standard deviations (default: MAML)",
+    )
 
 
 def _init(arguments: argparse.Namespace) -> None:
@@ -40,7 +45,7 @@ def _init(arguments: argparse.Namespace) -> None:
     names = flat_columns(table) if is_parquet(table) else []
     sheet = read_sheet(table, names, form)
     guess = guessed(sheet)
-    text = configuration(sheet, guess, out)
+    text = configuration(sheet, guess, out, arguments.closed_form)
     write(out, lambda file: file.write(text.encode()))
     print(f"task      {guess.task} ({len(guess.counts)} tasks)")
     for kind, columns in (
@@ -49,19 +54,21 @@ def _init(arguments: argparse.Namespace) -> None:
     ):  # fmt: skip
         if columns:
             print(f"{kind:<9} {', '.join(columns)}")
+    if guess.missing:
+        print('missing   rows that miss a cell are left out (missing = "drop")')
     print(f"These are guesses; {out} is the place to put them right. Then:")
     print(f"fastmaml train --config {out}")
 
 
-def configuration(sheet: Sheet, guess: Guess, out: Path) -> str:
+def configuration(sheet: Sheet, guess: Guess, out: Path, closed_form: bool = False) -> str:
     """Return the text of a configuration, with comments."""
-    short = sum(count < 2 for count in guess.counts)
-    n = len(guess.counts) - short
+    counts = [count for count in guess.counts if count > 1]
+    short, n = len(guess.counts) - len(counts), len(counts)
     n_test = round(0.2 * n)
     n_validation = max(2, round(defaults.VALIDATION_FRACTION * n)) if n >= 10 else 0
     width = len(guess.inputs) - len(guess.categorical) + sum(guess.categorical.values())
-    layers = [width, *defaults.HIDDEN_LAYER_SIZES, len(guess.outputs)]
-    rates = [[defaults.INNER_LR] * (len(layers) - 1)] * defaults.STEPS
+    hidden = defaults.HEAD_LAYER_SIZES if closed_form else defaults.HIDDEN_LAYER_SIZES
+    layers = [width, *hidden, len(guess.outputs)]
     every = max(1, min(defaults.CHECK_EVERY, defaults.ITERATIONS // 20))
     comment = {
         "file": "beside this file; a row an observation",
@@ -71,7 +78,7 @@ def configuration(sheet: Sheet, guess: Guess, out: Path) -> str:
         "short_tasks": "tasks with too few rows, likewise",
         "delimiter": "how the file is written; also: thousands",
         "n_tasks": "of a meta-batch",
-        "n_support": "to adapt to: a share of a task's rows, a number or [1, 15]; the others judge",
+        "n_support": "rows to adapt to: [least, most], drawn anew each time; the others judge",
         "n_validation": "tasks held out to choose the best parameters by",
         "n_test": "tasks held out for fastmaml evaluate",
     }
@@ -84,7 +91,8 @@ def configuration(sheet: Sheet, guess: Guess, out: Path) -> str:
     plain = Format()._asdict()
     tasks |= {name: mark for name, mark in sheet.form._asdict().items() if mark != plain[name]}
     tasks |= {
-        "n_tasks": max(min(defaults.META_BATCH, n - n_test - n_validation), 1), "n_support": 0.5,
+        "n_tasks": max(min(defaults.META_BATCH, n - n_test - n_validation), 1),
+        "n_support": [1, _most_support(counts)],
         "n_validation": n_validation, "n_test": n_test,
     }  # fmt: skip
     if not guess.categorical:
@@ -103,25 +111,7 @@ def configuration(sheet: Sheet, guess: Guess, out: Path) -> str:
         "[model]",
         "# first the number of inputs, where each category counts; last that of outputs",
         _line("layer_sizes", layers, None),
-        _line("activation", defaults.ACTIVATION, "or a list: one for each hidden layer"),
-        "",
-        "# Instead of [maml] and [rate_optimizer]: [bayesian_last_layer], which adapts the last",
-        "# layer in closed form, and says how sure it is (docs/closed-form.md).",
-        "[maml]",
-        _line("steps", defaults.STEPS, "of adaptation"),
-        "# a rate for each step and layer, to start from",
-        _line("inner_lr", rates, None),
-        _line("loss", "mse", None),
-        "task_mean = true",
-        "",
-        "[optimizer]",
-        _line("name", "Adam", None),
-        _line("learning_rate", defaults.LEARNING_RATE, None),
-        "",
-        "[rate_optimizer]                  # the inner rates are learned, too",
-        _line("name", "Adam", None),
-        _line("learning_rate", defaults.RATE_FACTOR * defaults.LEARNING_RATE, None),
-        "",
+        *(_closed_form() if closed_form else _gradient_steps(len(layers) - 1)),
         "[train]",
         _line("iterations", defaults.ITERATIONS, "at most"),
         "seed = 0",
@@ -132,6 +122,54 @@ def configuration(sheet: Sheet, guess: Guess, out: Path) -> str:
         ] if n_validation else ()),
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
+
+
+def _most_support(counts: Sequence[int]) -> int:
+    """Half of the rows that most tasks have, but fewer than any has."""
+    if not counts:
+        return 1
+    return max(1, min(sorted(counts)[len(counts) // 2] // 2, min(counts) - 1))
+
+
+def _gradient_steps(n_layers: int) -> list[str]:
+    """The rest of the model, MAML and its optimizers."""
+    rates = [[defaults.INNER_LR] * n_layers] * defaults.STEPS
+    return [
+        _line("activation", defaults.ACTIVATION, "or a list: one for each hidden layer"),
+        "",
+        "# fastmaml init --closed-form writes the other way to adapt, with standard deviations.",
+        "[maml]",
+        _line("steps", defaults.STEPS, "of adaptation"),
+        "# a rate for each step and layer, to start from",
+        _line("inner_lr", rates, None),
+        _line("loss", "mse", None),
+        "task_mean = true",
+        "",
+        *_optimizer("optimizer", defaults.LEARNING_RATE),
+        "# the inner rates are learned, too",
+        *_optimizer("rate_optimizer", defaults.RATE_FACTOR * defaults.LEARNING_RATE),
+    ]
+
+
+def _closed_form() -> list[str]:
+    """The rest of the model, the Bayesian last layer and its optimizer."""
+    above = [defaults.ACTIVATION] * (len(defaults.HEAD_LAYER_SIZES) - 1)
+    return [
+        _line("activation", [*above, "identity"], "of each hidden layer: the features are linear"),
+        "",
+        "[bayesian_last_layer]             # what adapts, in closed form",
+        _line("loss", "mean_nll", "the negative log density"),
+        _line("noise", "per_output", None),
+        "task_mean = true",
+        "",
+        *_optimizer("optimizer", defaults.HEAD_LEARNING_RATE),
+    ]
+
+
+def _optimizer(table: str, learning_rate: float) -> list[str]:
+    return [
+        f"[{table}]", _line("name", "Adam", None), _line("learning_rate", learning_rate, None), ""
+    ]  # fmt: skip
 
 
 def _beside(table: Path, out: Path) -> str:

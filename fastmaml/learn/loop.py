@@ -334,24 +334,16 @@ def train(
         value, gradient, slope = _meta_gradient(problem, theta, tasks, learning)
         diverged: tuple[int, ...] = ()
         if not _finite(value, gradient, slope):
-            elsewhere = hasattr(problem, "evaluate_others")  # the tasks of a Fleet, which looks
-            if elsewhere:
-                others = problem.evaluate_others(theta, *tasks)
-                alone, n_tasks = others.diverged, others.n_tasks
-            else:
-                tasks = _as_batch(tasks)
-                alone, n_tasks = _diverged(problem, theta, tasks, learning), len(tasks[0])
             if on_divergence == "raise":
-                report = _report(problem, value, gradient, iteration, alone, n_tasks, names)
-                known = alone and not elsewhere
-                how = _how(problem, theta, tasks, alone[0], names) if known else ""
-                raise FloatingPointError(report + how)
+                raise divergence(problem, theta, tasks, value, gradient, learning, iteration, names)
+            others, alone, n_tasks = _look(problem, theta, tasks, learning)
             diverged = alone or tuple(range(n_tasks))
             if on_divergence == "skip":
                 value, gradient, slope = (
-                    _of_others(others, learning) if elsewhere
-                    else _meta_gradient_of_others(problem, theta, tasks, learning, diverged)
-                )  # fmt: skip
+                    _meta_gradient_of_others(problem, theta, _as_batch(tasks), learning, diverged)
+                    if others is None
+                    else _of_others(others, learning)
+                )
         if gradient is not None:
             if clip_norm is not None:
                 gradient = _clip(gradient, clip_norm)
@@ -581,6 +573,29 @@ def _clip(gradient: np.ndarray, limit: float) -> np.ndarray:
 
 
 # ---- divergence: the way that costs nothing until it happens
+
+
+def divergence(
+    maml: Any, theta: np.ndarray, tasks: Sequence[Any], value: float, gradient: np.ndarray,
+    with_rates: bool, iteration: int, names: Sequence[Any] | None = None,
+) -> FloatingPointError:  # fmt: skip
+    """What is said where a value or a gradient is not finite: which tasks diverged, and how."""
+    others, alone, n_tasks = _look(maml, theta, tasks, with_rates)
+    report = _report(maml, value, gradient, iteration, alone, n_tasks, names)
+    if alone and others is None:
+        report += _how(maml, theta, _as_batch(tasks), alone[0], names)
+    return FloatingPointError(report)
+
+
+def _look(
+    maml: Any, theta: np.ndarray, tasks: Sequence[Any], with_rates: bool
+) -> tuple[Any, tuple[int, ...], int]:
+    """What those know who hold the tasks, or None; which diverge on their own; of how many."""
+    if hasattr(maml, "evaluate_others"):  # a Fleet
+        others = maml.evaluate_others(theta, *tasks)
+        return others, others.diverged, others.n_tasks
+    tasks = _as_batch(tasks)
+    return None, _diverged(maml, theta, tasks, with_rates), len(tasks[0])
 
 
 def _diverged(

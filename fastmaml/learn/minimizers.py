@@ -8,9 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import as_choice, as_count, as_flag, shown
+from ..checks import all_finite, as_choice, as_count, as_flag, shown
 from ..parameters import as_theta
-from .loop import TrainResult, TrainState, arguments, as_batch, require_rates, with_rates
+from .loop import (
+    TrainResult,
+    TrainState,
+    arguments,
+    as_batch,
+    divergence,
+    require_rates,
+    with_rates,
+)
 
 __all__ = ["minimize"]
 
@@ -66,6 +74,8 @@ def minimize(
     ------
     TypeError, ValueError
         For an argument of the wrong kind, shape or value.
+    FloatingPointError
+        If the minimizer goes where nothing is finite; it names the tasks whose inner steps diverge.
     ImportError
         If SciPy is not installed.
 
@@ -104,7 +114,8 @@ def minimize(
             )
         require_rates("learn_rates", maml, log_rates=True)
     theta = as_theta(maml._space, theta)
-    size, (batch, weights) = len(theta), arguments(maml, as_batch("tasks", tasks, maml))
+    tasks = as_batch("tasks", tasks, maml)
+    size, (batch, weights) = len(theta), arguments(maml, tasks)
     first_rates = np.zeros(0) if own_rates is None else np.array(own_rates, np.float64)
 
     def parts(z: np.ndarray) -> tuple[np.ndarray, Any]:
@@ -114,14 +125,31 @@ def minimize(
         rates = first_rates * np.exp(z[size:].reshape(first_rates.shape))
         return z[:size].astype(theta.dtype), rates if rates.ndim else float(rates)
 
+    lost: tuple[Any, ...] = ()
+
     def objective(z: np.ndarray) -> tuple[float, np.ndarray]:
+        nonlocal lost
+        if not all_finite(z):  # where SciPy goes from what is not finite
+            here, at, value, gradient = lost
+            raise divergence(here, at, tasks, value, gradient, learn_rates, len(values) + 1)
         at, rates = parts(z)
-        if not learn_rates:
+        try:
+            here = with_rates(maml, rates) if learn_rates else maml
+        except ValueError as error:
+            raise FloatingPointError(
+                f"the inner rates that {method} tries after iteration {len(values)} are none that "
+                f"can be taken ({error}); a smaller inner_lr to start from usually helps"
+            ) from error
+        if learn_rates:
+            result: Any = here.evaluate(at, *batch, **weights)
+            slope = np.ravel(result.inner_lr_gradient) * np.ravel(rates)
+            value = result.value
+            gradient = np.concatenate([result.gradient, slope], dtype="f8")
+        else:
             value, gradient = maml.value_and_gradient(at, *batch, **weights)
-            return value, gradient.astype(np.float64)
-        result: Any = with_rates(maml, rates).evaluate(at, *batch, **weights)
-        slope = np.ravel(result.inner_lr_gradient) * np.ravel(rates)
-        return result.value, np.concatenate([result.gradient, slope], dtype="f8")
+        if not (math.isfinite(value) and all_finite(gradient)):
+            lost = here, at, value, gradient
+        return value, gradient.astype(np.float64)
 
     state = TrainState(0, math.nan, theta, None, own_rates)
     values: list[float] = []
