@@ -11,7 +11,8 @@ import pytest
 
 import fastmaml as fm
 from fastmaml import cli
-from fastmaml.learn import load_checkpoint
+from fastmaml.cli import config
+from fastmaml.learn import BayesianLastLayerRegressor, load_checkpoint
 
 TABLE = """
 [model]
@@ -188,16 +189,21 @@ def test_units_that_are_not_scaled(capsys: pytest.CaptureFixture[str]) -> None:
     assert row[2:] == [*mean[0], *std[0]]
 
 
-def test_init_says_how(capsys: pytest.CaptureFixture[str]) -> None:
-    """Its configuration, with the one objective in the place of the other."""
-    assert cli.main(["init", "rows.csv"]) == 0
+def test_init_writes_it(capsys: pytest.CaptureFixture[str]) -> None:
+    """With the settings of the estimator."""
+    assert cli.main(["init", "--closed-form", "rows.csv"]) == 0
     text = Path("rows.toml").read_text(encoding="utf-8")
-    assert "# Instead of [maml] and [rate_optimizer]: [bayesian_last_layer]" in text
-    text = re.sub(r"^\[maml\]\n.*?^\n", "[bayesian_last_layer]\n\n", text, flags=re.M | re.S)
-    text = re.sub(r"^\[rate_optimizer\].*?^\n", "", text, flags=re.M | re.S)
+    configuration = config.read(Path("rows.toml"))
+    assert not {"maml", "rate_optimizer"} & set(configuration)
+    estimator = BayesianLastLayerRegressor()
+    head = configuration["bayesian_last_layer"]
+    assert (head["loss"], head["noise"]) == (estimator.loss, estimator.noise)
+    assert tuple(configuration["model"]["layer_sizes"][1:-1]) == estimator.hidden_layer_sizes
+    assert configuration["optimizer"]["learning_rate"] == estimator.learning_rate_init
     text = re.sub(r"(?m)^iterations = \d+", "iterations = 2", text)
     Path("rows.toml").write_text(text, encoding="utf-8")
     assert cli.main(["train", "--config", "rows.toml"]) == 0
+    assert "adapts the last layer in closed form\n" in capsys.readouterr().out
     assert cli.main(["evaluate", "rows", "--last"]) == 0
     assert "in 95 % interval" in capsys.readouterr().out
 

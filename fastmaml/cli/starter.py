@@ -78,7 +78,7 @@ def configuration(sheet: Sheet, guess: Guess, out: Path, closed_form: bool = Fal
         "short_tasks": "tasks with too few rows, likewise",
         "delimiter": "how the file is written; also: thousands",
         "n_tasks": "of a meta-batch",
-        "n_support": "rows to adapt to: [least, most], drawn anew each time; the others judge",
+        "n_support": "rows to adapt to: [least, most], a number, a share of a task's; others judge",
         "n_validation": "tasks held out to choose the best parameters by",
         "n_test": "tasks held out for fastmaml evaluate",
     }
@@ -92,7 +92,7 @@ def configuration(sheet: Sheet, guess: Guess, out: Path, closed_form: bool = Fal
     tasks |= {name: mark for name, mark in sheet.form._asdict().items() if mark != plain[name]}
     tasks |= {
         "n_tasks": max(min(defaults.META_BATCH, n - n_test - n_validation), 1),
-        "n_support": [1, _most_support(counts)],
+        "n_support": _support(counts),
         "n_validation": n_validation, "n_test": n_test,
     }  # fmt: skip
     if not guess.categorical:
@@ -124,11 +124,10 @@ def configuration(sheet: Sheet, guess: Guess, out: Path, closed_form: bool = Fal
     return "\n".join(lines) + "\n"
 
 
-def _most_support(counts: Sequence[int]) -> int:
-    """Half of the rows that most tasks have, but fewer than any has."""
-    if not counts:
-        return 1
-    return max(1, min(sorted(counts)[len(counts) // 2] // 2, min(counts) - 1))
+def _support(counts: Sequence[int]) -> list[int] | float:
+    """As many rows as half of most tasks', and less; of tasks that differ much, half of each."""
+    half = sorted(counts)[len(counts) // 2] // 2 if counts else 0
+    return [1, half] if 1 < half < min(counts) else 0.5
 
 
 def _gradient_steps(n_layers: int) -> list[str]:

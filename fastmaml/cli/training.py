@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from .. import saving
+from ..closed_form import BayesianLastLayer
 from ..divergence import named_tasks
 from ..learn import (
     Checkpointer,
@@ -90,6 +91,7 @@ def _run(out: Path, configuration: dict[str, Any], before: RunFolder | None) -> 
             f"warning: the table is not what it was: {run.changes}. Tasks stay in the part they "
             "were in, new ones are trained on; the scaling stays"
         )
+    print(f"adapts {_way(run.objective, 'maml' in configuration)}")
     kept = configuration if run.record is None else {**configuration, RECORD: run.record.to_dict()}
     saver = Checkpointer(out / CHECKPOINT, rng, run.checkpoint_every, kept, run.objective)
     with new_folder(out), _log_if_any(out, saver, before):
@@ -125,11 +127,21 @@ def _run(out: Path, configuration: dict[str, Any], before: RunFolder | None) -> 
         scaled = "" if run.scaling is None else " (of scaled outputs)"
         best = result.best
         print(f"best validation: {best.value:.6g}{scaled}, in iteration {best.iteration}")
+        if best.iteration + run.loop["validate_every"] > run.n_iterations:
+            print("The last was the best: more iterations may do better (fastmaml resume)")
     from .. import plots
 
     values = np.loadtxt(out / LOG, delimiter=",", skiprows=1, usecols=1, ndmin=1)
     show(plots.training_picture(values, f"Meta-training: {out.name}"), out / PICTURE)
     _look_for_divergence(run, result, rng)
+
+
+def _way(objective: config.Objective, said: bool) -> str:
+    """How tasks adapt, in words; a configuration that does not say has Python's defaults."""
+    if isinstance(objective, BayesianLastLayer):
+        return "the last layer in closed form"
+    steps = f"by {objective.steps} gradient step{'s' * (objective.steps != 1)}"
+    return steps if said else f"{steps}, as the configuration has neither [maml] nor another way"
 
 
 def _look_for_divergence(run: config.Run, result: TrainResult, rng: np.random.Generator) -> None:
