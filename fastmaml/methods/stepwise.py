@@ -112,7 +112,7 @@ class Stepwise(Method):
     #: whether a result stands as it is, and theta is finite if it is given
     stands = staticmethod(is_finite)
 
-    def lengths(self, problem: Problem, dtype: np.dtype[Any]) -> dict[str, int]:
+    def lengths(self, problem: Problem, dtype: np.dtype[Any]) -> dict[str, Any]:
         """Numbers of the vectors that a plan speaks of: with padding."""
         compiled = problem.model.compiled(dtype)
         rates, parameter_rates = padded_rates(problem, dtype)
@@ -147,7 +147,7 @@ class ByParameter(Stepwise):
     It computes tasks' values in another way than gradients, so it looks through both.
     """
 
-    def lengths(self, problem: Problem, dtype: np.dtype[Any]) -> dict[str, int]:
+    def lengths(self, problem: Problem, dtype: np.dtype[Any]) -> dict[str, Any]:
         """Numbers of the vectors that a plan speaks of: plain ones, of which none is shared."""
         n_params = problem.model.n_params
         n_rates = problem.steps * n_params
