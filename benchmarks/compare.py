@@ -12,7 +12,7 @@ import argparse
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import product
 
 from . import report
@@ -86,32 +86,35 @@ def _run(
 
 def _compare_heads(options: argparse.Namespace, workloads: list[str], wanted: list[str]) -> bool:
     """The table of the last layer in closed form; whether a race failed."""
-    start = time.perf_counter()
-    entries = [Entry("fastmaml"), *(Entry(name) for name in wanted if name in HEAD_CONTENDERS)]
-    keys = product(workloads, options.dtypes, options.activations, HEAD_LOSSES)
-    cells, wrong = _run(((cell, entries) for cell in keys), options.rounds)
-    if cells:
-        notes = [f"Median of {options.rounds} rounds.", *_left_out(wrong)]
-        text = report.head_tables(cells, notes, time.perf_counter() - start)
-        print("\n" + text)
-        if not options.only_timings:
-            report.write("head.md", text)
-    return bool(wrong)
+    names = ["fastmaml", *(name for name in wanted if name in HEAD_CONTENDERS)]
+    cells = product(workloads, options.dtypes, options.activations, HEAD_LOSSES)
+    return _compare(options, cells, names, report.head_tables, "head.md")
 
 
 def _compare_formulas(options: argparse.Namespace, workloads: list[str], wanted: list[str]) -> bool:
     """The table of formulas; whether a race failed."""
-    start = time.perf_counter()
     names = ["fastmaml", "custom", *(name for name in wanted if name in FORMULA_CONTENDERS)]
+    cells = product(workloads, options.dtypes)
+    return _compare(options, cells, names, report.formula_tables, "formulas.md")
+
+
+def _compare(
+    options: argparse.Namespace,
+    keys: Iterable[Sequence[str]],
+    names: list[str],
+    tables: Callable[[list[report.Cell], list[str], float], str],
+    file: str,
+) -> bool:
+    """One table in a file of its own; whether a race failed."""
+    start = time.perf_counter()
     entries = [Entry(name) for name in names]
-    keys = product(workloads, options.dtypes)
     cells, wrong = _run(((cell, entries) for cell in keys), options.rounds)
     if cells:
         notes = [f"Median of {options.rounds} rounds.", *_left_out(wrong)]
-        text = report.formula_tables(cells, notes, time.perf_counter() - start)
+        text = tables(cells, notes, time.perf_counter() - start)
         print("\n" + text)
         if not options.only_timings:
-            report.write("formulas.md", text)
+            report.write(file, text)
     return bool(wrong)
 
 

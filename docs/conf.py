@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from importlib.metadata import files
 from importlib.metadata import version as version_of
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_ext"))
@@ -110,3 +112,9 @@ pygments_dark_style = "native"
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 copybutton_only_copy_prompt_lines = True
+
+
+def setup(app: Any) -> None:
+    """Have all pages read anew when what our extensions make of them may have changed."""
+    texts = b"".join(path.read_bytes() for path in sorted((HERE / "_ext").glob("*.py")))
+    app.add_config_value("our_extensions", hashlib.sha256(texts).hexdigest(), "env")

@@ -12,6 +12,7 @@ import json
 import math
 import re
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy as np
 
 from .files import open_file
 
-__all__ = ["parse_json", "read_npz", "require_shallow"]
+__all__ = ["parse_json", "read_headed", "read_npz", "require_shallow"]
 
 #: how deep lists and tables of a JSON text may lie in each other; Python's own limit is not fixed
 DEPTH = 100
@@ -117,6 +118,42 @@ def _array(name: str, content: bytes) -> np.ndarray:
         shape, dtype, content, data, order="F" if header[2] == b"True" else "C"
     )
     return array.astype(header[1][1:].decode())
+
+
+def read_headed(
+    path: str | Path,
+    header_of: Callable[[dict[str, np.ndarray]], dict[str, Any]],
+    unpack: Callable[[dict[str, Any], dict[str, np.ndarray]], Any],
+    newest: int,
+    other: str,
+    damaged: str,
+) -> Any:
+    """Return what `unpack` makes of the header of an npz file and its arrays.
+
+    Formats up to the `newest` are read. `other` says what the file is if `header_of` refuses it,
+    and `damaged` what it is if `unpack` does.
+
+    Raises
+    ------
+    ValueError
+        As `read_npz` does, and in those words, after the file's name.
+    OSError
+        If the file cannot be read.
+    """
+    arrays = read_npz(path)
+    try:
+        header = header_of(arrays)
+    except ValueError as error:
+        raise ValueError(f"{path} is {other} ({error})") from error
+    if header["format"] > newest:
+        raise ValueError(
+            f"{path} was written by fastmaml {header.get('version')!s:.20} in format "
+            f"{header['format']}; accepted are formats up to {newest}: a newer fastmaml reads it"
+        )
+    try:
+        return unpack(header, arrays)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} is {damaged}: {error}") from error
 
 
 def parse_json(text: str) -> Any:

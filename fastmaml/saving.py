@@ -17,7 +17,7 @@ from .learn import Scaling
 from .learn.spec import build, describe, learner_of, maml_of
 from .learner import Learner
 from .maml import MAML
-from .npz import parse_json, read_npz, require_shallow
+from .npz import parse_json, read_headed, require_shallow
 from .parameters import as_theta
 from .version import __version__
 
@@ -233,22 +233,11 @@ def load(path: str | Path) -> Saved:
     Traceback (most recent call last):
     FileNotFoundError: [Errno 2] No such file or directory: 'no/such/file.npz'
     """
-    arrays = read_npz(path)
-    try:
-        header = _header(arrays)
-    except ValueError as error:
-        raise ValueError(
-            f"{path} is no saved model; accepted are files of fastmaml.save ({error})"
-        ) from error
-    if header["format"] > FORMAT:
-        raise ValueError(
-            f"{path} was written by fastmaml {header.get('version')!s:.20} in format "
-            f"{header['format']}; accepted are formats up to {FORMAT}: a newer fastmaml reads it"
-        )
-    try:
-        return _unpack(header, arrays)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path} is a damaged model: {error}") from error
+    saved: Saved = read_headed(
+        path, _header, _unpack, FORMAT, "no saved model; accepted are files of fastmaml.save",
+        "a damaged model",
+    )  # fmt: skip
+    return saved
 
 
 def _header(arrays: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -120,14 +120,20 @@ class Adapted(Standardised):
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
         """Adapt to rows X (rows, n_features) and y as in the meta-training, by their weights."""
         meta = self.meta.estimator
-        X, y = meta._rows(X, y)
-        x, targets = meta._scaled_inputs(X), meta._scaled_targets(y)
-        maml = meta._maml()
+        rows, dtype = self._scaled_rows(X, y)
         if sample_weight is not None:
-            sample_weight = as_weights("sample_weight", sample_weight, len(x))
-        self.theta_ = maml.adapt(meta.theta_, x, targets, sample_weight=sample_weight)
-        self._share(meta._precision(y))
+            sample_weight = as_weights("sample_weight", sample_weight, len(rows[0]))
+        self.theta_ = meta._maml().adapt(meta.theta_, *rows, sample_weight=sample_weight)
+        self._share(dtype)
         return self
+
+    def _scaled_rows(
+        self, X: Any, y: Any, dtype: Any = None
+    ) -> tuple[tuple[NDArray[Any], NDArray[Any]], Any]:
+        """Checked rows in standardised units, in theta's dtype or another; that of predictions."""
+        meta = self.meta.estimator
+        X, y = meta._rows(X, y)
+        return (meta._scaled_inputs(X, dtype), meta._scaled_targets(y, dtype)), meta._precision(y)
 
     def _share(self, dtype: Any) -> None:
         """Have what the meta-training has; predictions will be of a dtype."""

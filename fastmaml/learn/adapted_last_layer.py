@@ -106,7 +106,7 @@ class AdaptedBayesianRegressor(AdaptedRegressor):
         rows = without_rows(meta.model_)
         dtype = meta._dtype
         if X is not None:
-            rows, dtype = self._scaled_rows(X, y)
+            rows, dtype = self._scaled_rows(X, y, np.float64)
         head, theta = meta._objective(), meta.theta_.astype(np.float64)
         weights = None
         if sample_weight is not None:
@@ -125,7 +125,7 @@ class AdaptedBayesianRegressor(AdaptedRegressor):
         that, for its checks and `posterior_`, and so does the first ``predict`` after it: many rows
         in one call are faster than many calls.
         """
-        rows, dtype = self._scaled_rows(X, y)
+        rows, dtype = self._scaled_rows(X, y, np.float64)
         weights = np.ones(len(rows[0]))
         if sample_weight is not None:
             weights = as_weights("sample_weight", sample_weight, len(rows[0]), some=False)
@@ -167,13 +167,6 @@ class AdaptedBayesianRegressor(AdaptedRegressor):
         check_is_fitted(self)
         head, theta = self._as_prior("; accepted to save is one that is")
         return {**self._to_save(), "objective": head, "theta": theta}
-
-    def _scaled_rows(self, X: Any, y: Any) -> tuple[tuple[NDArray[Any], NDArray[Any]], Any]:
-        """Checked rows in standardised units, in float64, and the dtype of predictions."""
-        meta = self.meta.estimator
-        X, y = meta._rows(X, y)
-        rows = meta._scaled_inputs(X, np.float64), meta._scaled_targets(y, np.float64)
-        return rows, meta._precision(y)
 
     def _hidden(self) -> list[Any]:
         meta = self.meta.estimator

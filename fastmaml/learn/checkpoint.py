@@ -14,7 +14,7 @@ import numpy as np
 
 from ..checks import as_count, shown
 from ..files import write_whole
-from ..npz import read_npz
+from ..npz import read_headed
 from .contents import FORMAT, header_of, pack, unpack
 from .loop import Best, TrainState, with_rates
 
@@ -179,22 +179,12 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     Traceback (most recent call last):
     FileNotFoundError: [Errno 2] No such file or directory: 'no/such/file.npz'
     """
-    arrays = read_npz(path)
-    try:
-        header = header_of(arrays)
-    except ValueError as error:
-        raise ValueError(
-            f"{path} is no checkpoint; accepted are those of fastmaml ({error})"
-        ) from error
-    if header["format"] > FORMAT:
-        raise ValueError(
-            f"{path} was written by fastmaml {header.get('version')!s:.20} in format "
-            f"{header['format']}; accepted are formats up to {FORMAT}: a newer fastmaml reads it"
+    return Checkpoint(
+        *read_headed(
+            path, header_of, unpack, FORMAT, "no checkpoint; accepted are those of fastmaml",
+            "a damaged checkpoint",
         )
-    try:
-        return Checkpoint(*unpack(header, arrays))
-    except ValueError as error:
-        raise ValueError(f"{path} is a damaged checkpoint: {error}") from error
+    )  # fmt: skip
 
 
 class Checkpointer:

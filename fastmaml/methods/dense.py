@@ -38,20 +38,13 @@ class Dense(Stepwise):
     def plan(self, problem: Problem, dtype: np.dtype[Any], sizes: Sizes, mode: int) -> StepwisePlan:
         """How a batch of such sizes is worked."""
         model, steps = problem.model, problem.steps
-        compiled = model.compiled(dtype)
         losses = problem.loss, problem.query_loss
-        table = table_with(compiled, order_of(problem, mode), *losses, sizes.weighted)
-        n_padded = compiled.n_padded
-        rates, parameter_rates = padded_rates(problem, dtype)
+        table = table_with(model.compiled(dtype), order_of(problem, mode), *losses, sizes.weighted)
         work = work_of(model, *sizes.rows, steps)
-        scratch = scratch_size(table, sizes.longest, steps, problem.momentum)
-        self.require_memory(problem, dtype, sizes, scratch)
-        return StepwisePlan(
-            method=self, mode=mode, dtype=dtype, table=table,
-            chunks=chunks_by_work(sizes.offsets, work), blocks=np.zeros(0, np.int64), work=work,
-            scratch=scratch, n_gradient=n_padded,
-            n_total=n_padded, n_shared=n_padded + compiled.n_derived,
-            n_rates=parameter_rates.size or rates.size, max_memory=problem.max_memory,
+        return self.planned(
+            problem, dtype, sizes, mode, table=table, work=work,
+            chunks=chunks_by_work(sizes.offsets, work),
+            scratch=scratch_size(table, sizes.longest, steps, problem.momentum),
         )  # fmt: skip
 
     def launch(

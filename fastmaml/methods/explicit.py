@@ -32,21 +32,13 @@ class Explicit(ByParameter):
     def plan(self, problem: Problem, dtype: np.dtype[Any], sizes: Sizes, mode: int) -> StepwisePlan:
         """How a batch of such sizes is worked."""
         model, steps = problem.model, problem.steps
-        table = table_with(
-            model.compiled(dtype),
-            order_of(problem, mode),
-            problem.loss,
-            problem.query_loss,
-            sizes.weighted,
-        )
+        losses = problem.loss, problem.query_loss
+        table = table_with(model.compiled(dtype), order_of(problem, mode), *losses, sizes.weighted)
         work = work_of(model, *sizes.rows, steps) * SLOWER * model.n_params
-        scratch = kernels.scratch_size(table, sizes.longest, steps, problem.momentum)
-        self.require_memory(problem, dtype, sizes, scratch)
-        return StepwisePlan(
-            method=self, mode=mode, dtype=dtype, table=table,
-            chunks=chunks_by_work(sizes.offsets, work), blocks=np.zeros(0, np.int64), work=work,
-            scratch=scratch, n_gradient=model.n_params,
-            n_total=0, n_shared=0, n_rates=steps * model.n_params, max_memory=problem.max_memory,
+        return self.planned(
+            problem, dtype, sizes, mode, table=table, work=work,
+            chunks=chunks_by_work(sizes.offsets, work),
+            scratch=kernels.scratch_size(table, sizes.longest, steps, problem.momentum),
         )  # fmt: skip
 
     def launch(

@@ -62,10 +62,8 @@ class Factored(Stepwise):
     def plan(self, problem: Problem, dtype: np.dtype[Any], sizes: Sizes, mode: int) -> StepwisePlan:
         """How a batch of such sizes is worked."""
         model, steps, n_tasks = problem.model, problem.steps, sizes.n_tasks
-        compiled = model.compiled(dtype)
         losses = problem.loss, problem.query_loss
-        table = table_with(compiled, None, *losses, sizes.weighted)
-        n_padded = compiled.n_padded
+        table = table_with(model.compiled(dtype), None, *losses, sizes.weighted)
         rows, query_rows = sizes.rows
         work = work_of(model, rows, query_rows, steps) + pair_work_of(model, rows, n_tasks, steps)
         table = own_table(table, own_layers(model, *sizes.means, steps), LANES[dtype])
@@ -75,12 +73,9 @@ class Factored(Stepwise):
         scratch = scratch_size(
             table, sizes.counts, sizes.query_counts, blocks, problem.step_weights, mode == RATES
         )
-        self.require_memory(problem, dtype, sizes, scratch)
-        return StepwisePlan(
-            method=self, mode=mode, dtype=dtype, table=table, chunks=chunks, blocks=blocks,
-            work=work, scratch=scratch, n_gradient=n_padded, n_total=n_padded,
-            n_shared=n_padded + compiled.n_derived, n_rates=steps * model.n_layers,
-            max_memory=problem.max_memory,
+        return self.planned(
+            problem, dtype, sizes, mode, table=table, work=work, chunks=chunks, blocks=blocks,
+            scratch=scratch,
         )  # fmt: skip
 
     def launch(

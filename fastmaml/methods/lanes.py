@@ -79,14 +79,10 @@ class Lanes(ByParameter):
         self, problem: Problem, dtype: np.dtype[Any], sizes: Sizes, mode: int,
         table: NDArray[np.int64], work: int, chunks: NDArray[np.int64],
     ) -> StepwisePlan:  # fmt: skip
-        lanes = emitter.LANES[dtype]
-        scratch = kernels.scratch_size(_sizes_of(table, problem, sizes), lanes)
-        self.require_memory(problem, dtype, sizes, scratch)
-        n_params = problem.model.n_params
-        return StepwisePlan(
-            method=self, mode=mode, dtype=dtype, table=table, chunks=chunks,
-            blocks=np.zeros(0, np.int64), work=work, scratch=scratch, n_gradient=n_params,
-            n_total=0, n_shared=0, n_rates=problem.steps * n_params, max_memory=problem.max_memory,
+        sizes_of = _sizes_of(table, problem, sizes)
+        return self.planned(
+            problem, dtype, sizes, mode, table=table, work=work, chunks=chunks,
+            scratch=kernels.scratch_size(sizes_of, emitter.LANES[dtype]),
             longest=(int(sizes.counts.max()), int(sizes.query_counts.max())),
         )  # fmt: skip
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -43,7 +43,8 @@ class StepwisePlan(Plan):
 
     method: Stepwise
     table: NDArray[np.int64]
-    blocks: NDArray[np.int64]  # boundaries in tasks, of which chunks are made; empty where unused
+    # boundaries in tasks, of which chunks are made; empty where unused
+    blocks: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 def is_finite(result: Result, mode: int, theta: NDArray[Any] | None = None) -> bool:
@@ -111,15 +112,33 @@ class Stepwise(Method):
     #: whether a result stands as it is, and theta is finite if it is given
     stands = staticmethod(is_finite)
 
-    def require_memory(
-        self, problem: Problem, dtype: np.dtype[Any], sizes: Sizes, scratch: int
-    ) -> None:
-        """Raise MemoryError if what a worker needs is more than the machine has."""
+    def lengths(self, problem: Problem, dtype: np.dtype[Any]) -> dict[str, Any]:
+        """Numbers of the vectors that a plan speaks of: with padding."""
+        compiled = problem.model.compiled(dtype)
+        rates, parameter_rates = padded_rates(problem, dtype)
+        return {
+            "n_gradient": compiled.n_padded, "n_total": compiled.n_padded,
+            "n_shared": compiled.n_padded + compiled.n_derived,
+            "n_rates": parameter_rates.size or rates.size,
+        }  # fmt: skip
+
+    def planned(
+        self, problem: Problem, dtype: np.dtype[Any], sizes: Sizes, mode: int, scratch: int,
+        **others: Any,
+    ) -> StepwisePlan:  # fmt: skip
+        """The plan of what methods have alike and of the others' fields.
+
+        MemoryError if a worker needs more scratch than the machine has.
+        """
         require_memory(
             scratch * dtype.itemsize,
             f"method {self.name} with steps {problem.steps}, {problem.model!r} and "
             f"{sizes.longest} rows of a task",
         )
+        return StepwisePlan(
+            method=self, mode=mode, dtype=dtype, scratch=scratch, max_memory=problem.max_memory,
+            **self.lengths(problem, dtype), **others,
+        )  # fmt: skip
 
 
 class ByParameter(Stepwise):
@@ -127,6 +146,12 @@ class ByParameter(Stepwise):
 
     It computes tasks' values in another way than gradients, so it looks through both.
     """
+
+    def lengths(self, problem: Problem, dtype: np.dtype[Any]) -> dict[str, Any]:
+        """Numbers of the vectors that a plan speaks of: plain ones, of which none is shared."""
+        n_params = problem.model.n_params
+        n_rates = problem.steps * n_params
+        return {"n_gradient": n_params, "n_total": 0, "n_shared": 0, "n_rates": n_rates}
 
     def canonical(
         self, problem: Problem, plan: StepwisePlan, total: NDArray[np.float64]

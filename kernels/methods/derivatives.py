@@ -29,11 +29,11 @@ from ..models.passes import (
     Block,
     Point,
     backward,
+    copy_rows,
     delta_of,
     derive,
     f_of,
     forward,
-    load_rows,
     r_backward,
     r_delta_of,
     r_forward,
@@ -99,7 +99,7 @@ def derived_of(net, scratch, gradient, hessian):
 @linked
 def _values(net, x, derived):
     """f of one sample, in the row block."""
-    load_rows(net.n_in, net.ld_in, 1, x, derived.rows)
+    copy_rows(1, net.n_in, x, net.n_in, derived.rows, net.ld_in)
     forward(net, Block(1, derived.rows), derived.at, 1)
 
 
@@ -152,7 +152,8 @@ def _add_curvature(net, rows, derived):
         unit[i] = 0
     for first in range(0, rows.n, MAX_ROWS):
         block = Block(min(MAX_ROWS, rows.n - first), derived.rows)
-        load_rows(net.n_in, net.ld_in, block.rows, offset(rows.x, first * net.n_in), block.memory)
+        x = offset(rows.x, first * net.n_in)
+        copy_rows(block.rows, net.n_in, x, net.n_in, block.memory, net.ld_in)
         y = offset(rows.y, first * rows.ld_y)
         for i in range(p):
             unit[i] = 1

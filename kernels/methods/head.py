@@ -44,7 +44,7 @@ from ..models.layers import (
     value,
     weights_of,
 )
-from ..models.passes import load_rows
+from ..models.passes import copy_rows
 from ..vectors.cholesky import whole
 from ..vectors.mixed import scale_rows
 from ..vectors.pointers import offset
@@ -132,9 +132,9 @@ def load(net, support, query, first, last, block):
     for task in range(first, last):
         k0, q0 = support.offsets[task], query.offsets[task]
         k, q = support.offsets[task + 1] - k0, query.offsets[task + 1] - q0
-        load_rows(n_in, ld_in, k, offset(support.x, k0 * n_in), at)
+        copy_rows(k, n_in, offset(support.x, k0 * n_in), n_in, at, ld_in)
         at = offset(at, k * ld_in)
-        load_rows(n_in, ld_in, q, offset(query.x, q0 * n_in), at)
+        copy_rows(q, n_in, offset(query.x, q0 * n_in), n_in, at, ld_in)
         at = offset(at, q * ld_in)
 
 

@@ -37,7 +37,7 @@ from ..models.layers import (
     value,
     weights_of,
 )
-from ..models.passes import load_rows
+from ..models.passes import copy_rows
 from ..vectors.pointers import offset
 from .adjoint import along_adjoint
 from .blocks import count_of, row_of
@@ -52,7 +52,8 @@ from .run import adjoint_of, own_after, rate_of, support_pass
 def values(net, run, this, order):
     """A, and by the order D1 and D2, of a pass."""
     rows, first = this.block.rows, this.side.offsets[this.side.first]
-    load_rows(net.n_in, net.ld_in, rows, offset(this.side.x, first * net.n_in), this.block.memory)
+    x = offset(this.side.x, first * net.n_in)
+    copy_rows(rows, net.n_in, x, net.n_in, this.block.memory, net.ld_in)
     for number in range(1, net.n_layers + 1):
         layer = layer_of(net, number)
         a, z = value(net, this.block, A, number), value(net, this.block, A, number + 1)

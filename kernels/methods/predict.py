@@ -9,7 +9,7 @@ from ..compile.jit import kernel
 from ..compile.link import linked
 from ..compile.records import View, net_of
 from ..models.padded import spread
-from ..models.passes import MAX_ROWS, Block, Point, derive, f_of, forward, load_rows
+from ..models.passes import MAX_ROWS, Block, Point, copy_rows, derive, f_of, forward
 from ..vectors.emitter import on_line
 from ..vectors.pointers import offset
 from .tasks import vector_of, vectors_of
@@ -27,12 +27,9 @@ def predict_rows(net, x, n_rows, at, memory, f):
     n_in, n_out, ld_out = net.n_in, net.n_out, net.ld_out
     for first in range(0, n_rows, MAX_ROWS):
         block = Block(min(MAX_ROWS, n_rows - first), memory)
-        load_rows(n_in, net.ld_in, block.rows, offset(x, first * n_in), memory)
+        copy_rows(block.rows, n_in, offset(x, first * n_in), n_in, memory, net.ld_in)
         forward(net, block, at, 0)
-        found, out = f_of(net, block), offset(f, first * n_out)
-        for i in range(block.rows):
-            for j in range(n_out):
-                out[i * n_out + j] = found[i * ld_out + j]
+        copy_rows(block.rows, n_out, f_of(net, block), ld_out, offset(f, first * n_out), n_out)
 
 
 @linked

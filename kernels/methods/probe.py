@@ -14,11 +14,11 @@ from ..models.passes import (
     Block,
     Point,
     backward,
+    copy_rows,
     delta_of,
     derive,
     f_of,
     forward,
-    load_rows,
     r_backward,
     r_delta_of,
     r_forward,
@@ -54,14 +54,6 @@ def scratch_size(table: np.ndarray, rows: int) -> int:
 
 
 @linked
-def _copy(rows, n, source, ld_source, target, ld_target):
-    """Copy rows of n numbers; what is beyond them in the target is 0."""
-    for i in range(rows):
-        for j in range(ld_target):
-            target[i * ld_target + j] = source[i * ld_source + j] if j < n else 0
-
-
-@linked
 def _probe(net, theta, n_rows, order, add, given, scratch, out):
     n_out, ld_out = net.n_out, net.ld_out
     n_padded, n_derived = net.n_padded, net.n_derived
@@ -73,18 +65,18 @@ def _probe(net, theta, n_rows, order, add, given, scratch, out):
     derive(net, at)
     spread(net, given.v, along.w)
     derive(net, along)
-    load_rows(net.n_in, net.ld_in, n_rows, given.x, block.memory)
+    copy_rows(n_rows, net.n_in, given.x, net.n_in, block.memory, net.ld_in)
     forward(net, block, at, order)
-    _copy(n_rows, n_out, f_of(net, block), ld_out, out.f, n_out)
+    copy_rows(n_rows, n_out, f_of(net, block), ld_out, out.f, n_out)
     if order > 0:
-        _copy(n_rows, n_out, given.delta, n_out, delta_of(net, block), ld_out)
+        copy_rows(n_rows, n_out, given.delta, n_out, delta_of(net, block), ld_out)
         spread(net, given.v, padded)
         backward(net, block, at, order, padded, add)
         gather(net, padded, out.g)
     if order > 1:
         r_forward(net, block, at, along)
-        _copy(n_rows, n_out, rf_of(net, block), ld_out, out.rf, n_out)
-        _copy(n_rows, n_out, given.r_delta, n_out, r_delta_of(net, block), ld_out)
+        copy_rows(n_rows, n_out, rf_of(net, block), ld_out, out.rf, n_out)
+        copy_rows(n_rows, n_out, given.r_delta, n_out, r_delta_of(net, block), ld_out)
         spread(net, given.v, padded)
         r_backward(net, block, at, along, padded, add)
         gather(net, padded, out.hv)

@@ -20,7 +20,7 @@ from ..compile.link import linked
 from ..compile.records import layer_of, net_of
 from ..models.layers import A, derive, forward, value
 from ..models.padded import spread
-from ..models.passes import Block, Point, load_rows
+from ..models.passes import Block, Point, copy_rows
 from ..vectors.cholesky import forward_row, take_in
 from ..vectors.pointers import offset
 
@@ -39,8 +39,8 @@ def prepare_stream(net, theta, shared):
 @linked
 def features_of_row(net, shared, x, memory, phi, n):
     """phi (n,): the features of one row, the 1 for a bias, and zeros."""
-    layer, block = layer_of(net, net.n_layers), Block(1, memory)
-    load_rows(layer_of(net, 1).n_in, layer_of(net, 1).ld_in, 1, x, memory)
+    layer, block, first = layer_of(net, net.n_layers), Block(1, memory), layer_of(net, 1)
+    copy_rows(1, first.n_in, x, first.n_in, memory, first.ld_in)
     forward(net, block, Point(shared, offset(shared, net.n_padded)), 0)
     a, n_in = value(net, block, A, net.n_layers), layer.n_in
     for j in range(n_in):

@@ -25,11 +25,11 @@ from ..models.passes import (
     Block,
     Point,
     backward,
+    copy_rows,
     delta_of,
     derive,
     f_of,
     forward,
-    load_rows,
     r_backward,
     r_delta_of,
     r_forward,
@@ -114,7 +114,8 @@ def sweep(net, rows, at, along, memory, order) -> float:
     n_in, total = net.n_in, 0.0
     for first in range(0, rows.n, MAX_ROWS):
         block, add = Block(min(MAX_ROWS, rows.n - first), memory.rows), first > 0
-        load_rows(n_in, net.ld_in, block.rows, offset(rows.x, first * n_in), block.memory)
+        x = offset(rows.x, first * n_in)
+        copy_rows(block.rows, n_in, x, n_in, block.memory, net.ld_in)
         forward(net, block, at, order)
         y = offset(rows.y, first * rows.ld_y)
         output = output_of(net, rows.side, block.rows, f_of(net, block), y)

@@ -24,8 +24,9 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-#: the complex step: a power of two, so that multiplying by it rounds nothing
-STEP = 2.0**-300
+#: the complex step: a power of two, so that multiplying by it rounds nothing. (NumPy's float64:
+#: where the JIT is off, Python's float times a float32 would be a float32, and so 0.)
+STEP = np.float64(2.0**-300)
 #: an imaginary part beyond this times the size of the number is no step, but a rounding error
 LARGEST = 2.0**-60
 

@@ -3,7 +3,7 @@
 They are compiled once more, for arrays of vectors (``vectors.numbers``). Between them stands the
 loss:
 
-* slopes     f, ``delta = dL/df``, then ``g = J^T delta``; f and delta are kept
+* slopes     f, ``delta = dL/df``, then ``g = J^T delta``; f and delta are kept. So it is with query
 * products   ``Rf = J v``, ``R delta``, then ``hv = J^T R delta + sum delta d2f v``
 
 A user's function may raise, which leaves NaN behind in all lanes: the results are then not finite,
@@ -99,29 +99,6 @@ def _prepare() -> Any:
     return prepare
 
 
-def _slopes(sizes: tuple[int, int, int], forward: Any, vjp: Any, kind: str) -> Any:
-    p, n_in, n_out = sizes
-    slope = operation(f"{_ROWS} delta value", _write_slope, kind, n_out)
-
-    def slopes(numbers, rows, w, kept, g):
-        lanes, n = lanes_of(g), rows.n
-        f, delta = kept, offset(kept, n * n_out * lanes)
-        value = offset(kept, 2 * n * n_out * lanes)  # of no use
-        theta, x = lane_run(w, p), lane_rows(rows.x, n, n_in)
-        _fill(g, p * lanes, 0)
-        try:
-            forward(theta, x, lane_rows(f, n, n_out))
-            slope(
-                numbers, n, rows.x, rows.y, rows.width, rows.weights, rows.stride, rows.scale, f,
-                delta, value,
-            )  # fmt: skip
-            vjp(theta, x, lane_rows(delta, n, n_out), lane_run(g, p))
-        except Exception:
-            _fill(g, p * lanes, np.nan)
-
-    return slopes
-
-
 def _query(sizes: tuple[int, int, int], forward: Any, vjp: Any, kind: str) -> Any:
     p, n_in, n_out = sizes
     slope = operation(f"{_ROWS} delta value", _write_slope, kind, n_out)
@@ -143,6 +120,16 @@ def _query(sizes: tuple[int, int, int], forward: Any, vjp: Any, kind: str) -> An
             _fill(value, lanes, np.nan)
 
     return query
+
+
+def _slopes(n_out: int, query: Any) -> Any:
+    """``query`` of the support loss: it leaves f and delta."""
+
+    def slopes(numbers, rows, w, kept, g):
+        value = offset(kept, 2 * rows.n * n_out * lanes_of(g))  # of no use
+        query(numbers, rows, w, kept, value, g)
+
+    return slopes
 
 
 def _products(sizes: tuple[int, int, int], vjp: Any, jvp: Any, hvp: Any, kind: str) -> Any:
@@ -176,11 +163,14 @@ def custom_lanes(
 ) -> LanePasses:
     """The passes of a model of (parameters, inputs, outputs), of its functions and two losses."""
     forward, vjp, jvp, hvp = functions
-    made = (
-        _prepare(), _slopes(sizes, forward, vjp, kind), _query(sizes, forward, vjp, query_kind),
-        _products(sizes, vjp, jvp, hvp, kind),
+
+    def made(function: Any) -> Any:
+        function.__module__ = "custom"  # not the package's: what it calls its store cannot watch
+        return linked(function)
+
+    query = made(_query(sizes, forward, vjp, query_kind))
+    of_support = query if kind == query_kind else made(_query(sizes, forward, vjp, kind))
+    return LanePasses(
+        made(_prepare()), made(_slopes(sizes[2], of_support)), query,
+        made(_products(sizes, vjp, jvp, hvp, kind)), 0, 3 * sizes[2], 2 * sizes[2],
     )  # fmt: skip
-    for each in made:
-        each.__module__ = "custom"  # not the package's: what they call its store cannot watch
-    prepare, slopes, query, products = map(linked, made)
-    return LanePasses(prepare, slopes, query, products, 0, 3 * sizes[2], 2 * sizes[2])

@@ -25,6 +25,7 @@ from numba.extending import intrinsic
 
 from ..compile.link import linked
 from ..vectors.elementary import FUNCTIONS
+from ..vectors.loops import row_loop
 from ..vectors.machines import Lanes, Registers
 from .formula_arrays import (
     plain_backward,
@@ -75,26 +76,12 @@ class _Writer:
 
     def rows(self, memory: Any, count: Any, start: list[Lanes], body: Any) -> list[Lanes]:
         """``values = body(vector, values)`` for each vector of rows; values stay in registers."""
-        b = self.b
-        entry, head = b.block, b.append_basic_block("rows")
-        done = b.append_basic_block("rows.done")
-        b.branch(head)
-        b.position_at_end(head)
-        index = b.phi(self.int)
-        index.add_incoming(self.number(0), entry)
-        carried = [b.phi(self.m.vector) for _ in start]
-        for phi, value in zip(carried, start, strict=True):
-            phi.add_incoming(value.value, entry)
-        left = b.sub(count, index)
-        vector = _Vector(self, memory, count, index, self.m.first_lanes(left))
-        values = body(vector, [Lanes(self.m, phi) for phi in carried])
-        following = b.add(index, self.number(self.m.lanes))
-        index.add_incoming(following, b.block)
-        for phi, value in zip(carried, values, strict=True):
-            phi.add_incoming(value.value, b.block)
-        b.cbranch(b.icmp_signed("<", following, count), head, done)
-        b.position_at_end(done)
-        return values
+
+        def of_rows(index: Any, values: list[Lanes]) -> list[Lanes]:
+            mask = self.m.first_lanes(self.b.sub(count, index))
+            return body(_Vector(self, memory, count, index, mask), values)
+
+        return row_loop(self.m, self.b, count, self.m.lanes, start, of_rows)
 
     def add_sums(self, totals: list[Lanes], out: Any, add: Any) -> None:
         """The sums of vectors, one for each parameter, to a padded vector, or added to it."""

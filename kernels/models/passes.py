@@ -161,14 +161,15 @@ def kept_of(net, block):
 
 
 @linked
-def load_rows(n, ld, rows, source, out):
-    """Copy rows of n numbers into rows of ld numbers, zero-padded."""
-    if n == ld:
+def copy_rows(rows, n, source, ld_source, out, ld):
+    """Copy n numbers of each row of ld_source into rows of ld numbers, zero-padded."""
+    if n == ld_source and n == ld:
         for i in range(rows * n):
             out[i] = source[i]
         return
-    for i in range(rows * ld):
-        out[i] = 0
+    if n < ld:
+        for i in range(rows * ld):
+            out[i] = 0
     for i in range(rows):
         for j in range(n):
-            out[i * ld + j] = source[i * n + j]
+            out[i * ld + j] = source[i * ld_source + j]

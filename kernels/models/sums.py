@@ -22,9 +22,9 @@ from .passes import (
     Block,
     Passes,
     Point,
+    copy_rows,
     delta_of,
     f_of,
-    load_rows,
     r_delta_of,
     rf_of,
 )
@@ -96,16 +96,6 @@ def _own(at, part):
 
 
 @linked
-def _load_columns(n, ld, rows, source, ld_source, out):
-    """Copy n numbers of each row of ld_source into rows of ld numbers, zero-padded."""
-    for i in range(rows):
-        for j in range(n):
-            out[i * ld + j] = source[i * ld_source + j]
-        for j in range(n, ld):
-            out[i * ld + j] = 0
-
-
-@linked
 def _derive(net, w, c):
     for number in range(net.n_parts):
         part = part_of(net, number)
@@ -121,7 +111,7 @@ def _forward(net, block, at, order):
         place = part.place if order > 0 else net.n_in + net.n_out
         own = Block(block.rows, offset(block.memory, block.rows * place))
         x = offset(block.memory, part.column)
-        _load_columns(sub.n_in, sub.ld_in, block.rows, x, net.n_in, own.memory)
+        copy_rows(block.rows, sub.n_in, x, net.n_in, own.memory, sub.ld_in)
         part_forward(sub, own, _own(at, part), order)
         _add_outputs(net.n_out, sub.ld_out, block.rows, number > 0, f_of(sub, own), f)
 
@@ -132,7 +122,7 @@ def _backward(net, block, at, order, g, add):
     for number in range(net.n_parts):
         part = part_of(net, number)
         sub, own = net_at(net, part.net), own_block(block, part)
-        load_rows(net.n_out, sub.ld_out, block.rows, delta, delta_of(sub, own))
+        copy_rows(block.rows, net.n_out, delta, net.n_out, delta_of(sub, own), sub.ld_out)
         part_backward(sub, own, _own(at, part), order, offset(g, part.padded), add)
 
 
@@ -152,7 +142,7 @@ def _r_backward(net, block, at, along, hv, add):
     for number in range(net.n_parts):
         part = part_of(net, number)
         sub, own = net_at(net, part.net), own_block(block, part)
-        load_rows(net.n_out, sub.ld_out, block.rows, r_delta, r_delta_of(sub, own))
+        copy_rows(block.rows, net.n_out, r_delta, net.n_out, r_delta_of(sub, own), sub.ld_out)
         point, direction = _own(at, part), _own(along, part)
         part_r_backward(sub, own, point, direction, offset(hv, part.padded), add)
 

@@ -54,24 +54,34 @@ class RegisterRows:
 
     def rows(self, count: Any, start: list[Lanes], body: Any) -> list[Lanes]:
         """``totals = body(row, totals)`` for each row, of which there is one; in registers."""
-        b = self.b
-        entry, head = b.block, b.append_basic_block("rows")
-        done = b.append_basic_block("rows.done")
-        b.branch(head)
-        b.position_at_end(head)
-        index = b.phi(self.int)
-        index.add_incoming(self._value(0), entry)
-        carried = [b.phi(self.m.vector) for _ in start]
-        for phi, value in zip(carried, start, strict=True):
-            phi.add_incoming(value.value, entry)
-        values = body(index, [Lanes(self.m, phi) for phi in carried])
-        following = b.add(index, self._value(1))
-        index.add_incoming(following, b.block)
-        for phi, value in zip(carried, values, strict=True):
-            phi.add_incoming(value.value, b.block)
-        b.cbranch(b.icmp_signed("<", following, count), head, done)
-        b.position_at_end(done)
-        return values
+        return row_loop(self.m, self.b, count, 1, start, body)
+
+
+def row_loop(
+    m: Registers, b: Any, count: Any, step: int, start: list[Lanes], body: Any
+) -> list[Lanes]:
+    """``values = body(row, values)`` for every step-th row, of which there is one.
+
+    The values stay in registers.
+    """
+    integer = ir.IntType(64)
+    entry, head = b.block, b.append_basic_block("rows")
+    done = b.append_basic_block("rows.done")
+    b.branch(head)
+    b.position_at_end(head)
+    index = b.phi(integer)
+    index.add_incoming(ir.Constant(integer, 0), entry)
+    carried = [b.phi(m.vector) for _ in start]
+    for phi, value in zip(carried, start, strict=True):
+        phi.add_incoming(value.value, entry)
+    values = body(index, [Lanes(m, phi) for phi in carried])
+    following = b.add(index, ir.Constant(integer, step))
+    index.add_incoming(following, b.block)
+    for phi, value in zip(carried, values, strict=True):
+        phi.add_incoming(value.value, b.block)
+    b.cbranch(b.icmp_signed("<", following, count), head, done)
+    b.position_at_end(done)
+    return values
 
 
 class ArrayRows:
