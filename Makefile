@@ -49,9 +49,9 @@ test: $(call needs,test) ## the test suite
 nojit: $(call needs,test) ## the kernels as plain Python, where an index out of bounds is an error
 	NUMBA_DISABLE_JIT=1 $(bin)/pytest $(PYTEST_ARGS) $(NOJIT_TESTS)
 
-floors: $(floors)/.stamp ## the suite on the oldest versions that pyproject.toml allows
+floors: $(floors)/.stamp ## the suite, and some of the peers, on the oldest versions allowed
 	$(floors)/bin/pytest $(PYTEST_ARGS) $(TESTS)
-	$(floors)/bin/pytest $(PYTEST_ARGS) -m peers
+	$(floors)/bin/pytest $(PYTEST_ARGS) -m "peers and floors" tests/peers
 
 installs: $(call needs,test) ## the tests of installing, with every Python of this machine
 	$(bin)/python tools/installs.py
@@ -68,10 +68,10 @@ doctest: $(wheel)/.stamp ## the examples in the docstrings, on the built wheel
 	  --doctest-modules --doctest-ignore-import-errors fastmaml
 
 peers: $(call needs,peers) ## the results against and in JAX (and PyTorch where it is installed)
-	$(bin)/pytest $(PYTEST_ARGS) -m peers
+	$(bin)/pytest $(PYTEST_ARGS) -m peers tests/peers
 
 fuzz: $(call needs,test) ## random calls and damaged files, two minutes; longer: make fuzz SEED=7 TIMES=20
-	FUZZ_SEED=$(SEED) FUZZ_TIMES=$(TIMES) $(bin)/pytest -m fuzz
+	FUZZ_SEED=$(SEED) FUZZ_TIMES=$(TIMES) $(bin)/pytest $(PYTEST_ARGS) -m fuzz tests/fuzz
 
 lint: $(call needs,dev) $(wheel)/.stamp ## ruff, import rules, types
 	$(bin)/ruff check .
