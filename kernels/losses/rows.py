@@ -1,9 +1,9 @@
 """Losses on whole registers: as many rows at once as a register has numbers, one in each lane.
 
-What a loss does with some rows is written once, for both machines of ``vectors.loops``, with `Rows`.
-It is computed in float64, whatever the outputs are, and for each lane by itself: the result of a
-row does not depend on where it stands. Where fewer rows are left than there are lanes, the others
-do what the last one does once more, and write the same.
+What a loss does with some `Rows` is written once, for both machines of ``vectors.loops``. It is
+computed in float64, whatever the outputs are, and for each lane by itself: the result of a row does
+not depend on where it stands. Where fewer rows are left than there are lanes, the others do what
+the last one does once more, and write the same.
 """
 
 from __future__ import annotations

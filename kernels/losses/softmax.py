@@ -39,7 +39,7 @@ def _slope(rows: Rows) -> None:
     z, others, own = rows.each(rows.n, [0.0, 0.0, float("nan")], exps)
     hi, lo = log_parts(m, z)
     rows.end(hi + lo + (largest - own))
-    factor = rows.factor / m.where(own == own, z, own)  # noqa: PLR0124
+    factor = rows.factor / m.where(own == own, z, own)
     of_label = -(factor * others)  # what its own p lacks of 1, to all its digits
 
     def slopes(j: Any, nothing: list[Any]) -> list[Any]:
