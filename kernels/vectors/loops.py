@@ -71,6 +71,10 @@ class RegisterRows:
             number = b.extract_element(result, ir.Constant(ir.IntType(32), lane))
             b.store(number, b.gep(pointer, [place]))
 
+    def sum(self, column: Any, other: Any) -> Any:
+        """The column so far behind one."""
+        return self.b.add(self._value(column), self._value(other))
+
     def spread(self, number: Any) -> Lanes:
         """A number, of either kind, in every lane."""
         if isinstance(number.type, ir.IntType):
@@ -133,6 +137,10 @@ class ArrayRows:
     def scatter(self, value: Any, memory: Any, count: int, stride: int, column: int) -> None:
         """Write a number of each row: beyond the last it is that of the last once more."""
         memory[self._places(count, stride, column)] = value
+
+    def sum(self, column: int, other: int) -> int:
+        """The column so far behind one."""
+        return column + other
 
     def spread(self, number: Any) -> Any:
         """A number, of either kind, in every lane."""
