@@ -1,6 +1,6 @@
 """Losses of one output and one target, ``l = sum_j l(f_j, y_j)``, so that G is diagonal.
 
-They are the formulas of ``vectors.loss_formulas``, which the method ``lanes`` has in its passes.
+Their formulas are in ``vectors.loss_formulas``, from where the method ``lanes`` takes them, too.
 """
 
 from __future__ import annotations
