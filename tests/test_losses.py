@@ -17,6 +17,7 @@ from test_checks import error
 
 import fastmaml as fm
 from fastmaml import learn
+from fastmaml.losses import LOSSES
 
 TOLERANCE = {"float64": 1e-11, "float32": 2e-4}
 
@@ -289,6 +290,26 @@ def test_an_output_without_a_value_has_no_slope(name, dtype):
             assert np.isnan(maml.gradient(theta, rows, y)[0]), method
         with pytest.warns(fm.DivergenceWarning, match="task 0 diverged in inner step 1"):
             fm.MAML(model, loss=KINDS[name]).adapt(theta, rows, y)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", KINDS)
+def test_a_row_has_the_same_bits_wherever_it_stands(name, dtype):
+    """Vectors take several rows at once, of which the last has too few. Each row has parameters
+    of its own here, and is the input 1 of these."""
+    n, rng = 19, np.random.default_rng(0)
+    model, x = fm.Linear(n, 2, intercept=False), np.eye(n)
+    theta, weights = rng.normal(size=2 * n).astype(dtype), rng.uniform(0.5, 2, n)
+    y = rng.integers(0, 2, (n, {"softmax": 1, "gaussian_nll": 1}.get(name, 2)))
+    loss = fm.Loss(cauchy, cauchy_slope, cauchy_curvature, mean=False)
+    if name != "own":
+        loss = getattr(fm, LOSSES[name])(mean=False)
+    maml = fm.MAML(model, 0.1, 1, loss=loss, method="dense")
+    want = maml.gradient(theta, x, y, sample_weight=weights).reshape(2, n)
+    for rows in (np.roll(range(n), 1), np.roll(range(n), 5), range(3), [7], range(10, 19)):
+        rows = list(rows)
+        got = maml.gradient(theta, x[rows], y[rows], sample_weight=weights[rows]).reshape(2, n)
+        np.testing.assert_array_equal(got[:, rows], want[:, rows])
 
 
 def test_means_and_sums():

@@ -21,13 +21,13 @@ KINDS: dict[str, passes.Loss] = {"squared": SQUARED}
 
 #: where those lie that are imported only when a loss is of them
 _MODULES = {
-    "huber": "robust",
-    "pseudo_huber": "robust",
-    "log_cosh": "robust",
-    "quantile": "robust",
+    "huber": "elementwise",
+    "pseudo_huber": "elementwise",
+    "log_cosh": "elementwise",
+    "quantile": "elementwise",
     "gaussian": "gaussian",
-    "logistic": "likelihoods",
-    "poisson": "likelihoods",
+    "logistic": "elementwise",
+    "poisson": "elementwise",
     "softmax": "softmax",
 }
 

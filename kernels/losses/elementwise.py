@@ -1,61 +1,44 @@
-"""Losses of one output and one target: the loop over rows and outputs that they have in common.
+"""Losses of one output and one target, ``l = sum_j l(f_j, y_j)``, so that G is diagonal.
 
-Such a loss is ``l = sum_j l(f_j, y_j)``, so G is diagonal. It is written as two functions of
-numbers, which are inlined, and computed in float64 whatever the outputs are:
-
-    value_and_slope(numbers, f, y)    l and dl/df
-    curvature(numbers, f, y)          d2l/df2
+Their formulas are in ``vectors.loss_formulas``, from where the method ``lanes`` takes them, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
+from ..vectors.loss_formulas import LANE_LOSSES
+from .passes import Loss
+from .rows import Rows, loss_of_rows
 
-from ..compile.link import linked
-from .passes import Loss, weight_of
+
+def elementwise(kind: str) -> Loss:
+    """The two linked functions of a loss, by its word."""
+    value_and_slope, curvature, count = LANE_LOSSES[kind]
+
+    def write_slope(rows: Rows) -> None:
+        numbers = [rows.number(i) for i in range(count)]
+
+        def body(j: Any, total: list[Any]) -> list[Any]:
+            value, slope = value_and_slope(rows.m, numbers, rows.f(j), rows.y(j))
+            rows.put(rows.factor * slope, j)
+            return [total[0] + value]
+
+        rows.end(rows.each(rows.n, [0.0], body)[0])
+
+    def write_bend(rows: Rows) -> None:
+        numbers = [rows.number(i) for i in range(count)]
+
+        def body(j: Any, total: list[Any]) -> list[Any]:
+            curved = curvature(rows.m, numbers, rows.f(j), rows.y(j))
+            rows.put(rows.factor * curved * rows.rf(j), j)
+            return total
+
+        rows.each(rows.n, [], body)
+
+    return loss_of_rows(kind, write_slope, write_bend)
 
 
-def elementwise(
-    kind: str, value_and_slope: Callable[..., Any], curvature: Callable[..., Any], own: bool = False
-) -> Loss:
-    """The two linked functions of a loss; of the package, a kind names one.
-
-    A user's ``own`` are known to this process only. They may raise, which leaves NaN behind.
-    """
-
-    def slope(numbers, output, scale, delta) -> float:
-        n, ld, ld_y, f, y = output.n, output.ld, output.ld_y, output.f, output.y
-        total = 0.0
-        for i in range(output.rows * ld if own else 0):
-            delta[i] = np.nan
-        for i in range(output.rows):
-            weight = weight_of(output, i)
-            for j in range(n):
-                at = np.float64(f[i * ld + j])
-                value, of_f = value_and_slope(numbers, at, np.float64(y[i * ld_y + j]))
-                total += weight * value
-                delta[i * ld + j] = weight * scale * of_f
-            for j in range(n, ld):
-                delta[i * ld + j] = 0
-        return total
-
-    def bend(numbers, output, scale, rf, r_delta):
-        n, ld, ld_y, f, y = output.n, output.ld, output.ld_y, output.f, output.y
-        for i in range(output.rows * ld if own else 0):
-            r_delta[i] = np.nan
-        for i in range(output.rows):
-            factor = weight_of(output, i) * scale
-            for j in range(n):
-                at = np.float64(f[i * ld + j])
-                curved = curvature(numbers, at, np.float64(y[i * ld_y + j]))
-                r_delta[i * ld + j] = factor * curved * rf[i * ld + j]
-            for j in range(n, ld):
-                r_delta[i * ld + j] = 0
-
-    for function in (slope, bend):
-        function.__module__ = "own" if own else __name__
-        function.__name__ = function.__qualname__ = f"{kind}_{function.__name__}"
-    return Loss(linked(slope), linked(bend))
+HUBER, PSEUDO_HUBER, LOG_COSH, QUANTILE, LOGISTIC, POISSON = map(
+    elementwise, ("huber", "pseudo_huber", "log_cosh", "quantile", "logistic", "poisson")
+)

@@ -13,52 +13,41 @@ D. A. Nix, A. S. Weigend, Estimating the mean and variance of the target probabi
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
-from ..compile.jit import helper
-from ..compile.link import linked
-from .passes import Loss, weight_of
+from ..vectors.elementary import exp
+from .rows import Rows, loss_of_rows
 
-
-@helper
-def _of_target(output, row, j):
-    """The log variance s of a target, h and u."""
-    at = row * output.ld + j
-    s = np.float64(output.f[at + output.n_y])
-    h = np.exp(-0.5 * s)
-    u = (np.float64(output.f[at]) - np.float64(output.y[row * output.ld_y + j])) * h
-    return s, h, u
+_LOG_2_PI = 1.8378770664093453
 
 
-@linked
-def gaussian_slope(numbers, output, scale, delta) -> float:
-    """``delta = scale (u h, 1/2 (1 - u^2))``; returns the sum of l."""
-    k, ld, total = output.n_y, output.ld, 0.0
-    for i in range(output.rows):
-        weight = weight_of(output, i)
-        for j in range(2 * k, ld):
-            delta[i * ld + j] = 0
-        for j in range(k):
-            s, h, u = _of_target(output, i, j)
-            total += weight * (0.5 * (1.8378770664093453 + s + u * u))  # log 2 pi
-            delta[i * ld + j] = weight * scale * (u * h)
-            delta[i * ld + j + k] = weight * scale * (0.5 - 0.5 * u * u)
-    return total
+def _of_target(rows: Rows, j: Any) -> tuple[Any, Any, Any, Any]:
+    """The log variance s of a target and its column, h and u."""
+    column = rows.on.sum(j, rows.n_y)
+    s = rows.f(column)
+    h = exp(rows.m, -0.5 * s)
+    return s, column, h, (rows.f(j) - rows.y(j)) * h
 
 
-@linked
-def gaussian_bend(numbers, output, scale, rf, r_delta):
-    """``R delta = scale (h^2 Rm - u h Rs, 1/2 u^2 Rs - u h Rm)``."""
-    k, ld = output.n_y, output.ld
-    for i in range(output.rows):
-        factor = weight_of(output, i) * scale
-        for j in range(2 * k, ld):
-            r_delta[i * ld + j] = 0
-        for j in range(k):
-            _, h, u = _of_target(output, i, j)
-            rm, rs = np.float64(rf[i * ld + j]), np.float64(rf[i * ld + j + k])
-            r_delta[i * ld + j] = factor * (h * h * rm - u * h * rs)
-            r_delta[i * ld + j + k] = factor * (0.5 * u * u * rs - u * h * rm)
+def _slope(rows: Rows) -> None:
+    def body(j: Any, total: list[Any]) -> list[Any]:
+        s, column, h, u = _of_target(rows, j)
+        rows.put(rows.factor * (u * h), j)
+        rows.put(rows.factor * (0.5 - 0.5 * u * u), column)
+        return [total[0] + 0.5 * (_LOG_2_PI + s + u * u)]
+
+    rows.end(rows.each(rows.n_y, [0.0], body)[0])
 
 
-GAUSSIAN = Loss(gaussian_slope, gaussian_bend)
+def _bend(rows: Rows) -> None:
+    def body(j: Any, nothing: list[Any]) -> list[Any]:
+        _, column, h, u = _of_target(rows, j)
+        rm, rs = rows.rf(j), rows.rf(column)
+        rows.put(rows.factor * (h * h * rm - u * h * rs), j)
+        rows.put(rows.factor * (0.5 * u * u * rs - u * h * rm), column)
+        return nothing
+
+    rows.each(rows.n_y, [], body)
+
+
+GAUSSIAN = loss_of_rows("gaussian", _slope, _bend)

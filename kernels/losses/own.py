@@ -1,7 +1,8 @@
 """A loss of a user's own: compiled functions of one output and one target, value, slope, curvature.
 
-They are compiled anew, so that a division by zero gives inf as everywhere here, and called in the
-loop of ``elementwise``. Where one raises an exception, NaN stands for what it was to compute.
+They are compiled anew, so that a division by zero gives inf as everywhere here, and called number
+by number, in float64 whatever the outputs are. Where one raises an exception, NaN stands for what
+it was to compute.
 """
 
 from __future__ import annotations
@@ -13,9 +14,8 @@ from typing import Any
 import numpy as np
 from numba import config, njit, types
 
-from ..compile.jit import helper
-from .elementwise import elementwise
-from .passes import Loss
+from ..compile.link import linked
+from .passes import Loss, weight_of
 
 
 @functools.lru_cache(maxsize=64)
@@ -45,12 +45,34 @@ def own_loss(
     """The linked functions of such a loss; each is a function of two float64 numbers."""
     own_value, own_slope, own_curvature = map(_compiled, (value, slope, curvature))
 
-    @helper
-    def value_and_slope(numbers, f, y):
-        return np.float64(own_value(f, y)), np.float64(own_slope(f, y))
+    def own_slopes(numbers, output, scale, delta) -> float:
+        n, ld, ld_y, f, y = output.n, output.ld, output.ld_y, output.f, output.y
+        total = 0.0
+        for i in range(output.rows * ld):
+            delta[i] = np.nan
+        for i in range(output.rows):
+            weight = weight_of(output, i)
+            for j in range(n):
+                at, to = np.float64(f[i * ld + j]), np.float64(y[i * ld_y + j])
+                total += weight * np.float64(own_value(at, to))
+                delta[i * ld + j] = weight * scale * np.float64(own_slope(at, to))
+            for j in range(n, ld):
+                delta[i * ld + j] = 0
+        return total
 
-    @helper
-    def curved(numbers, f, y):
-        return np.float64(own_curvature(f, y))
+    def own_bend(numbers, output, scale, rf, r_delta):
+        n, ld, ld_y, f, y = output.n, output.ld, output.ld_y, output.f, output.y
+        for i in range(output.rows * ld):
+            r_delta[i] = np.nan
+        for i in range(output.rows):
+            factor = weight_of(output, i) * scale
+            for j in range(n):
+                at, to = np.float64(f[i * ld + j]), np.float64(y[i * ld_y + j])
+                curved = np.float64(own_curvature(at, to))
+                r_delta[i * ld + j] = factor * curved * rf[i * ld + j]
+            for j in range(n, ld):
+                r_delta[i * ld + j] = 0
 
-    return elementwise("own", value_and_slope, curved, own=True)
+    for function in (own_slopes, own_bend):
+        function.__module__ = "own"  # of this process, not of the package's cache
+    return Loss(linked(own_slopes), linked(own_bend))

@@ -10,67 +10,61 @@ no label makes NaN.
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
-from ..compile.jit import helper
-from ..compile.link import linked
-from .passes import Loss, weight_of
-
-
-@helper
-def _largest(output, row):
-    """The largest output of a row."""
-    at = row * output.ld
-    largest = np.float64(output.f[at])
-    for j in range(1, output.n):
-        largest = max(largest, np.float64(output.f[at + j]))
-    return largest
+from ..vectors.elementary import exp, log_parts
+from .rows import Rows, loss_of_rows
 
 
-@linked
-def softmax_slope(numbers, output, scale, delta) -> float:
-    """``delta = scale (p - e_y)``; returns the sum of l."""
-    n, ld, f, y, total = output.n, output.ld, output.f, output.y, 0.0
-    for i in range(output.rows):
-        factor, largest, z = weight_of(output, i), _largest(output, i), 0.0
-        given = np.float64(y[i * output.ld_y])
-        label = int(given) if 0 <= given < n else -1
-        for j in range(n, ld):
-            delta[i * ld + j] = 0
-        for j in range(n):
-            e = np.exp(np.float64(f[i * ld + j]) - largest)
-            z += e
-            delta[i * ld + j] = e
-        if label < 0:
-            z = np.nan
-        total += factor * (np.log(z) + largest - f[i * ld + max(label, 0)])
-        factor *= scale
-        others = 0.0  # what the label's own p lacks of 1, to all its digits
-        for j in range(n):
-            p = np.float64(delta[i * ld + j]) / z
-            others += p if j != label else 0.0
-            delta[i * ld + j] = factor * p
-        delta[i * ld + max(label, 0)] = -factor * others
-    return total
+def _largest(rows: Rows) -> Any:
+    """The largest output of each row."""
+
+    def body(j: Any, so_far: list[Any]) -> list[Any]:
+        f = rows.f(j)
+        return [rows.m.where(f > so_far[0], f, so_far[0])]
+
+    return rows.each(rows.n, [-float("inf")], body)[0]
 
 
-@linked
-def softmax_bend(numbers, output, scale, rf, r_delta):
-    """``R delta = scale p * (Rf - p . Rf)``."""
-    n, ld, f = output.n, output.ld, output.f
-    for i in range(output.rows):
-        factor, largest, z, mean = weight_of(output, i) * scale, _largest(output, i), 0.0, 0.0
-        for j in range(n):
-            e = np.exp(np.float64(f[i * ld + j]) - largest)
-            z += e
-            mean += e * rf[i * ld + j]
-            r_delta[i * ld + j] = e
-        mean /= z
-        for j in range(n):
-            p = np.float64(r_delta[i * ld + j]) / z
-            r_delta[i * ld + j] = factor * p * (rf[i * ld + j] - mean)
-        for j in range(n, ld):
-            r_delta[i * ld + j] = 0
+def _slope(rows: Rows) -> None:
+    m, label, largest = rows.m, rows.y(0), _largest(rows)
+
+    def exps(j: Any, sums: list[Any]) -> list[Any]:
+        z, others, own = sums
+        f, here = rows.f(j), label == rows.on.spread(j)
+        e = exp(m, f - largest)
+        rows.put(e, j)
+        return [z + e, others + m.where(here, 0.0, e), m.where(here, f, own)]
+
+    z, others, own = rows.each(rows.n, [0.0, 0.0, float("nan")], exps)
+    hi, lo = log_parts(m, z)
+    rows.end(hi + lo + (largest - own))
+    factor = rows.factor / m.where(own == own, z, own)
+    of_label = -(factor * others)  # what its own p lacks of 1, to all its digits
+
+    def slopes(j: Any, nothing: list[Any]) -> list[Any]:
+        rows.put(m.where(label == rows.on.spread(j), of_label, factor * rows.kept(j)), j)
+        return nothing
+
+    rows.each(rows.n, [], slopes)
 
 
-SOFTMAX = Loss(softmax_slope, softmax_bend)
+def _bend(rows: Rows) -> None:
+    largest = _largest(rows)
+
+    def exps(j: Any, sums: list[Any]) -> list[Any]:
+        e = exp(rows.m, rows.f(j) - largest)
+        rows.put(e, j)
+        return [sums[0] + e, sums[1] + e * rows.rf(j)]
+
+    z, total = rows.each(rows.n, [0.0, 0.0], exps)
+    mean, factor = total / z, rows.factor / z
+
+    def bends(j: Any, nothing: list[Any]) -> list[Any]:
+        rows.put(factor * rows.kept(j) * (rows.rf(j) - mean), j)
+        return nothing
+
+    rows.each(rows.n, [], bends)
+
+
+SOFTMAX = loss_of_rows("softmax", _slope, _bend)

@@ -46,6 +46,41 @@ class RegisterRows:
         """Write one."""
         self.m.store(value, self._at(pointer, row, width, column))
 
+    def _places(self, count: Any, stride: Any, column: Any) -> list[Any]:
+        b, last = self.b, self.b.sub(count, self._value(1))
+        rows = (self._value(lane) for lane in range(self.m.lanes))
+        rows = (b.select(b.icmp_signed("<", last, row), last, row) for row in rows)
+        return [b.add(b.mul(row, stride), self._value(column)) for row in rows]
+
+    def gather(self, pointer: Any, count: Any, stride: Any, column: Any = 0) -> Lanes:
+        """A number of each of so many rows, of either dtype; beyond them that of the last."""
+        b, m, kind = self.b, self.m, pointer.type.pointee
+        result = ir.Constant(ir.VectorType(kind, m.lanes), ir.Undefined)
+        for lane, place in enumerate(self._places(count, stride, column)):
+            number = b.load(b.gep(pointer, [place]))
+            result = b.insert_element(result, number, ir.Constant(ir.IntType(32), lane))
+        return Lanes(m, result if kind == m.scalar else b.fpext(result, m.vector))
+
+    def scatter(self, value: Lanes, pointer: Any, count: Any, stride: Any, column: Any) -> None:
+        """Write a number of each row: beyond the last it is that of the last once more."""
+        b, m, kind = self.b, self.m, pointer.type.pointee
+        result = value.value
+        if kind != m.scalar:
+            result = b.fptrunc(result, ir.VectorType(kind, m.lanes))
+        for lane, place in enumerate(self._places(count, stride, column)):
+            number = b.extract_element(result, ir.Constant(ir.IntType(32), lane))
+            b.store(number, b.gep(pointer, [place]))
+
+    def sum(self, column: Any, other: Any) -> Any:
+        """The column so far behind one."""
+        return self.b.add(self._value(column), self._value(other))
+
+    def spread(self, number: Any) -> Lanes:
+        """A number, of either kind, in every lane."""
+        if isinstance(number.type, ir.IntType):
+            number = self.b.sitofp(number, self.m.scalar)
+        return self.m.spread(number)
+
     def number(self, pointer: Any, index: int) -> Lanes:
         """A float64 in every lane."""
         b = self.b
@@ -102,6 +137,25 @@ class ArrayRows:
         """Write one."""
         memory[self._at(row, width, column)] = value
 
+    def _places(self, count: int, stride: int, column: int) -> Any:
+        return np.minimum(np.arange(self.lanes), count - 1) * stride + column
+
+    def gather(self, memory: Any, count: int, stride: int, column: int = 0) -> Any:
+        """A number of each of so many rows, of either dtype; beyond them that of the last."""
+        return memory[self._places(count, stride, column)].astype(self.m.dtype)
+
+    def scatter(self, value: Any, memory: Any, count: int, stride: int, column: int) -> None:
+        """Write a number of each row: beyond the last it is that of the last once more."""
+        memory[self._places(count, stride, column)] = value
+
+    def sum(self, column: int, other: int) -> int:
+        """The column so far behind one."""
+        return column + other
+
+    def spread(self, number: Any) -> Any:
+        """A number, of either kind, in every lane."""
+        return self.m.constant(number)
+
     def number(self, memory: Any, index: int) -> Any:
         """A float64 in the dtype."""
         return self.m.constant(memory[index])
@@ -113,13 +167,13 @@ class ArrayRows:
         return totals
 
 
-def operation(names: str, write: Callable[..., None], *given: Any) -> Any:
+def operation(names: str, write: Callable[..., None], *given: Any, of: str = "x") -> Any:
     """``write(rows, *given, *operands)`` as compiled code calls it, with operands of such names.
 
-    Among them is ``x``, a pointer to numbers of the vectors' dtype.
+    One of them, ``of``, is a pointer to numbers of the vectors' dtype.
     """
+    place = names.split().index(of)
     if config.DISABLE_JIT:
-        place = names.split().index("x")
 
         def plain(*operands: Any) -> None:
             with np.errstate(all="ignore"):
@@ -128,7 +182,7 @@ def operation(names: str, write: Callable[..., None], *given: Any) -> Any:
         return plain
 
     def definition(typingctx, *operands):
-        dtype = operands[names.split().index("x")].dtype
+        dtype = operands[place].dtype
 
         def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
             write(RegisterRows(context, builder, dtype), *given, *values)
@@ -136,7 +190,7 @@ def operation(names: str, write: Callable[..., None], *given: Any) -> Any:
 
         return types.void(*operands), emit
 
-    of = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    parameters = [inspect.Parameter(name, of) for name in ("typingctx", *names.split())]
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    parameters = [inspect.Parameter(name, kind) for name in ("typingctx", *names.split())]
     definition.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return intrinsic(definition)

@@ -1,11 +1,26 @@
 """Losses of one output and one target, on the machines that programs run on.
 
-They are those of ``kernels/losses``, by the same words, written once more for passes over rows that
-take them in (``models.lanes``), in the dtype of theta. Each is two functions of a machine m, the
-loss's numbers, f and y:
+The passes of ``kernels/losses`` compute them in float64, those that take a loss in
+(``models.lanes``) in the dtype of theta. Each is two functions of a machine m, the loss's numbers,
+f and y:
 
     value_and_slope(m, numbers, f, y)    l and dl/df
     curvature(m, numbers, f, y)          d2l/df2, None for 1
+
+squared       1/2 r^2, r = f - y
+huber         1/2 r^2 where |r| <= delta, beyond it delta (|r| - delta / 2)
+pseudo_huber  delta^2 (sqrt(1 + (r / delta)^2) - 1), which is the same but smooth
+log_cosh      log cosh r
+quantile      with e = -r = y - f:  q e + s log(1 + exp(-e / s)), the check function q e +
+              max(-e, 0) with its kink made round over the width s
+logistic      y is 0 or 1, its odds exp f:       log(1 + exp f) - y f
+poisson       y is a count of the mean exp f:    exp f - y f, which leaves out log y!
+
+Neither of the last two forms exp of a large number where the loss is finite.
+
+P. J. Huber, Robust estimation of a location parameter, 1964. P. Charbonnier et al., Deterministic
+edge-preserving regularization in computed imaging, 1997 (pseudo_huber). S. Zheng, Gradient descent
+algorithms for quantile regression with smooth approximation, 2011 (quantile).
 """
 
 from __future__ import annotations
