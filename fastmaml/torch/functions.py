@@ -195,13 +195,17 @@ def _of_module(
     sizes, words, bias, parameters = structure(module)
     require_parameters("module", parameters)
     rate, number = None, inner_lr
-    if torch.compiler.is_compiling() and isinstance(inner_lr, float):
-        # A float that changes from call to call is none of the constants that make a text.
-        inner_lr = torch.full((), inner_lr, dtype=torch.float64, device="cpu")
     if isinstance(inner_lr, Tensor):
         require_parameters("inner_lr", [inner_lr])
         rate, number = inner_lr, 0.0
-    elif type(inner_lr) is not float:
+    elif isinstance(inner_lr, float):
+        # One that changes from call to call is none of the constants that make a text.
+        if torch.compiler.is_compiling():
+            rate = torch.full((), inner_lr, dtype=torch.float64, device="cpu")
+        else:
+            rate = torch.from_numpy(np.array(inner_lr))
+        number = 0.0
+    else:
         number = _frozen("inner_lr", inner_lr)
     given = tuple([(name, _frozen(name, options[name])) for name in options]) if options else ()
     return parameters, rate, _problem((sizes, words, bias), number, given)

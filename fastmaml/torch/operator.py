@@ -63,18 +63,21 @@ def theta_of(parameters: Tensors) -> NDArray[Any]:
         at += size * each.numel()
     else:
         count = (at - first.data_ptr()) // size
-        memory = first.untyped_storage()
-        if first.data_ptr() + count * size <= memory.data_ptr() + memory.nbytes():
+        try:
             return first.detach().as_strided((count,), (1,)).numpy()
+        except RuntimeError:  # neighbours by chance, each of memory of its own
+            pass
     flat = torch._C._nn.flatten_dense_tensors(parameters)
     return flat.detach().numpy()
 
 
 def arrays_of(tensors: Tensors) -> Any:
     """Return the rows as fastmaml takes them: one array, a list of several, or None."""
+    if not tensors:
+        return None
     if len(tensors) == 1:
         return _array(tensors[0])
-    return [_array(each) for each in tensors] or None
+    return [_array(each) for each in tensors]
 
 
 def _array(tensor: Tensor) -> NDArray[Any]:

@@ -212,6 +212,26 @@ def test_rates_alone_and_a_tensor_without_gradient():
     assert same_bits(gradient(net), want.gradient)
 
 
+def test_a_new_number_is_no_new_specification(monkeypatch):
+    """A schedule of the inner rate: the bits of `evaluate`, and nothing is planned anew."""
+    net, given = network(), tasks()
+    model, theta = bridge.from_module(net)
+    data = arrays(given)
+    wants = {rate: fm.MAML(model, rate, steps=2).evaluate(theta, *data) for rate in (0.05, 0.04)}
+    bridge.meta_loss(net, *given, inner_lr=0.06, steps=2)
+    monkeypatch.setattr(fm.MAML, "__post_init__", lambda self: pytest.fail("it was made anew"))
+    for rate, want in wants.items():
+        for number in (rate, np.float64(rate)):
+            net.zero_grad()
+            loss = bridge.meta_loss(net, *given, inner_lr=number, steps=2)
+            loss.backward()
+            assert loss.item() == want.value
+            assert same_bits(gradient(net), want.gradient)
+    for wrong in (float("nan"), 1e300):
+        with pytest.raises(ValueError, match="inner_lr holds"):
+            bridge.meta_loss(net, *given, inner_lr=wrong, steps=2)
+
+
 @pytest.mark.parametrize(
     "kind", ["ragged", "single", "no query", "flat", "transposed", "mixed", "negated", "one", "two"]
 )
