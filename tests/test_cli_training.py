@@ -136,6 +136,30 @@ def test_train_writes_its_folder(capsys: pytest.CaptureFixture[str]) -> None:
     assert not np.array_equal(checkpoint.state.inner_lr, [[0.01, 0.02]])
 
 
+@pytest.mark.parametrize(("rate", "last"), [("1e-4", True), ("1e-300", False)])
+def test_train_says_when_its_last_validation_was_the_best(
+    rate: str, last: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A rate that moves nothing leaves the first the best; each 100th iteration validates."""
+    text = FAMILY.replace("validate_every = 4\n", "").replace("iterations = 12", "iterations = 200")
+    text = re.sub(r"(?s)\[rate_optimizer\].*?\n\n", "", text)
+    text = re.sub(r"learning_rate = \{.*\}", f"learning_rate = {rate}", text)
+    Path("run.toml").write_text(text, encoding="utf-8")
+    assert cli.main(["train", "--config", "run.toml"]) == 0
+    assert ("The last was the best: more iterations" in capsys.readouterr().out) == last
+
+
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [("run", "by 1 gradient step\n"), ("table", "by 1 gradient step, as the configuration has n")],
+)
+def test_train_says_how_tasks_adapt(
+    name: str, way: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["train", "--config", f"{name}.toml"]) == 0
+    assert f"adapts {way}" in capsys.readouterr().out
+
+
 def test_the_command_is_the_loop() -> None:
     """The same, written with the library."""
     assert cli.main(["train", "--config", "run.toml"]) == 0

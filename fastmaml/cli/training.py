@@ -26,7 +26,7 @@ from ..learn import (
     chain,
     train,
 )
-from ..learn.loop import with_rates
+from ..learn.loop import VALIDATE_EVERY, with_rates
 from . import calls, config, runs
 from .common import CommandError, count, new_folder, require, say, show
 from .runs import CHECKPOINT, LOG, MODEL, PICTURE, RECORD, RunFolder
@@ -127,7 +127,8 @@ def _run(out: Path, configuration: dict[str, Any], before: RunFolder | None) -> 
         scaled = "" if run.scaling is None else " (of scaled outputs)"
         best = result.best
         print(f"best validation: {best.value:.6g}{scaled}, in iteration {best.iteration}")
-        if best.iteration + run.loop["validate_every"] > run.n_iterations:
+        every = run.loop.get("validate_every", VALIDATE_EVERY)
+        if best.iteration + every > result.state.iteration:
             print("The last was the best: more iterations may do better (fastmaml resume)")
     from .. import plots
 

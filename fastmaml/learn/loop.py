@@ -30,6 +30,8 @@ from .reptile import Reptile
 __all__ = ["Best", "TrainResult", "TrainState", "train"]
 
 ON_DIVERGENCE = ("raise", "skip", "keep")
+#: iterations from one validation to the next
+VALIDATE_EVERY = 100
 
 
 class Objective(Protocol):
@@ -188,7 +190,7 @@ def train(
     clip_norm: float | None = None,
     on_divergence: str = "raise",
     validation: Iterable[Any] | None = None,
-    validate_every: int = 100,
+    validate_every: int = VALIDATE_EVERY,
     patience: int | None = None,
     resume: TrainState | None = None,
 ) -> TrainResult:
