@@ -104,6 +104,27 @@ def test_the_starter_has_the_defaults_of_the_estimator() -> None:
     assert run.source.n_validation == round(regressor.validation_fraction * 80)
 
 
+@pytest.mark.parametrize(
+    ("counts", "support"),
+    [([12] * 5, [1, 6]), ([12, 12, 12, 7], [1, 6]), ([12, 12, 12, 6], 0.5), ([3, 3, 3], 0.5),
+     ([8, 8, 8, 1], [1, 4])],
+)  # fmt: skip
+def test_the_starter_takes_a_range_where_all_tasks_have_the_rows(
+    counts: list[int], support: list[int] | float
+) -> None:
+    rows = [f"d{i},{t}.5,{i + t * t}" for i, n in enumerate(counts) for t in range(n)]
+    Path("few.csv").write_text("\n".join(["device,t,y", *rows]), encoding="utf-8")
+    assert cli.main(["init", "few.csv"]) == 0
+    assert config.read(Path("few.toml"))["tasks"]["n_support"] == support
+
+
+def test_init_says_that_rows_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [f"d{i % 3},{i}.5,{i * i if i else ''}" for i in range(24)]
+    Path("gaps.csv").write_text("\n".join(["device,t,y", *rows]), encoding="utf-8")
+    assert cli.main(["init", "gaps.csv"]) == 0
+    assert "missing   rows that miss a cell are left out" in capsys.readouterr().out
+
+
 def test_init_overwrites_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     write_csv(Path("sensors.csv"), calibration_table())
     Path("sensors.toml").write_text("mine", encoding="utf-8")

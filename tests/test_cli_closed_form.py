@@ -195,10 +195,10 @@ def test_init_writes_it(capsys: pytest.CaptureFixture[str]) -> None:
     text = Path("rows.toml").read_text(encoding="utf-8")
     configuration = config.read(Path("rows.toml"))
     assert not {"maml", "rate_optimizer"} & set(configuration)
-    estimator = BayesianLastLayerRegressor()
-    head = configuration["bayesian_last_layer"]
-    assert (head["loss"], head["noise"]) == (estimator.loss, estimator.noise)
-    assert tuple(configuration["model"]["layer_sizes"][1:-1]) == estimator.hidden_layer_sizes
+    estimator, head = BayesianLastLayerRegressor(), config.learner(configuration).objective
+    assert repr(head) == repr(estimator._head(head.model))
+    assert head.model.layer_sizes[1:-1] == estimator.hidden_layer_sizes
+    assert head.model.activation == ("tanh", "tanh", "identity")
     assert configuration["optimizer"]["learning_rate"] == estimator.learning_rate_init
     text = re.sub(r"(?m)^iterations = \d+", "iterations = 2", text)
     Path("rows.toml").write_text(text, encoding="utf-8")

@@ -146,7 +146,7 @@ def test_train_says_when_its_last_validation_was_the_best(
     text = re.sub(r"learning_rate = \{.*\}", f"learning_rate = {rate}", text)
     Path("run.toml").write_text(text, encoding="utf-8")
     assert cli.main(["train", "--config", "run.toml"]) == 0
-    assert ("The last was the best: more iterations" in capsys.readouterr().out) == last
+    assert ("fastmaml resume run --iterations 400" in capsys.readouterr().out) == last
 
 
 @pytest.mark.parametrize(

@@ -912,13 +912,23 @@ def test_the_callback_ends_a_minimizer() -> None:
 
 
 @pytest.mark.parametrize("learn_rates", [False, True])
-def test_a_minimizer_that_loses_itself_says_which_task_diverged(learn_rates: bool) -> None:
+@pytest.mark.parametrize("method", ["L-BFGS-B", "BFGS", "CG", "Newton-CG", "trust-constr"])
+def test_a_minimizer_that_loses_itself_says_which_task_diverged(
+    method: str, learn_rates: bool
+) -> None:
     x, y = np.ones((3, 2, 1)), np.ones((3, 2, 1))
     x[1] = 1e200
     maml = fm.MAML(fm.Linear(1), inner_lr=0.1, steps=3)
     named = r"1 of 3 tasks diverged: 1.*task 1 diverged in inner step 1, at inner_lr 0.1"
     with pytest.raises(FloatingPointError, match=named), np.errstate(all="ignore"):
-        minimize(maml, [0.5, 0.0], (x, y), 20, learn_rates=learn_rates)
+        minimize(maml, [0.5, 0.0], (x, y), 20, method=method, learn_rates=learn_rates)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # SciPy's own
+def test_a_minimizer_that_leaves_what_is_finite_says_so() -> None:
+    data = np.full((1, 2, 1), 1e100), np.ones((1, 2, 1))
+    with pytest.raises(FloatingPointError, match="L-BFGS-B goes from a finite gradient to param"):
+        minimize(fm.MAML(fm.Linear(1), steps=0), [1.0, 0.0], data)
 
 
 def test_rates_that_a_minimizer_cannot_take_are_an_error(monkeypatch: Any) -> None:

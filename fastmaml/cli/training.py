@@ -129,7 +129,8 @@ def _run(out: Path, configuration: dict[str, Any], before: RunFolder | None) -> 
         print(f"best validation: {best.value:.6g}{scaled}, in iteration {best.iteration}")
         every = run.loop.get("validate_every", VALIDATE_EVERY)
         if best.iteration + every > result.state.iteration:
-            print("The last was the best: more iterations may do better (fastmaml resume)")
+            more = f"fastmaml resume {out} --iterations {2 * run.n_iterations}"
+            print(f"The last was the best, so more iterations may do better: {more}")
     from .. import plots
 
     values = np.loadtxt(out / LOG, delimiter=",", skiprows=1, usecols=1, ndmin=1)

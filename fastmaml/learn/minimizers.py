@@ -125,14 +125,24 @@ def minimize(
         rates = first_rates * np.exp(z[size:].reshape(first_rates.shape))
         return z[:size].astype(theta.dtype), rates if rates.ndim else float(rates)
 
-    lost: tuple[Any, ...] = ()
+    lost: tuple[Any, ...] = ()  # the last evaluation, if it was not finite
+
+    def failure() -> FloatingPointError:
+        iteration = len(values) + 1
+        if lost:
+            here, at, value, gradient = lost
+            return divergence(here, at, tasks, value, gradient, learn_rates, iteration)
+        return FloatingPointError(
+            f"{method} goes from a finite gradient to parameters that are not, in iteration "
+            f"{iteration}; data scaled to about 1 usually help"
+        )
 
     def objective(z: np.ndarray) -> tuple[float, np.ndarray]:
         nonlocal lost
-        if not all_finite(z):  # where SciPy goes from what is not finite
-            here, at, value, gradient = lost
-            raise divergence(here, at, tasks, value, gradient, learn_rates, len(values) + 1)
-        at, rates = parts(z)
+        with np.errstate(over="ignore"):  # of float32
+            at, rates = parts(z)
+        if not all_finite(at):
+            raise failure()
         try:
             here = with_rates(maml, rates) if learn_rates else maml
         except ValueError as error:
@@ -147,8 +157,8 @@ def minimize(
             gradient = np.concatenate([result.gradient, slope], dtype="f8")
         else:
             value, gradient = maml.value_and_gradient(at, *batch, **weights)
-        if not (math.isfinite(value) and all_finite(gradient)):
-            lost = here, at, value, gradient
+        finite = math.isfinite(value) and all_finite(gradient)
+        lost = () if finite else (here, at, value, gradient)
         return value, gradient.astype(np.float64)
 
     state = TrainState(0, math.nan, theta, None, own_rates)
@@ -171,6 +181,8 @@ def minimize(
         callback=hook,
         options={"maxiter": n_iterations, **options},
     )
+    if not math.isfinite(result.fun) or not all_finite(result.x):  # some methods end there
+        raise failure()
     theta, rates = parts(result.x)
     state = state._replace(theta=theta, inner_lr=rates)
     return TrainResult(theta, result, np.array(values), rates, None, state, with_rates(maml, rates))

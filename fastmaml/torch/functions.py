@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from ..maml import MAML
 from .modules import model_of, require_cpu, require_parameters, structure
@@ -200,7 +201,7 @@ def _of_module(
         rate, number = inner_lr, 0.0
     elif isinstance(inner_lr, float):
         # One that changes from call to call is none of the constants that make a text.
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or is_in_torch_dispatch_mode():
             rate = torch.full((), inner_lr, dtype=torch.float64, device="cpu")
         else:
             rate = torch.from_numpy(np.array(inner_lr))

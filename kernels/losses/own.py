@@ -45,7 +45,7 @@ def own_loss(
     """The linked functions of such a loss; each is a function of two float64 numbers."""
     own_value, own_slope, own_curvature = map(_compiled, (value, slope, curvature))
 
-    def own_slopes(numbers, output, scale, delta) -> float:
+    def slope_of_rows(numbers, output, scale, delta) -> float:
         n, ld, ld_y, f, y = output.n, output.ld, output.ld_y, output.f, output.y
         total = 0.0
         for i in range(output.rows * ld):
@@ -60,7 +60,7 @@ def own_loss(
                 delta[i * ld + j] = 0
         return total
 
-    def own_bend(numbers, output, scale, rf, r_delta):
+    def bend_of_rows(numbers, output, scale, rf, r_delta):
         n, ld, ld_y, f, y = output.n, output.ld, output.ld_y, output.f, output.y
         for i in range(output.rows * ld):
             r_delta[i] = np.nan
@@ -73,6 +73,6 @@ def own_loss(
             for j in range(n, ld):
                 r_delta[i * ld + j] = 0
 
-    for function in (own_slopes, own_bend):
+    for function in (slope_of_rows, bend_of_rows):
         function.__module__ = "own"  # of this process, not of the package's cache
-    return Loss(linked(own_slopes), linked(own_bend))
+    return Loss(linked(slope_of_rows), linked(bend_of_rows))

@@ -3,7 +3,8 @@
 They are compiled once more, for arrays of vectors (``vectors.numbers``). Between them stands the
 loss:
 
-* slopes     f, ``delta = dL/df``, then ``g = J^T delta``; f and delta are kept. So it is with query
+* slopes     f, ``delta = dL/df``, then ``g = J^T delta``; f and delta are kept
+* query      the same with the loss of the query rows, without keeping them
 * products   ``Rf = J v``, ``R delta``, then ``hv = J^T R delta + sum delta d2f v``
 
 A user's function may raise, which leaves NaN behind in all lanes: the results are then not finite,

@@ -92,8 +92,9 @@ def _log_cosh_curvature(m, numbers, f, y):
 
 def _quantile(m, numbers, f, y):
     r, (_, q, width) = f - y, numbers
-    value, slope, _ = softplus(m, r / width)
-    return width * value - q * r, slope - q
+    steps = r / width  # of which many may be infinitely many
+    log = softplus(m, -abs(steps))[0]
+    return m.where(r > 0.0, r, 0.0) + width * log - q * r, softplus(m, steps)[1] - q
 
 
 def _quantile_curvature(m, numbers, f, y):

@@ -212,6 +212,19 @@ def test_rates_alone_and_a_tensor_without_gradient():
     assert same_bits(gradient(net), want.gradient)
 
 
+@pytest.mark.parametrize("rate", [0.05, np.float64(0.05), [0.05, 0.04, 0.03]])
+def test_fake_tensors_have_a_shape_and_no_more(rate):
+    """Under a mode in which nothing is computed, whatever the rate is."""
+    from torch._subclasses import FakeTensorMode
+
+    with FakeTensorMode():
+        net, given = network(), tasks()
+        loss = bridge.meta_loss(net, *given, inner_lr=rate)
+        loss.backward()
+        assert loss.shape == ()
+        assert net[0].weight.grad.shape == net[0].weight.shape
+
+
 def test_a_new_number_is_no_new_specification(monkeypatch):
     """A schedule of the inner rate: the bits of `evaluate`, and nothing is planned anew."""
     net, given = network(), tasks()
