@@ -76,10 +76,15 @@ def _operation(write: Callable[[Rows], None]) -> Any:
 
 
 @helper
-def _weights_of(output, first, one):
-    """Where the weights of rows from one on lie, and how far apart; else a 1 that all share."""
-    n_y, ld_y = output.n_y, output.ld_y
-    return (offset(output.y, first * ld_y + n_y), ld_y) if n_y < ld_y else (one, 0)
+def _from_row(output, first, one, out):
+    """From a row on: outputs, targets, what is written, and weights with how far apart they are.
+
+    Where rows have no weights they share a 1.
+    """
+    n_y, ld_y, at = output.n_y, output.ld_y, first * output.ld
+    y = offset(output.y, first * ld_y)
+    weights, apart = (offset(y, n_y), ld_y) if n_y < ld_y else (one, 0)
+    return offset(output.f, at), y, offset(out, at), weights, apart
 
 
 @helper
@@ -104,9 +109,8 @@ def loss_of_rows(
         one[0] = 1
         _clear_padding(output, delta)
         for first in range(0, output.rows, lanes):
-            count, at = min(lanes, output.rows - first), first * ld
-            f, y, out = offset(output.f, at), offset(output.y, first * ld_y), offset(delta, at)
-            weights, apart = _weights_of(output, first, one)
+            count = min(lanes, output.rows - first)
+            f, y, out, weights, apart = _from_row(output, first, one, delta)
             of_rows(
                 numbers, value, count, n, f, ld, n_y, y, ld_y, weights, apart, scale, f, out
             )  # fmt: skip
@@ -120,12 +124,11 @@ def loss_of_rows(
         one[0] = 1
         _clear_padding(output, r_delta)
         for first in range(0, output.rows, lanes):
-            count, at = min(lanes, output.rows - first), first * ld
-            f, y, out = offset(output.f, at), offset(output.y, first * ld_y), offset(r_delta, at)
-            weights, apart = _weights_of(output, first, one)
+            count = min(lanes, output.rows - first)
+            f, y, out, weights, apart = _from_row(output, first, one, r_delta)
             bend_rows(
                 numbers, numbers, count, n, f, ld, n_y, y, ld_y, weights, apart, scale,
-                offset(rf, at), out,
+                offset(rf, first * ld), out,
             )  # fmt: skip
 
     for function in (slope, bend):
