@@ -200,16 +200,25 @@ def _of_module(
         require_parameters("inner_lr", [inner_lr])
         rate, number = inner_lr, 0.0
     elif isinstance(inner_lr, float):
-        # One that changes from call to call is none of the constants that make a text.
+        # One that changes from call to call is none of the constants that make a text, but one
+        # that comes again is: a tensor more takes the operator some microseconds.
         if torch.compiler.is_compiling() or is_in_torch_dispatch_mode():
-            rate = torch.full((), inner_lr, dtype=torch.float64, device="cpu")
+            rate, number = torch.full((), inner_lr, dtype=torch.float64, device="cpu"), 0.0
         else:
-            rate = torch.from_numpy(np.array(inner_lr))
-        number = 0.0
+            met, number = _met(inner_lr), float(inner_lr)
+            if not met:
+                rate, number = torch.from_numpy(np.array(inner_lr)), 0.0
+            met.append(True)
     else:
         number = _frozen("inner_lr", inner_lr)
     given = tuple([(name, _frozen(name, options[name])) for name in options]) if options else ()
     return parameters, rate, _problem((sizes, words, bias), number, given)
+
+
+@lru_cache(maxsize=64)
+def _met(number: float) -> deque[bool]:
+    """Whether a number was met before, as far as it is remembered."""
+    return deque(maxlen=1)
 
 
 @torch.compiler.assume_constant_result
