@@ -17,44 +17,48 @@ from ..vectors.loops import operation
 from ..vectors.pointers import lanes_of, offset, stack_panel
 from .passes import Loss
 
+#: what an operation on some rows takes
+_OPERANDS = "numbers value count n f ld n_y y ld_y weights apart scale rf out"
+
 
 class Rows:
     """Some rows: what they hold is read, and what is found of them written, by its column."""
 
-    def __init__(
-        self, on: Any, numbers: Any, value: Any, count: Any, n: Any, f: Any, ld: Any, n_y: Any,
-        y: Any, ld_y: Any, weights: Any, apart: Any, scale: Any, rf: Any, out: Any,
-    ) -> None:  # fmt: skip
-        self.on, self.m, self.n, self.n_y = on, on.m, n, n_y
-        self._numbers, self._value, self._count = numbers, value, count
-        self._f, self._rf, self._out, self._ld = f, rf, out, ld
-        self._y, self._ld_y = y, ld_y
+    def __init__(self, on: Any, operands: tuple[Any, ...]) -> None:
+        self.on, self.m, self._given = on, on.m, dict(zip(_OPERANDS.split(), operands, strict=True))
+        of = self._given
+        self.n, self.n_y = of["n"], of["n_y"]
         #: the scale times a row's weight
-        self.factor = on.gather(weights, count, apart) * on.spread(scale)
+        weight = on.gather(of["weights"], of["count"], of["apart"])
+        self.factor = weight * on.spread(of["scale"])
+
+    def _column(self, array: str, stride: str, j: Any) -> Any:
+        return self.on.gather(self._given[array], self._given["count"], self._given[stride], j)
 
     def number(self, index: int) -> Any:
         """One of the loss."""
-        return self.on.number(self._numbers, index)
+        return self.on.number(self._given["numbers"], index)
 
     def f(self, j: Any) -> Any:
         """An output."""
-        return self.on.gather(self._f, self._count, self._ld, j)
+        return self._column("f", "ld", j)
 
     def y(self, j: Any) -> Any:
         """A target."""
-        return self.on.gather(self._y, self._count, self._ld_y, j)
+        return self._column("y", "ld_y", j)
 
     def rf(self, j: Any) -> Any:
         """The derivative of an output."""
-        return self.on.gather(self._rf, self._count, self._ld, j)
+        return self._column("rf", "ld", j)
 
     def kept(self, j: Any) -> Any:
         """What was put into a column."""
-        return self.on.gather(self._out, self._count, self._ld, j)
+        return self._column("out", "ld", j)
 
     def put(self, value: Any, j: Any) -> None:
         """Write a column of delta, or of R delta, in the dtype of the outputs."""
-        self.on.scatter(value, self._out, self._count, self._ld, j)
+        of = self._given
+        self.on.scatter(value, of["out"], of["count"], of["ld"], j)
 
     def each(self, count: Any, start: list[float], body: Callable[..., list[Any]]) -> list[Any]:
         """``totals = body(j, totals)`` for each j below a count."""
@@ -62,15 +66,12 @@ class Rows:
 
     def end(self, value: Any) -> None:
         """Hand the values of l to the loop over rows."""
-        self.on.store(value, self._value, 0, 0, 0)
-
-
-_OPERANDS = "numbers value count n f ld n_y y ld_y weights apart scale rf out"
+        self.on.store(value, self._given["value"], 0, 0, 0)
 
 
 def _operation(write: Callable[[Rows], None]) -> Any:
     def write_rows(on: Any, *operands: Any) -> None:
-        write(Rows(on, *operands))
+        write(Rows(on, operands))
 
     return operation(_OPERANDS, write_rows, of="numbers")
 
