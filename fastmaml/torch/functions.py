@@ -205,20 +205,18 @@ def _of_module(
         if torch.compiler.is_compiling() or is_in_torch_dispatch_mode():
             rate, number = torch.full((), inner_lr, dtype=torch.float64, device="cpu"), 0.0
         else:
-            met, number = _met(inner_lr), float(inner_lr)
-            if not met:
+            number = float(inner_lr)
+            if number not in _met:
+                _met.append(number)
                 rate, number = torch.from_numpy(np.array(inner_lr)), 0.0
-            met.append(True)
     else:
         number = _frozen("inner_lr", inner_lr)
     given = tuple([(name, _frozen(name, options[name])) for name in options]) if options else ()
     return parameters, rate, _problem((sizes, words, bias), number, given)
 
 
-@lru_cache(maxsize=64)
-def _met(number: float) -> deque[bool]:
-    """Whether a number was met before, as far as it is remembered."""
-    return deque(maxlen=1)
+#: the last inner rates that were numbers
+_met: deque[float] = deque(maxlen=8)
 
 
 @torch.compiler.assume_constant_result

@@ -61,13 +61,5 @@ def objective_of(problem: str) -> Learner:
 
 def with_rate(problem: str, inner_lr: NDArray[Any] | None) -> Any:
     """Return the objective of a text, with other inner rates if there are any."""
-    if inner_lr is not None and inner_lr.ndim == 0 and problem.startswith("{"):
-        return _at_rate(problem, inner_lr.item())
     objective: Any = objective_of(problem)
     return objective if inner_lr is None else objective.with_inner_lr(inner_lr)
-
-
-@lru_cache(maxsize=64)  # for a number that stays; a new one costs microseconds
-def _at_rate(problem: str, inner_lr: float) -> Any:
-    objective: Any = objective_of(problem)
-    return objective.with_inner_lr(inner_lr)
