@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import json
 import os
@@ -13,7 +14,7 @@ from pathlib import Path
 import numba
 import numpy as np
 import pytest
-from fastmaml.kernels.compile import cache, jit, link
+from fastmaml.kernels.compile import cache, jit, link, versions
 from processes import python, start
 
 import fastmaml as fm
@@ -26,6 +27,8 @@ pytestmark = [
 
 PACKAGE = Path(fm.__file__).parent
 KERNELS = Path(jit.__file__).parents[1]
+# A function of an array and its length (which one of the array alone does not see).
+CALL = ctypes.CFUNCTYPE(ctypes.c_double, np.ctypeslib.ndpointer(np.float64), ctypes.c_int64)
 find_folder = cache.cache_folder.__wrapped__  # what a new process would do
 
 # Counts what is compiled, not loaded.
@@ -231,10 +234,9 @@ def store(tmp_path, monkeypatch):
             compiled.clear()
             piece = link._Piece(new_functions())
             types = numba.types.CPointer(numba.types.float64), numba.types.int64
-            piece.require(types)
-            function = piece._compiled[types][1].ctypes
-            pointer = numbers.ctypes.data_as(function.argtypes[0])
-            assert function(pointer, 4) == 4 * numbers.sum()
+            version = piece.require(types)
+            versions.load_pending()
+            assert CALL(version.address)(numbers, 4) == 4 * numbers.sum()
             return sorted(compiled)
 
         def entry(self, name):
@@ -289,10 +291,8 @@ def test_functions_from_elsewhere_are_not_kept_and_may_have_one_name(tmp_path, m
     numbers = np.ones(1)
     for found in [made(2.0), made(3.0)], [made(2.0)]:
         for function, factor in zip(found, (2.0, 3.0), strict=False):
-            piece = function.piece
-            piece.require((pointer,))
-            call = piece._compiled[(pointer,)][1].ctypes
-            assert call(numbers.ctypes.data_as(call.argtypes[0])) == factor + 1
+            (address,) = link.addresses_of([(function, (pointer,), numba.types.float64)])
+            assert CALL(address)(numbers, 1) == factor + 1
     assert entries(tmp_path) == []
 
 

@@ -13,7 +13,7 @@ annotated ``-> float``; Numba refuses to compile one that returns anything else.
 off, the decorator only makes arrays flat, in tuples too.
 
 A function may also be reached by its address, which is a number in an array: whoever calls is then
-compiled once for all functions of that signature (`address_of`, `by_address`).
+compiled once for all functions of that signature (`addresses_of`, `by_address`).
 
 Numba's own disk cache knows nothing of such symbols: what it stored would be loaded into a process
 that lacks them, and LLVM would end that process. So every caller is marked as one that numba must
@@ -27,9 +27,8 @@ import functools
 import hashlib
 import inspect
 import itertools
-import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -37,12 +36,12 @@ import numpy as np
 from llvmlite import ir
 from numba import config, njit, types
 from numba.core import cgutils
-from numba.core.ccallback import CFunc, _CFuncCompiler
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.errors import TypingError
 from numba.core.extending import _Intrinsic, intrinsic
 
 from .cache import DiskCache
+from .versions import Version, load_pending
 
 Types = tuple[types.Type, ...]
 _PACKAGE = __name__.removesuffix("compile.link")
@@ -59,7 +58,9 @@ def stored(name: str) -> DiskCache:
 
 def _references(library: Any) -> list[tuple[str, str, Types]]:
     """Read off the final code, so that no way in which numba comes to emit a call can be missed."""
-    declared = re.findall(r"^declare .*@(fastmaml_\w+)\(", library.get_llvm_str(), re.MULTILINE)
+    # (A linked function's own text numba would refuse, for the machine code is not of its making.)
+    text = str(library._final_module)
+    declared = re.findall(r"^declare .*@(fastmaml_\w+)\(", text, re.MULTILINE)
     return [(symbol, *_symbols[symbol]) for symbol in sorted(set(declared))]
 
 
@@ -67,6 +68,7 @@ def _provide(reference: tuple[str, str, Types]) -> None:
     """Make sure that a symbol exists in this process."""
     symbol, name, arguments = reference
     _registry[name].require(arguments)
+    load_pending()
     if not llvm.address_of_symbol(symbol):
         raise LookupError(f"no symbol {symbol}")
 
@@ -127,52 +129,6 @@ def _returned(context: Any, result: types.Type, value: Any) -> Any:
     return context.get_dummy_value() if result is types.void else value
 
 
-class _Compiler(_CFuncCompiler):
-    """Numba's compiler of C functions, without the C function: ``_Compiled`` adds its own."""
-
-    def _customize_flags(self, flags: Any) -> Any:
-        flags = super()._customize_flags(flags)
-        flags.no_cfunc_wrapper = True
-        flags.no_rewrites = True  # of NumPy's array expressions and the like
-        return flags
-
-
-class _Compiled(CFunc):
-    """A function with a C entry into which its body is inlined.
-
-    Numba's own entry calls the body and hands on each argument, which takes as long as a small
-    product; it is there to print exceptions, which linked functions do not raise.
-    """
-
-    def __init__(self, function: Callable[..., Any], signature: Any) -> None:
-        self._options = {"error_model": "numpy", "forceinline": True}
-        super().__init__(function, signature, {}, self._options)
-
-    def _compile_uncached(self) -> Any:
-        from .pipeline import Pipeline  # takes 20 ms, and most processes load what they call
-
-        function, target = self._pyfunc, self._targetdescr
-        self._compiler = _Compiler(function, target, self._options, {}, Pipeline)
-        compiled = super()._compile_uncached()
-        context, described = compiled.target_context, compiled.fndesc
-        module = context.create_module("linked")
-        values = [context.get_value_type(kind) for kind in described.argtypes]
-        result = context.get_value_type(described.restype)
-        name = described.llvm_cfunc_wrapper_name
-        entry = ir.Function(module, ir.FunctionType(result, values), name)
-        body_type = context.call_conv.get_function_type(described.restype, described.argtypes)
-        body = ir.Function(module, body_type, described.llvm_func_name)
-        builder = ir.IRBuilder(entry.append_basic_block("entry"))
-        status, value = context.call_conv.call_function(
-            builder, body, described.restype, described.argtypes, entry.args
-        )
-        if described.restype == types.float64:  # a user's function may raise
-            value = builder.select(status.is_ok, value, ir.Constant(result, math.nan))
-        builder.ret(value)
-        compiled.library.add_ir_module(module)
-        return compiled
-
-
 class _Piece:
     """One linked function and its compiled versions."""
 
@@ -187,41 +143,38 @@ class _Piece:
         self._of_package = function.__module__.startswith(_PACKAGE)
         self._serial = 0 if self._of_package else next(_serials)
         self._function, self.result = function, _result_of(function)
-        self._compiled: dict[Types, tuple[str, CFunc]] = {}
+        self._versions: dict[Types, Version] = {}
 
-    def require(self, arguments: Types) -> str:
-        """The symbol of the version for these argument types, compiled or loaded if need be.
+    def require(self, arguments: Types) -> Version:
+        """The version for these argument types, compiled or loaded if need be.
 
-        Numba's compiler lock is held here: a caller is being compiled or loaded.
+        Numba's compiler lock is held here: a caller is being compiled or loaded. Before that runs,
+        ``load_pending`` has the symbol.
         """
-        if arguments not in self._compiled:
-            mangled = hashlib.sha256(
-                repr((self.name, arguments, self._serial)).encode()
-            ).hexdigest()[:16]
-            symbol = f"fastmaml_{self._function.__name__}_{mangled}"
-            compiled = _Compiled(self._function, (arguments, self.result))
-            if self._of_package:
-                compiled._cache = stored(self.name)
-            compiled.compile()
-            llvm.add_symbol(symbol, compiled.address)
+        if arguments not in self._versions:
+            made_of = hashlib.sha256(repr((self.name, arguments, self._serial)).encode())
+            symbol = f"fastmaml_{self._function.__name__}_{made_of.hexdigest()[:16]}"
             _symbols[symbol] = self.name, arguments
-            self._compiled[arguments] = symbol, compiled
-        return self._compiled[arguments][0]
-
-    def address(self, arguments: Types) -> int:
-        """Where the version for these argument types lies."""
-        with global_compiler_lock:
-            self.require(arguments)
-        return int(self._compiled[arguments][1].address)
+            store = stored(self.name) if self._of_package else None
+            self._versions[arguments] = Version(
+                self._function, self.result(*arguments), symbol, store,
+                forget=lambda: self._versions.pop(arguments, None),
+            )  # fmt: skip
+        return self._versions[arguments]
 
     def call(self, typingctx: Any, *arguments: types.Type) -> Any:
         """Type and emit one call."""
         passed = tuple(_passed_as(argument) for argument in arguments)
-        symbol = self.require(passed)
+        self.require(passed)
         result = self.result
 
         def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            from .pipeline import Library
+
             _forbid_numba_cache(builder.module)
+            symbol = self.require(passed).symbol  # it may have been forgotten since it was typed
+            if not isinstance(context.active_code_library, Library):  # numba will load the caller
+                load_pending()
             sent = [
                 _sent(context, builder, *each)
                 for each in zip(values, arguments, passed, strict=True)
@@ -323,23 +276,41 @@ def _missing(*arguments: Any) -> None:
 _called: list[Callable[..., Any]] = [_missing]
 
 
-def address_of(function: Any, arguments: Types, result: types.Type = types.void) -> int:
-    """Where the version of a linked function for these argument types lies; compiled if need be.
+#: a function that is reached by address: itself, the types of its arguments, what it returns
+Asked = tuple[Any, Types, types.Type]
+
+
+def addresses_of(asked: Sequence[Asked | None]) -> list[int]:
+    """Where the versions of linked functions for some argument types lie; compiled if need be.
+
+    Of None, it is 0.
 
     Raises
     ------
     TypeError
         If it is no linked function, or does not return what the caller takes.
     """
-    if not config.DISABLE_JIT:
-        if not isinstance(function, _Linked):
-            name = getattr(function, "__qualname__", repr(function))
-            raise TypeError(f"{name} is not a linked function (kernels.compile.link.linked)")
-        if function.piece.result != result:
-            raise TypeError(
-                f"{function.piece.name} returns {function.piece.result}; accepted is {result}"
-            )
-        return int(function.piece.address(arguments))
+    if config.DISABLE_JIT:
+        return [_place(each[0]) if each is not None else 0 for each in asked]
+    with global_compiler_lock:
+        versions = [_version_of(*each) if each is not None else None for each in asked]
+        load_pending()
+        return [version.address if version is not None else 0 for version in versions]
+
+
+def _version_of(function: Any, arguments: Types, result: types.Type) -> Version:
+    if not isinstance(function, _Linked):
+        name = getattr(function, "__qualname__", repr(function))
+        raise TypeError(f"{name} is not a linked function (kernels.compile.link.linked)")
+    if function.piece.result != result:
+        raise TypeError(
+            f"{function.piece.name} returns {function.piece.result}; accepted is {result}"
+        )
+    version: Version = function.piece.require(arguments)
+    return version
+
+
+def _place(function: Callable[..., Any]) -> int:
     if function not in _called:
         _called.append(function)
     return _called.index(function)
@@ -348,7 +319,7 @@ def address_of(function: Any, arguments: Types, result: types.Type = types.void)
 def by_address(versions: tuple[Types, ...], result: types.Type = types.void) -> Any:
     """A call in compiled code, ``call(address, (argument, ...))``, of functions of one signature.
 
-    ``versions`` are the types that the arguments may have: what `address_of` was given for the
+    ``versions`` are the types that the arguments may have: what `addresses_of` was given for the
     function that lies there, which is not checked again.
     """
     if config.DISABLE_JIT:

@@ -23,7 +23,7 @@ from numba.core.types import BaseTuple
 from numba.np import numpy_support
 
 from ..compile.jit import helper
-from ..compile.link import Types, address_of, by_address
+from ..compile.link import Asked, Types, addresses_of, by_address
 from ..compile.records import LOSS_FIELDS, View, loss_of, numbers_at
 
 
@@ -93,11 +93,16 @@ def with_losses(
     numbers: list[float] = []
     signatures = _signatures(numpy_support.from_dtype(np.dtype(dtype)))
     first = place + 2 * len(LOSS_FIELDS)
+    asked: list[Asked | None] = []
     for side, with_bend in ((support, curved), (query, False)):
-        slope_at = bend_at = 0
-        if side.loss is not UNCALLED:
-            slope_at = address_of(side.loss.slope, signatures["slope"], types.float64)
-            bend_at = address_of(side.loss.bend, signatures["bend"]) if with_bend else 0
+        called = side.loss is not UNCALLED
+        asked += [
+            (side.loss.slope, signatures["slope"], types.float64) if called else None,
+            (side.loss.bend, signatures["bend"], types.void) if called and with_bend else None,
+        ]
+    reached = addresses_of(asked)
+    for side in (support, query):
+        slope_at, bend_at = reached.pop(0), reached.pop(0)
         ld_y = side.n_y + side.weighted
         records += [slope_at, bend_at, side.mean, side.n_y, ld_y, first + len(numbers)]
         numbers += [side.scale, *side.numbers]

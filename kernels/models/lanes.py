@@ -25,7 +25,7 @@ from numba.core.types import BaseTuple
 from numba.np import numpy_support
 
 from ..compile.jit import helper
-from ..compile.link import Types, address_of, by_address
+from ..compile.link import Types, addresses_of, by_address
 from ..compile.records import NET_FIELDS
 
 
@@ -84,10 +84,13 @@ def with_lanes(table: np.ndarray, passes: LanePasses, dtype: np.dtype, order: in
         "prepare": order > 0 and passes.n_made > 0, "slopes": order > 0, "query": order > 0,
         "products": order > 1,
     }  # fmt: skip
-    fields = {"lane_made": passes.n_made, "lane_kept": passes.n_kept, "lane_room": passes.n_room}
-    for name, wanted in called.items():
-        at = address_of(getattr(passes, name), signatures[name]) if wanted else 0
-        fields[f"lane_{name}"] = at
+    asked = [
+        (getattr(passes, name), signatures[name], types.void) if wanted else None
+        for name, wanted in called.items()
+    ]
+    reached = zip(called, addresses_of(asked), strict=True)
+    fields = {f"lane_{name}": at for name, at in reached}
+    fields |= {"lane_made": passes.n_made, "lane_kept": passes.n_kept, "lane_room": passes.n_room}
     for name, number in fields.items():
         table[NET_FIELDS.index(name)] = number
     return table

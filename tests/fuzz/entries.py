@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from unittest import mock
 
 import numba
 import numpy as np
-from fastmaml.kernels.compile import cache, link
+from fastmaml.kernels.compile import cache, link, versions
 
 from .damage import damaged
 from .memory import modest
@@ -68,8 +69,9 @@ def _use_kernel(store: Path) -> None:
     with mock.patch.object(cache, "cache_folder", return_value=store):
         piece = link._Piece(_functions(2.0))
         types = numba.types.CPointer(numba.types.float64), numba.types.int64
-        piece.require(types)
-        function, numbers = piece._compiled[types][1].ctypes, np.arange(4.0)
-        found = function(numbers.ctypes.data_as(function.argtypes[0]), 4)
+        version, numbers = piece.require(types), np.arange(4.0)
+        versions.load_pending()
+        kind = ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_void_p, ctypes.c_int64)
+        found = kind(version.address)(numbers.ctypes.data, 4)
     if found != 24.0:
         raise Failure(f"a kernel from the cache returned {found}, not 24.0")
