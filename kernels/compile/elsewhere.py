@@ -2,9 +2,9 @@
 
 What a first call compiles takes Numba about as long as it takes LLVM, and two threads cannot share
 it out: Numba is Python, and its binding lets one thread at a time call LLVM. So a module goes as
-bitcode to a process of its own and comes back as machine code. When this process has nothing left
-to read, it makes the rest itself, from the other end of the queue. Where no second process can be
-had, or it fails, this one makes all. The code is the same.
+bitcode to a process of its own and comes back as machine code. When this process has made all
+modules, it helps with those that wait, from the other end of the queue. Where no second process can
+be had, or it fails, this one makes all. The code is the same.
 
 The process is started when some modules wait, and it ends with this one or when nothing has come
 for a while. It runs this file alone, without the package, so that it is ready soon.
@@ -42,9 +42,7 @@ _LINGER = 5.0
 #: seconds for one module, which takes hundredths, after which it is made here
 _PATIENCE = 60.0
 _PROGRAM = """
-import signal, sys
-signal.signal(signal.SIGINT, signal.SIG_IGN)
-import runpy
+import runpy, sys
 file, sys.path[:] = sys.argv[1], sys.argv[2:]
 runpy.run_path(file, run_name="__main__")
 """
@@ -58,7 +56,10 @@ def _codegen() -> JITCPUCodegen:
 
 def _settings() -> bytes:
     """What the machine code of a module depends on; both processes must agree."""
-    names = "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "LLVM_REFPRUNE_PASS", "LLVM_REFPRUNE_FLAGS"
+    names = (
+        "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "USING_SVML",
+        "LLVM_REFPRUNE_PASS", "LLVM_REFPRUNE_FLAGS",
+    )  # fmt: skip
     compiler = sys.version, numba.__version__, llvmlite.__version__, _codegen().magic_tuple()
     return repr((compiler, [getattr(config, name) for name in names])).encode()
 
@@ -78,7 +79,7 @@ class Job:
         self.bitcode = bitcode
         self._made: bytes | None = None
         self._finished = threading.Event()
-        self._process = os.getpid()
+        self._pid = os.getpid()
 
     def finish(self, code: bytes | None) -> None:
         """Hand in the machine code, or None if it could not be made."""
@@ -93,7 +94,7 @@ class Job:
     def code(self) -> bytes:
         """The machine code, when it is made."""
         self.make()
-        if self._process == os.getpid():  # nobody works for a forked child
+        if self._pid == os.getpid():  # nobody works for a forked child
             self._finished.wait(_PATIENCE)
         return self._made or _machine_code(self.bitcode)
 
@@ -106,22 +107,29 @@ _failed = False
 
 
 def submit(bitcode: bytes) -> Job:
-    """Have the machine code of a module made."""
-    global _thread
+    """Have the machine code of a module made. Numba's compiler lock is held."""
+    global _thread, _failed
     job = Job(bitcode)
     with _changed:
         _queue.append(job)
         _changed.notify()
         if _thread is None and len(_queue) >= _START and _may_start():
-            _thread = threading.Thread(target=_talk, name="fastmaml-compiler", daemon=True)
-            _thread.start()
+            settings = _settings()  # under numba's lock, for which a fork waits
+            _thread = threading.Thread(
+                target=_talk, args=(settings,), name="fastmaml-compiler", daemon=True
+            )
+            try:
+                _thread.start()
+            except RuntimeError:  # there are too many, or Python is about to end
+                _thread, _failed = None, True
     return job
 
 
 def forget() -> None:
-    """Have no more made of what was submitted."""
+    """Have no more made of what was submitted; who needs it yet makes it."""
     with _changed:
-        _queue.clear()
+        while _queue:
+            _queue.popleft().finish(None)
 
 
 def _take_back(job: Job) -> bool:
@@ -149,21 +157,24 @@ def _next() -> Job | None:
         return _queue.popleft()
 
 
-def _talk() -> None:
+def _talk(settings: bytes) -> None:
     """Hand jobs to the other process, one after the other.
 
-    (A plain function without a ``with``: a forked child would end what a generator has begun.)
+    No LLVM here, whose lock a forked child would never get. Nor a generator, which would be ended
+    there.
     """
     global _thread, _process, _failed
     process = job = None
     try:
         process = _process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, __file__, *sys.path],
+            # Isolated: it runs nothing that lies in the folder where the user is.
+            [sys.executable, "-I", "-c", _PROGRAM, __file__, *sys.path],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             bufsize=0,  # a buffer's lock could be held in a forked child
+            start_new_session=True,  # Ctrl-C is not for it
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),  # of Windows
         )  # fmt: skip
         # Before any job is taken, so that none waits while numba is imported there.
-        settings = _settings()
         if _exactly(process.stdout, len(settings)) != settings:
             raise OSError("it compiles for other settings")
         job = _next()
@@ -173,7 +184,6 @@ def _talk() -> None:
             job = _next()
         _end(process)
     except Exception as error:
-        _log.info("this process compiles alone, without another: %r", error)
         with _changed:
             _failed, _thread = True, None
         if job is not None:
@@ -181,6 +191,7 @@ def _talk() -> None:
         if process is not None:
             process.kill()
             _end(process)
+        _log.info("this process compiles alone, without another: %r", error)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

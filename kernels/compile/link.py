@@ -27,7 +27,6 @@ import functools
 import hashlib
 import inspect
 import itertools
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -41,7 +40,7 @@ from numba.core.errors import TypingError
 from numba.core.extending import _Intrinsic, intrinsic
 
 from .cache import DiskCache
-from .versions import Version, load_pending
+from .versions import Version, declared, load_pending
 
 Types = tuple[types.Type, ...]
 _PACKAGE = __name__.removesuffix("compile.link")
@@ -57,11 +56,8 @@ def stored(name: str) -> DiskCache:
 
 
 def _references(library: Any) -> list[tuple[str, str, Types]]:
-    """Read off the final code, so that no way in which numba comes to emit a call can be missed."""
-    # (A linked function's own text numba would refuse, for the machine code is not of its making.)
-    text = str(library._final_module)
-    declared = re.findall(r"^declare .*@(fastmaml_\w+)\(", text, re.MULTILINE)
-    return [(symbol, *_symbols[symbol]) for symbol in sorted(set(declared))]
+    """What machine code refers to: a symbol, and what it is."""
+    return [(symbol, *_symbols[symbol]) for symbol in declared(library)]
 
 
 def _provide(reference: tuple[str, str, Types]) -> None:
@@ -295,7 +291,11 @@ def addresses_of(asked: Sequence[Asked | None]) -> list[int]:
     with global_compiler_lock:
         versions = [_version_of(*each) if each is not None else None for each in asked]
         load_pending()
-        return [version.address if version is not None else 0 for version in versions]
+        addresses = [version.address if version is not None else 0 for version in versions]
+    for each, address in zip(asked, addresses, strict=True):
+        if each is not None and not address:  # compiled code would call it
+            raise LookupError(f"{each[0].piece.name} has no address")
+    return addresses
 
 
 def _version_of(function: Any, arguments: Types, result: types.Type) -> Version:

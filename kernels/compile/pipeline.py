@@ -90,12 +90,14 @@ class Library(JITCodeLibrary):
         """Load the machine code of the module."""
         self._set_compiled_object(code)
         self._finalize_final_module()
+        if self._compiled:  # by LLVM, as it stood
+            raise RuntimeError(f"the machine code of {self.name} was not taken")
         self._compiled_object = code  # which loading has taken; it is to be stored
 
     def serialize_using_object_code(self) -> tuple[str, str, tuple[bytes, bytes]]:
         """What numba loads: the machine code, and a module to link into others.
 
-        Nobody links this one; numba reads it for the names that the code defines.
+        Nobody links this one; numba reads it for the names of what may be in the code.
         """
         functions = [each for each in self._final_module.functions if not each.is_declaration]
         names = "\n".join(f'define void @"{each.name}"() {{ ret void }}' for each in functions)
@@ -126,10 +128,13 @@ class _Compiler(_CFuncCompiler):
 
 @contextlib.contextmanager
 def _no_collection() -> Iterator[None]:
-    """Python's search for garbage held off: a tenth of the time to compile, and little is found."""
+    """Python's search for garbage held off: a tenth of the time to compile, and little is found.
+
+    It is off for all threads. (One that turns it off itself meanwhile finds it on afterwards.)
+    """
     enabled = gc.isenabled()
-    gc.disable()
     try:
+        gc.disable()
         yield
     finally:
         if enabled:

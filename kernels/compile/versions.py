@@ -20,9 +20,9 @@ _pending: list[Version] = []
 
 
 class Version:
-    """A linked function, compiled for the types of its arguments; ``load_pending`` ends that.
+    """A linked function, compiled for the types of its arguments.
 
-    Numba's compiler lock is held.
+    It has a symbol and an address after `load_pending`. Numba's compiler lock is held.
 
     Parameters
     ----------
@@ -61,6 +61,9 @@ class Version:
         """Have the symbol, and an entry in the store."""
         library, described = self._compiled.library, self._compiled.fndesc
         if self._job is not None:
+            for symbol in declared(library):
+                if not llvm.address_of_symbol(symbol):  # LLVM would end the process
+                    raise LookupError(f"no symbol {symbol}")
             library.use(self._job.code())
             if self._store is not None:
                 self._store.save_overload(self._signature, self._compiled)
@@ -81,8 +84,18 @@ def load_pending() -> None:
             version.load()
         _pending.clear()
     except BaseException:
-        elsewhere.forget()
         while _pending:
             _pending[-1].forget()
             _pending.pop()
+        elsewhere.forget()
         raise
+
+
+def declared(library: Any) -> list[str]:
+    """The symbols of linked functions that a code library refers to.
+
+    Read off its module, so that no way in which numba comes to emit a call can be missed.
+    """
+    functions = library._final_module.functions
+    names = [each.name for each in functions if each.is_declaration]
+    return sorted(name for name in names if name.startswith("fastmaml_"))
