@@ -153,11 +153,11 @@ def test_no_thread_to_start(alone, monkeypatch):
 
 
 def test_nothing_of_the_users_folder_is_run(alone, monkeypatch, tmp_path):
-    """Which Python would look through first for what it imports."""
+    """Which Python would look through first for what it imports, as "" or by a relative path."""
     monkeypatch.chdir(tmp_path)
     for name in ("runpy", "signal", "struct", "sitecustomize", "usercustomize"):
         Path(f"{name}.py").write_text("open('hijacked', 'w')\n")
-    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    monkeypatch.setattr(sys, "path", ["", ".", *sys.path])
     jobs = [elsewhere.submit(module(i)) for i in range(N)]
     until(lambda: all(job._finished.is_set() for job in jobs))
     assert not Path("hijacked").exists()
@@ -196,13 +196,20 @@ def test_where_none_may_be_started(alone, monkeypatch, why):
     assert elsewhere._thread is None
 
 
-def test_a_process_for_another_processor_is_not_used(alone, monkeypatch):
+@pytest.mark.parametrize("name", ["LOOP_VECTORIZE", "CPU_NAME", "CPU_FEATURES"])
+def test_a_process_with_other_settings_is_not_used(alone, monkeypatch, name):
     """What a program sets in numba's configuration, the other process does not know."""
-    monkeypatch.setattr(elsewhere, "_settings", lambda: b"others")
-    modules = [module(i) for i in range(N)]
-    here = [elsewhere._machine_code(each) for each in modules]
-    assert all_code(modules) == here
-    until(lambda: elsewhere._failed)
+    given = "" if name == "CPU_FEATURES" else "generic" if name == "CPU_NAME" else False
+    monkeypatch.setattr(numba.config, name, given)
+    elsewhere._codegen.cache_clear()  # as a program that sets it before the first call
+    try:
+        modules = [module(i) for i in range(N)]
+        here = [elsewhere._machine_code(each) for each in modules]
+        assert all_code(modules) == here
+        until(lambda: elsewhere._failed)
+        until(ended)
+    finally:
+        elsewhere._codegen.cache_clear()
 
 
 @pytest.mark.parametrize("loaded", [0, 1])

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import io
 import logging
 import os
@@ -23,6 +24,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
+from os.path import isabs
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,8 @@ import runpy, sys
 file, sys.path[:] = sys.argv[1], sys.argv[2:]
 runpy.run_path(file, run_name="__main__")
 """
+# Of the variables that an isolated Python ignores, the one that is about what it writes.
+_BYTECODE = ["-B"] if sys.dont_write_bytecode else []
 _SIZE = struct.Struct("<q")
 
 
@@ -61,7 +65,8 @@ def _settings() -> bytes:
         "LLVM_REFPRUNE_PASS", "LLVM_REFPRUNE_FLAGS",
     )  # fmt: skip
     compiler = sys.version, numba.__version__, llvmlite.__version__, _codegen().magic_tuple()
-    return repr((compiler, [getattr(config, name) for name in names])).encode()
+    text = repr((compiler, [getattr(config, name) for name in names]))
+    return hashlib.sha256(text.encode()).hexdigest().encode()  # as long as the other's
 
 
 def _machine_code(bitcode: bytes) -> bytes:
@@ -167,8 +172,8 @@ def _talk(settings: bytes) -> None:
     process = job = None
     try:
         process = _process = subprocess.Popen(
-            # Isolated: it runs nothing that lies in the folder where the user is.
-            [sys.executable, "-I", "-c", _PROGRAM, __file__, *sys.path],
+            # Isolated, and without "": it runs nothing of the folder where the user is now.
+            [sys.executable, "-I", *_BYTECODE, "-c", _PROGRAM, __file__, *filter(isabs, sys.path)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             bufsize=0,  # a buffer's lock could be held in a forked child
             start_new_session=True,  # Ctrl-C is not for it
