@@ -291,7 +291,7 @@ def test_functions_from_elsewhere_are_not_kept_and_may_have_one_name(tmp_path, m
     numbers = np.ones(1)
     for found in [made(2.0), made(3.0)], [made(2.0)]:
         for function, factor in zip(found, (2.0, 3.0), strict=False):
-            (address,) = link.addresses_of([(function, (pointer,), numba.types.float64)])
+            (address,) = link.addresses_of([link.Asked(function, (pointer,), numba.types.float64)])
             assert CALL(address)(numbers, 1) == factor + 1
     assert entries(tmp_path) == []
 

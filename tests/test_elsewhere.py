@@ -256,12 +256,12 @@ def test_an_address_that_cannot_be_had_is_an_error(monkeypatch, tmp_path):
     def outer(x) -> float:
         return 2.0 * called(x)
 
-    asked = [(link.linked(outer), (numba.types.float64,), numba.types.float64)]
+    asked = [link.Asked(link.linked(outer), (numba.types.float64,), numba.types.float64)]
     with monkeypatch.context() as patch:
         patch.setattr(versions.Version, "load", lambda version: None)
         with pytest.raises(LookupError, match="outer has no address"):
             link.addresses_of(asked)
-    link._registry[asked[0][0].piece.name]._versions.clear()
+    link._registry[asked[0].function.piece.name]._versions.clear()
     with pytest.raises(LookupError, match="no symbol fastmaml_inner"):
         link.addresses_of(asked)
 

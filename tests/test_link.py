@@ -91,7 +91,7 @@ def test_an_address_is_of_a_function_that_returns_what_the_caller_takes():
     function = link.linked(unannotated_nothing)
     error = r"unannotated_nothing returns none; accepted is float64"
     with pytest.raises(TypeError, match=error):
-        link.addresses_of([(function, (numba.types.float64,), numba.types.float64)])
+        link.addresses_of([link.Asked(function, (numba.types.float64,), numba.types.float64)])
 
 
 def unannotated_nothing(x):

@@ -201,10 +201,14 @@ def _talk(settings: bytes) -> None:
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Close the pipes, at which the process ends, and wait for that."""
+    _close(process)
+    process.wait()
+
+
+def _close(process: subprocess.Popen[bytes]) -> None:
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
             pipe.close()
-    process.wait()
 
 
 def _exactly(pipe: Any, size: int) -> bytes:
@@ -239,9 +243,7 @@ def _after_fork() -> None:
     _changed, _thread = threading.Condition(), None
     _queue.clear()
     if _process is not None:
-        for pipe in (_process.stdin, _process.stdout):
-            if pipe is not None:
-                pipe.close()
+        _close(_process)
         _process.returncode = 0  # not this one's to wait for
         _process = None
 

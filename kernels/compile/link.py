@@ -28,7 +28,7 @@ import hashlib
 import inspect
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -272,8 +272,12 @@ def _missing(*arguments: Any) -> None:
 _called: list[Callable[..., Any]] = [_missing]
 
 
-#: a function that is reached by address: itself, the types of its arguments, what it returns
-Asked = tuple[Any, Types, types.Type]
+class Asked(NamedTuple):
+    """A linked function that is to be reached by address."""
+
+    function: Any
+    arguments: Types
+    result: types.Type = types.void
 
 
 def addresses_of(asked: Sequence[Asked | None]) -> list[int]:
@@ -285,16 +289,18 @@ def addresses_of(asked: Sequence[Asked | None]) -> list[int]:
     ------
     TypeError
         If it is no linked function, or does not return what the caller takes.
+    LookupError
+        If it could not be loaded; the log says why.
     """
     if config.DISABLE_JIT:
-        return [_place(each[0]) if each is not None else 0 for each in asked]
+        return [_place(each.function) if each is not None else 0 for each in asked]
     with global_compiler_lock:
         versions = [_version_of(*each) if each is not None else None for each in asked]
         load_pending()
         addresses = [version.address if version is not None else 0 for version in versions]
     for each, address in zip(asked, addresses, strict=True):
         if each is not None and not address:  # compiled code would call it
-            raise LookupError(f"{each[0].piece.name} has no address")
+            raise LookupError(f"{each.function.piece.name} has no address")
     return addresses
 
 

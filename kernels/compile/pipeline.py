@@ -146,7 +146,7 @@ def compiled(function: Callable[..., Any], signature: Any, targetdescr: Any) -> 
     """A function with a C entry into which its body is inlined, as far as LLVM's module.
 
     Numba's own entry calls the body and hands on each argument, which takes as long as a small
-    product; it is there to print exceptions, which linked functions do not raise.
+    product; it is there to print exceptions. Here a number is NaN where a user's function raises.
     """
     options = {"error_model": "numpy", "forceinline": True}
     compiler = _Compiler(function, targetdescr, options, {}, _Pipeline)

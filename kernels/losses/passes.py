@@ -97,8 +97,8 @@ def with_losses(
     for side, with_bend in ((support, curved), (query, False)):
         called = side.loss is not UNCALLED
         asked += [
-            (side.loss.slope, signatures["slope"], types.float64) if called else None,
-            (side.loss.bend, signatures["bend"], types.void) if called and with_bend else None,
+            Asked(side.loss.slope, signatures["slope"], types.float64) if called else None,
+            Asked(side.loss.bend, signatures["bend"]) if called and with_bend else None,
         ]
     reached = addresses_of(asked)
     for side in (support, query):

@@ -12,7 +12,7 @@ from numba import types
 from numba.core.types import BaseTuple
 
 from ..compile.jit import helper
-from ..compile.link import Types, addresses_of, by_address
+from ..compile.link import Asked, Types, addresses_of, by_address
 from .dual import dual_back, dual_forth
 from .head import Head, Task
 from .primal import primal_back, primal_forth
@@ -34,10 +34,7 @@ _call = by_address((_signature(),))
 def addresses(forms: Iterable[bool], back: bool) -> np.ndarray:
     """An array of addresses, of the forms asked for: whether the primal one, both if both."""
     wanted = {int(primal) + 2 * way for primal in forms for way in range(1 + back)}
-    asked = [
-        (each, _signature(), types.void) if i in wanted else None
-        for i, each in enumerate(FUNCTIONS)
-    ]
+    asked = [Asked(each, _signature()) if i in wanted else None for i, each in enumerate(FUNCTIONS)]
     return np.array(addresses_of(asked), np.int64)
 
 

@@ -25,7 +25,7 @@ from numba.core.types import BaseTuple
 from numba.np import numpy_support
 
 from ..compile.jit import helper
-from ..compile.link import Types, addresses_of, by_address
+from ..compile.link import Asked, Types, addresses_of, by_address
 from ..compile.records import NET_FIELDS
 
 
@@ -85,7 +85,7 @@ def with_lanes(table: np.ndarray, passes: LanePasses, dtype: np.dtype, order: in
         "products": order > 1,
     }  # fmt: skip
     asked = [
-        (getattr(passes, name), signatures[name], types.void) if wanted else None
+        Asked(getattr(passes, name), signatures[name]) if wanted else None
         for name, wanted in called.items()
     ]
     reached = zip(called, addresses_of(asked), strict=True)

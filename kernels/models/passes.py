@@ -32,7 +32,7 @@ from numba.core.types import BaseTuple
 from numba.np import numpy_support
 
 from ..compile.jit import helper
-from ..compile.link import Types, addresses_of, by_address, linked
+from ..compile.link import Asked, Types, addresses_of, by_address, linked
 from ..compile.records import NET, NET_FIELDS
 from ..vectors.pointers import offset
 
@@ -95,9 +95,7 @@ def with_passes(table: np.ndarray, passes: Passes, dtype: np.dtype, order: int) 
     table = table.copy()
     signatures = _signatures(numpy_support.from_dtype(np.dtype(dtype)))
     names = Passes._fields[: _CALLED[order]]
-    reached = addresses_of(
-        [(getattr(passes, name), signatures[name], types.void) for name in names]
-    )
+    reached = addresses_of([Asked(getattr(passes, name), signatures[name]) for name in names])
     for name, address in zip(names, reached, strict=True):
         table[NET_FIELDS.index(name)] = address
     return table
